@@ -1,0 +1,558 @@
+"""The local store is what the tool's tests stand on: here it is itself held to the facts."""
+
+from __future__ import annotations
+
+import math
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from tests import fake_store
+from tests.fake_store import STORE_HASH, TOKEN, FakeStore, Fault
+
+INCLUDE = "addresses,storecredit,attributes,formfields"
+OPENAPI = Path(__file__).resolve().parents[2] / "shared" / "openapi" / "customers.v3.yml"
+
+Send = Callable[..., requests.Response]
+
+
+def sender(store: FakeStore) -> Send:
+    session = requests.Session()
+    session.trust_env = False  # REQUESTS_CA_BUNDLE of this machine would win over verify
+    session.verify = str(store.ca_file)
+    session.headers["X-Auth-Token"] = TOKEN
+
+    def send(
+        method: str, path: str, params: dict[str, Any] | None = None, **more: Any
+    ) -> requests.Response:
+        url = f"https://{store.host}/stores/{more.pop('store_hash', STORE_HASH)}/{path}"
+        return session.request(
+            method, url, params=params, timeout=10, allow_redirects=False, **more
+        )
+
+    return send
+
+
+@pytest.fixture
+def store() -> Iterator[FakeStore]:
+    # A window that no test outlives: nothing here depends on the time.
+    with FakeStore(customers=300, quota=10_000, window=3600.0) as started:
+        yield started
+
+
+@pytest.fixture
+def send(store: FakeStore) -> Send:
+    return sender(store)
+
+
+def listed(send: Send, **params: Any) -> list[dict[str, Any]]:
+    answer = send("GET", "v3/customers", {"limit": 250} | params)
+    assert answer.status_code == 200, answer.text
+    data: list[dict[str, Any]] = answer.json()["data"]
+    return data
+
+
+def delete(send: Send, *ids: int) -> requests.Response:
+    return send("DELETE", "v3/customers", {"id:in": ",".join(map(str, ids))})
+
+
+def test_made_up_customers_are_the_same_for_a_seed() -> None:
+    """A seed makes the same customers; ids have gaps and ascend with date_created."""
+    customers = FakeStore(customers=500).customers
+    assert customers == FakeStore(customers=500).customers
+    assert customers != FakeStore(customers=500, seed=2).customers
+    assert list(customers) == sorted(customers)
+    assert max(customers) > min(customers) + 499
+    created = [record["date_created"] for record in customers.values()]
+    assert created == sorted(created)
+    names = [record["first_name"] for record in customers.values()]
+    assert any("\x1b" in name for name in names) and any("[bold" in name for name in names)
+
+
+def test_pages(store: FakeStore, send: Send) -> None:
+    """Pages hold each record once; limit is 50 unless given, and 250 at most."""
+    assert len(send("GET", "v3/customers").json()["data"]) == 50
+    first = send("GET", "v3/customers", {"limit": 1000}).json()
+    second = send("GET", "v3/customers", {"limit": 250, "page": 2}).json()
+    assert [row["id"] for row in first["data"] + second["data"]] == list(store.customers)
+    assert first["meta"]["pagination"] == {
+        "total": 300,
+        "count": 250,
+        "per_page": 250,
+        "current_page": 1,
+        "total_pages": 2,
+        "links": {"current": "?page=1&limit=250", "next": "?page=2&limit=250"},
+    }
+    assert "cursor_pagination" in first["meta"] and "cursor_pagination" not in second["meta"]
+    assert listed(send, page=3) == []
+
+
+def test_cursors(store: FakeStore, send: Send) -> None:
+    """end_cursor leads to the next page, even when its record is gone; start_cursor back."""
+    first = send("GET", "v3/customers", {"limit": 100}).json()
+    end = first["meta"]["cursor_pagination"]["end_cursor"]
+    store.remove(first["data"][-1]["id"])
+    second = send("GET", "v3/customers", {"limit": 100, "after": end}).json()
+    assert [row["id"] for row in second["data"]] == list(store.customers)[99:199]
+    assert "pagination" not in second["meta"]
+    start = second["meta"]["cursor_pagination"]["start_cursor"]
+    back = send("GET", "v3/customers", {"limit": 50, "before": start}).json()
+    assert [row["id"] for row in back["data"]] == list(store.customers)[49:99]
+    assert send("GET", "v3/customers", {"after": "nonsense"}).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [
+        ("company:in", "company"),
+        ("customer_group_id:in", "customer_group_id"),
+        ("email:in", "email"),
+        ("phone:in", "phone"),
+        ("registration_ip_address:in", "registration_ip_address"),
+        ("id:in", "id"),
+        ("date_created", "date_created"),
+    ],
+)
+def test_equality_filters(store: FakeStore, send: Send, name: str, field: str) -> None:
+    """A filter selects the records whose field has one of its values, and no others."""
+    value = next(record[field] for record in store.customers.values() if record[field])
+    expected = [n for n, record in store.customers.items() if record[field] == value]
+    assert [row["id"] for row in listed(send, **{name: value})] == expected
+
+
+def test_other_filters(store: FakeStore, send: Send) -> None:
+    """Names are matched whole or in part, dates as a day or from and to a moment."""
+    records = list(store.customers.values())
+    middle = records[150]
+    whole = f"{middle['first_name']} {middle['last_name']}"
+    assert middle["id"] in [row["id"] for row in listed(send, **{"name:in": whole})]
+    spam = [record["id"] for record in records if "WIN $" in record["first_name"]]
+    assert [row["id"] for row in listed(send, **{"name:like": "win $1,Prize-"})] == spam
+    day = middle["date_created"][:10]
+    assert middle["id"] in [row["id"] for row in listed(send, date_created=day)]
+    late = listed(send, **{"date_created:min": middle["date_created"]})
+    assert [row["id"] for row in late] == [record["id"] for record in records[150:]]
+    early = listed(send, **{"date_created:max": middle["date_created"].rstrip("Z")})
+    assert [row["id"] for row in early] == [record["id"] for record in records[:151]]
+
+
+@pytest.mark.parametrize("sort", sorted(fake_store.SORTS))
+def test_sort(send: Send, sort: str) -> None:
+    """Each documented order is the order of the answer."""
+    name, _, way = sort.partition(":")
+    values = [row[name] for row in listed(send, sort=sort)]
+    assert values == sorted(values, reverse=way == "desc")
+
+
+def test_include(store: FakeStore, send: Send) -> None:
+    """Sub-resources come when asked for, at most 10 of each; the counts tell the truth."""
+    assert not fake_store.SUB_RESOURCES & listed(send)[0].keys()
+    rows = listed(send, include=INCLUDE)
+    assert all(row.keys() >= fake_store.SUB_RESOURCES for row in rows)
+    cut = [row for row in rows if row["address_count"] > len(row["addresses"])]
+    assert cut and all((row["address_count"], len(row["addresses"])) == (12, 10) for row in cut)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"emial:in": "a@b.example"},
+        {"limit": 0},
+        {"limit": "ten"},
+        {"page": -1},
+        {"page": 1.5},
+        {"id:in": "1,x"},
+        {"date_created:min": "yesterday"},
+        {"sort": "id:asc"},
+        {"include": "orders"},
+    ],
+)
+def test_bad_parameters(send: Send, params: dict[str, Any]) -> None:
+    """An unknown parameter, or a value that makes no sense, is answered with 422."""
+    answer = send("GET", "v3/customers", params)
+    assert answer.status_code == 422
+    assert answer.json().keys() == {"status", "title", "type", "errors"}
+
+
+def test_a_deaf_store_ignores_the_parameter(store: FakeStore, send: Send) -> None:
+    """What a store is deaf to selects nothing: the whole list comes."""
+    store.deaf = {"company:in", "tpyo"}
+    assert len(listed(send, **{"company:in": "Nobody", "tpyo": "x"})) == 250
+
+
+def test_delete(store: FakeStore, send: Send) -> None:
+    """A DELETE removes the ids that exist and answers 204, also for those that do not."""
+    ids = list(store.customers)[:3]
+    answer = delete(send, *ids, 999_999)
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert len(store.customers) == 297 and not store.customers.keys() & set(ids)
+    assert listed(send, **{"id:in": ",".join(map(str, ids))}) == []
+    assert store.deletes()[0].ids == (*ids, 999_999)
+    assert set(store.deleted_ids().values()) == {1} and store.violations == []
+
+
+def test_deletes_that_must_not_be_sent(store: FakeStore, send: Send) -> None:
+    """More than 10 ids: 413; no positive integers: 422; no ids: 204. Nothing is deleted."""
+    ids = list(store.customers)
+    assert delete(send, *ids[:11]).status_code == 413
+    assert delete(send, ids[0], 0).status_code == 422
+    assert send("DELETE", "v3/customers", {"name:in": "x"}).status_code == 422
+    assert send("DELETE", "v3/customers").status_code == 204
+    assert send("DELETE", "v3/customers", {"id:in": ""}).status_code == 204
+    assert len(store.customers) == 300
+    assert len(store.violations) == 3
+
+
+def test_the_v2_delete_empties_the_store(store: FakeStore, send: Send) -> None:
+    """DELETE /v2/customers takes everything, whatever its query, and is a violation."""
+    assert send("DELETE", "v2/customers", {"id:in": "1"}).status_code == 204
+    assert not store.customers and len(store.violations) == 1
+
+
+def test_access(store: FakeStore, send: Send) -> None:
+    """401 for a wrong token, 403 for a missing scope, 404 for a wrong hash or path."""
+    assert send("GET", "v2/store").json()["domain"] == "sandbox-store.example"
+    assert send("GET", "v3/customers", headers={"X-Auth-Token": "x"}).status_code == 401
+    assert send("GET", "v3/customers", store_hash="other").status_code == 404
+    assert send("GET", "v3/customers/7").status_code == 404
+    store.scopes.clear()
+    for method, path in (
+        ("GET", "v2/store"),
+        ("GET", "v3/customers"),
+        ("DELETE", "v3/customers"),
+    ):
+        answer = send(method, path)
+        assert (answer.status_code, answer.json()["status"]) == (403, 403)
+    assert store.violations == []
+    send("POST", "v3/customers", headers={"Authorization": "Basic x"})
+    assert len(store.violations) == 2
+
+
+def test_quota() -> None:
+    """Each answer tells the quota; without tokens left 429s come, and do nothing."""
+    with FakeStore(customers=20, quota=3, window=3600.0) as store:
+        send = sender(store)
+        lefts = [send("GET", "v2/store").headers["X-Rate-Limit-Requests-Left"] for _ in "ab"]
+        assert lefts == ["2", "1"]
+        assert store.use(5) == 1
+        answer = delete(send, *list(store.customers)[:2])
+        assert answer.status_code == 429 and len(store.customers) == 20
+        assert answer.headers["X-Rate-Limit-Requests-Quota"] == "3"
+        assert answer.headers["X-Rate-Limit-Time-Window-Ms"] == "3600000"
+        reset = int(answer.headers["X-Rate-Limit-Time-Reset-Ms"])
+        assert int(answer.headers["X-Retry-After"]) == math.ceil(reset / 1000) <= 3600
+        assert parsedate_to_datetime(answer.headers["Date"]).tzinfo
+        assert store.windows() == {0: 2} and store.others == {0: 1}
+        assert [request.counted for request in store.log] == [True, True, False]
+
+
+def test_many_connections_share_one_quota() -> None:
+    """Five clients at once: each id goes once, and no window gives more than its quota."""
+    with FakeStore(customers=200, quota=13, window=0.1) as store:
+        ids = list(store.customers)
+
+        def work(mine: list[int]) -> None:
+            send = sender(store)
+            for number in mine:
+                while delete(send, number).status_code == 429:
+                    pass
+
+        with ThreadPoolExecutor(5) as pool:
+            assert list(pool.map(work, [ids[n::5] for n in range(5)])) == [None] * 5
+        assert not store.customers
+        assert sum(store.windows().values()) == 200 and max(store.windows().values()) <= 13
+        assert store.max_in_flight <= 5 and store.connections == 5
+        assert [request.number for request in store.log] == list(range(1, len(store.log) + 1))
+
+
+def test_windows_follow_one_another() -> None:
+    """A new window brings the whole quota back; the grid starts with the first request."""
+    with FakeStore(customers=1, quota=1, window=0.2) as store:
+        send = sender(store)
+        assert send("GET", "v2/store").status_code == 200
+        while send("GET", "v2/store").status_code == 429:
+            pass
+        assert set(store.windows().values()) == {1} and len(store.windows()) == 2
+
+
+def test_an_unlimited_plan() -> None:
+    """Without a quota the store reports a very large one."""
+    with FakeStore(customers=1, quota=None) as store:
+        headers = sender(store)("GET", "v2/store").headers
+    assert headers["X-Rate-Limit-Requests-Quota"] == "16101495"
+    assert headers["X-Rate-Limit-Requests-Left"] == "16101494"
+
+
+def test_count_items() -> None:
+    """Where ids are counted, a batch that fits in part is done in part."""
+    with FakeStore(customers=30, quota=13, window=3600.0, count_items=True) as store:
+        send, ids = sender(store), list(store.customers)
+        assert delete(send, *ids[:10]).status_code == 204
+        answer = delete(send, *ids[10:15])
+        assert answer.status_code == 207
+        assert [row["id"] for row in answer.json()["data"]] == ids[10:13]
+        assert [(row["id"], row["status"]) for row in answer.json()["errors"]] == [
+            (ids[13], 429),
+            (ids[14], 429),
+        ]
+        assert delete(send, *ids[13:15]).status_code == 429
+        assert len(store.customers) == 17 and store.windows() == {0: 13}
+
+
+def test_a_fault_after_the_commit(store: FakeStore, send: Send) -> None:
+    """A 504 may come after the deed: the records are gone."""
+    ids = list(store.customers)[:2]
+    store.faults = [Fault("DELETE", skip=1, status=504, body="<html>", commit=True)]
+    assert delete(send, ids[0]).status_code == 204
+    answer = delete(send, ids[1])
+    assert (answer.status_code, answer.text) == (504, "<html>")
+    assert len(store.customers) == 298
+    assert delete(send, ids[1]).status_code == 204
+
+
+@pytest.mark.parametrize("commit", [True, False])
+def test_a_reset(
+    store: FakeStore, send: Send, commit: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A reset ends the connection without an answer, before or after the deed."""
+    store.faults = [Fault("DELETE", close="reset", commit=commit)]
+    with pytest.raises(requests.ConnectionError):
+        delete(send, next(iter(store.customers)))
+    assert len(store.customers) == (299 if commit else 300)
+    assert store.log[-1].status == 0
+    assert listed(send, limit=1)
+    assert store.connections == 2 and capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_a_cut_off_body(store: FakeStore, send: Send, method: str) -> None:
+    """A cut-off answer promises more bytes than it gives."""
+    store.faults = [Fault(method, "v3/customers", close="cut", commit=True)]
+    ids = {"id:in": next(iter(store.customers))}
+    with pytest.raises(requests.exceptions.ChunkedEncodingError):
+        send(method, "v3/customers", ids)
+    assert len(store.customers) == (300 if method == "GET" else 299)
+
+
+def test_hooks_and_rewritten_answers(store: FakeStore, send: Send) -> None:
+    """A fault may act in mid-run, rewrite an answer, and leave quota headers out."""
+    first = next(iter(store.customers))
+
+    def without_total(_: fake_store.Request, answer: Any) -> Any:
+        del answer["meta"]["pagination"]["total"]
+        return answer
+
+    store.faults = [
+        Fault("GET", hook=lambda _: store.remove(first), rewrite=without_total),
+        Fault("GET", where=lambda request: "page" in request.query, quota_headers=False),
+    ]
+    answer = send("GET", "v3/customers")
+    assert "total" not in answer.json()["meta"]["pagination"]
+    assert answer.json()["data"][0]["id"] != first
+    assert "X-Rate-Limit-Requests-Left" not in send("GET", "v3/customers", {"page": 1}).headers
+    assert "X-Rate-Limit-Requests-Left" in send("GET", "v3/customers", {"page": 1}).headers
+    assert store.violations == []
+
+
+def test_a_fault_that_fails_itself(
+    store: FakeStore, send: Send, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """An error in a scripted function is a violation; the store goes on."""
+    store.faults = [Fault(where=lambda _: 1 / 0 > 0)]
+    with pytest.raises(requests.ConnectionError):
+        send("GET", "v2/store")
+    store.faults.clear()
+    assert send("GET", "v2/store").status_code == 200
+    assert len(store.violations) == 1 and capfd.readouterr().err == ""
+    assert store.max_in_flight == 1
+
+
+def test_sticky_records(store: FakeStore, send: Send) -> None:
+    """A sticky record survives so many DELETEs that were answered 204."""
+    once, ever = list(store.customers)[:2]
+    store.sticky = {once: 1, ever: math.inf}
+    for left in ({once, ever}, {ever}, {ever}):
+        assert delete(send, once, ever).status_code == 204
+        assert store.customers.keys() & {once, ever} == left
+
+
+def test_lag() -> None:
+    """Where the list lags behind, a deleted record still shows."""
+    with FakeStore(customers=5, lag=3600.0) as store:
+        send, first = sender(store), next(iter(store.customers))
+        delete(send, first)
+        assert len(store.customers) == 4 and len(listed(send)) == 5
+        assert listed(send, **{"id:in": first})[0]["id"] == first
+
+
+def test_refused_batches(store: FakeStore, send: Send) -> None:
+    """One refused record keeps its whole batch from being deleted."""
+    ids = list(store.customers)[:3]
+    store.refuse = {ids[1]: (422, {"title": "has open orders"})}
+    answer = delete(send, *ids)
+    assert (answer.status_code, answer.json()) == (422, {"title": "has open orders"})
+    assert len(store.customers) == 300
+
+
+@pytest.mark.parametrize(
+    ("shape", "status", "key"),
+    [("errors", 207, "errors"), ("meta", 422, "meta"), ("rows", 200, "failed_rows_data")],
+)
+def test_per_item_results(store: FakeStore, send: Send, shape: str, status: int, key: str) -> None:
+    """A record that is refused alone stays; its neighbours go; the answer names it."""
+    ids = list(store.customers)[:3]
+    store.per_item, store.per_item_shape = {ids[1]: (409, "is locked")}, shape
+    answer = delete(send, *ids)
+    assert answer.status_code == status and key in answer.json()
+    assert str(ids[1]) in answer.text and "is locked" in answer.text
+    assert store.customers.keys() & set(ids) == {ids[1]}
+
+
+def test_sign_ups(store: FakeStore, send: Send) -> None:
+    """Sign-ups get the next ids, also after the newest record was deleted."""
+    newest = max(store.customers)
+    store.remove(newest)
+    assert store.add(2, company="New Ltd") == [newest + 1, newest + 2]
+    rows = listed(send, **{"company:in": "New Ltd"})
+    assert [row["id"] for row in rows] == [newest + 1, newest + 2]
+    store.change(newest + 1, company="Old Ltd")
+    assert len(listed(send, **{"company:in": "New Ltd"})) == 1
+
+
+def test_a_light_store_of_a_million() -> None:
+    """A million records are made page by page, and can be deleted."""
+    with FakeStore(customers=1_000_000, light=True) as store:
+        send = sender(store)
+        rows = listed(send, page=4000, sort="date_created:asc")
+        assert [row["id"] for row in rows] == list(store.customers)[-250:]
+        delete(send, rows[0]["id"])
+        assert len(store.customers) == 999_999
+        assert rows[0]["id"] not in store.customers
+
+
+def test_config(store: FakeStore, tmp_path: Path) -> None:
+    """store.ini is the owner's alone, and says what was asked for."""
+    path = store.config(tmp_path, dry_run=True, batch_size=5, filters={"id:in": "1,2"})
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.read_text().split("\n\n") == [
+        f"[store]\nstore_hash = {STORE_HASH}\naccess_token = {TOKEN}",
+        "[cleanup]\ndry_run = yes\nbatch_size = 5",
+        "[filters]\nid:in = 1,2",
+        "",
+    ]
+
+
+def test_a_client_that_does_not_trust_the_store(
+    store: FakeStore, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A failed handshake is the client's affair: no traceback, and the store goes on."""
+    with pytest.raises(requests.exceptions.SSLError):
+        requests.get(f"https://{store.host}/", timeout=10, verify=True)
+    assert len(listed(sender(store))) == 250
+    assert capfd.readouterr().err == ""
+
+
+def test_leaving_frees_everything() -> None:
+    """After the block nothing listens, and the store's files are gone."""
+    with FakeStore(customers=1) as store:
+        send = sender(store)
+        send("GET", "v2/store")
+        assert store.ca_file.exists()
+    assert not store.ca_file.exists()
+    with pytest.raises(OSError, match="refused|reset|aborted|Max retries"):
+        requests.get(f"https://{store.host}/", timeout=10)
+
+
+def test_the_sandbox_serves_and_cleans_up() -> None:
+    """`--serve` tells how to reach the store; Ctrl-C ends it with exit status 0."""
+    command = [sys.executable, "-m", "tests.fake_store", "--customers", "3", "--serve"]
+    with subprocess.Popen(
+        command,
+        cwd=Path(__file__).parent.parent,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout and process.stderr
+        lines = iter(process.stdout.readline, "")
+        ini = Path(next(line for line in lines if "--config" in line).split()[-1])
+        assert ini.exists()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
+        assert process.stderr.read().count("\n") == 2
+    assert not ini.exists()
+
+
+# --- the store and BigCommerce's own description of it -------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def openapi() -> dict[str, Any]:
+    if not OPENAPI.exists():
+        pytest.skip("BigCommerce's customers.v3.yml is not at hand")
+    yaml = pytest.importorskip("yaml")
+    loaded: dict[str, Any] = yaml.safe_load(OPENAPI.read_text(encoding="utf-8"))
+    return loaded
+
+
+def check(value: Any, schema: dict[str, Any], openapi: dict[str, Any], where: str) -> None:
+    """Each field that is sent is documented, and of the documented type."""
+    if "$ref" in schema:
+        schema = openapi["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    types = {"object": dict, "array": list, "string": str, "integer": int, "boolean": bool}
+    assert isinstance(value, types.get(schema.get("type", ""), object)), where
+    if isinstance(value, dict):
+        assert value.keys() >= set(schema.get("required", ())), where
+        for name, part in value.items():
+            assert name in schema["properties"], f"{where}.{name}"
+            check(part, schema["properties"][name], openapi, f"{where}.{name}")
+    if isinstance(value, list):
+        assert len(value) <= schema.get("maxItems", math.inf), where
+        for part in value:
+            check(part, schema["items"], openapi, f"{where}[]")
+    if isinstance(value, str):
+        assert len(value) <= schema.get("maxLength", math.inf), where
+        assert value in schema.get("enum", [value]), where
+
+
+def test_every_documented_parameter_is_understood(openapi: dict[str, Any], send: Send) -> None:
+    """What customers.v3.yml documents for the list is known, and nothing beyond it."""
+    parameters = {row["name"]: row for row in openapi["paths"]["/customers"]["get"]["parameters"]}
+    assert parameters.keys() == fake_store.PARAMETERS
+    assert set(parameters["sort"]["schema"]["enum"]) == fake_store.SORTS
+    assert set(parameters["include"]["schema"]["items"]["enum"]) == fake_store.INCLUDES.keys()
+    values = {"sort": "last_name:asc", "include": INCLUDE, "after": "eyJpZCI6MjA0fQ"}
+    for name in parameters:
+        value = values.get(name, "2024-05-14" if name.startswith("date") else "5")
+        value = "eyJpZCI6MjA1fQ" if name == "before" else value
+        assert send("GET", "v3/customers", {name: value}).status_code == 200, name
+
+
+def test_every_field_is_documented(openapi: dict[str, Any], send: Send) -> None:
+    """Records and meta hold no field that customers.v3.yml does not have."""
+    schemas = openapi["components"]["schemas"]
+    answer = send("GET", "v3/customers", {"limit": 250, "include": INCLUDE}).json()
+    for row in answer["data"]:
+        check(row, schemas["customer_Full"], openapi, "customer")
+    meta = schemas["_metaCollectionWithCursorPagination"]
+    check(answer["meta"], meta, openapi, "meta")
+    error = send("GET", "v3/customers", {"limit": 0}).json()
+    assert error.keys() == schemas["Error"]["properties"].keys()
+
+
+def test_delete_answers_as_documented(
+    openapi: dict[str, Any], store: FakeStore, send: Send
+) -> None:
+    """A DELETE has the one documented parameter, and the documented statuses."""
+    documented = openapi["paths"]["/customers"]["delete"]
+    assert [row["name"] for row in documented["parameters"]] == ["id:in"]
+    good, bad = delete(send, next(iter(store.customers))), delete(send, 0)
+    assert [str(good.status_code), str(bad.status_code)] == list(documented["responses"])
