@@ -1,21 +1,16 @@
 #!/usr/bin/env python3
 # /// script
 # requires-python = ">=3.11"
-# dependencies = [
-#     "bigcommerce~=0.23.4",
-#     "requests~=2.32",
-#     "rich~=15.0",
-# ]
+# dependencies = ["bigcommerce~=0.23.4", "requests~=2.32", "rich~=15.0"]
 # ///
 """Delete many records from one BigCommerce store: shown first, done exactly, proven afterwards.
 
     store.ini + argv -> Config -> Store -> gather -> Plan (frozen on disk) -> guards, confirm
                      -> delete -> verify -> Summary -> exit status
 
-Exit status: 0 every planned id is proven gone, or a dry run is done, or nothing was selected;
-1 a bug; 2 usage or configuration; 3 refused before anything was deleted; 4 finished, and some
-records are not gone; 5 stopped early, resumable once there is a plan; 130, 143, 129 stopped by
-SIGINT, SIGTERM, SIGHUP.
+Exit status: 0 every planned id is proven gone, or a dry run is done, or nothing was selected; 1 a bug;
+2 usage or configuration; 3 refused before anything was deleted; 4 finished, and some records are not gone;
+5 stopped early, resumable once there is a plan; 130, 143, 129 stopped by SIGINT, SIGTERM, SIGHUP.
 """
 
 from __future__ import annotations
@@ -48,9 +43,9 @@ from array import array
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, fields, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from types import FrameType
@@ -71,12 +66,13 @@ __version__ = "1.0.0"
 T = TypeVar("T")
 R = TypeVar("R")
 Record = dict[str, Any]
+Step = Callable[[int], None]  # told how many records are done
 
 DEFAULT_HOST = "api.bigcommerce.com"
 PAGE_LIMIT = 250  # records a page, and ids a read-back: the most the API gives
 NAP = 0.1  # seconds: the longest sleep between two looks at the stop flag
 
-# --- errors ------------------------------------------------------------------------------------
+# --- errors -------------------------------------------------------------------------------------------
 
 
 class Failure(Exception):
@@ -101,6 +97,14 @@ class Refused(Failure):
         self.planned = planned
 
 
+class ReadRefused(Refused):
+    """The store refused a GET with a 4xx: exit status 3 before the plan, 5 after it."""
+
+
+class Unreadable(Refused):
+    """An answer of a shape that proves nothing."""
+
+
 class StoreError(Failure):
     """The store, the network or the disk ends the run early."""
 
@@ -113,12 +117,8 @@ class Interrupted(Failure):
         self.exit_status = 128 + signum
 
 
-class Unreadable(Refused):
-    """An answer of a shape that proves nothing."""
-
-
 class Stopped(Exception):
-    """Raised in a worker that must not send any more; the reason is `Stop.failure`."""
+    """Raised where nothing more may be sent; the reason is `Stop.failure`."""
 
 
 class TooCostly(Exception):
@@ -142,6 +142,7 @@ class Stop:
         self._signals = 0
 
     def set(self, failure: Failure) -> Failure:
+        """Stop for this reason, unless there was one before; returns the reason that counts."""
         self.failure = self.failure or failure
         return self.failure
 
@@ -168,41 +169,389 @@ class Stop:
             raise failure
 
 
-# --- resources ---------------------------------------------------------------------------------
+# --- resources ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resource:
-    """One kind of record, as BigCommerce's API files describe it."""
+    """One kind of record, as BigCommerce's own API files describe it.
+
+    delete_by: the filter that a DELETE of the collection takes, only where it is documented that nothing is
+    deleted without one; "" deletes by path id, one at a time. read_by: the id filter of the list, "" where
+    it has none. filters: those of the list that can be checked on the record, name/type.
+    """
 
     name: str
-    path: str  # of the collection, below /stores/{hash}/
+    path: str  # of the list, below /stores/{hash}/
     scope: str  # the OAuth scope that deleting needs
-    max_batch: int  # ids in one DELETE
+    delete_by: str = ""
+    delete_path: str = ""  # where it is not that of the list
+    done: tuple[int, ...] = (204,)  # what a DELETE well done answers
+    read_by: str = "id:in"
+    max_batch: int = 10  # ids in one DELETE; where none is documented, 10
     max_concurrent: int = 5
-    done: int = 204  # what a DELETE well done answers
+    id_field: str = "id"
     params: Mapping[str, str] = field(default_factory=dict)  # of the listing: sort, sub-resources
-    show: tuple[str, ...] = ("id",)  # fields that tell a person which record it is
+    filters: str = ""
+    show: tuple[str, ...] = ("name",)  # fields that tell a person which record it is
+    email: str = ""  # the field that --keep compares e-mail addresses with
+    note: str = ""  # what goes along, or forbids it
 
+    @property
+    def has_total(self) -> bool:
+        """V3 lists say how many there are; V2 lists are paged by min_id to an empty page."""
+        return self.path.startswith("v3/")
+
+    @property
+    def size(self) -> int:
+        """The most ids in one DELETE."""
+        return self.max_batch if self.delete_by else 1
+
+    def filter_types(self) -> dict[str, str]:
+        return dict(item.split("/") for item in self.filters.split())
+
+
+_DATES = "date_created/date date_created:min/date date_created:max/date"
+_CHANGES = "date_modified/date date_modified:min/date date_modified:max/date"
+_BY_ID = {"sort": "id", "direction": "asc"}
 
 RESOURCES = {
     resource.name: resource
     for resource in (
         Resource(
-            name="customers",
+            name="customers",  # customers.v3.yml: without id:in 204, "with no changes to the data"
             path="v3/customers",
             scope="store_v2_customers",
-            max_batch=10,
-            params={
-                "sort": "date_created:asc",
-                "include": "addresses,storecredit,attributes,formfields",
-            },
-            show=("id", "email", "first_name", "last_name", "date_created"),
+            delete_by="id:in",
+            params={"sort": "date_created:asc", "include": "addresses,storecredit,attributes,formfields"},
+            filters="id:in/id company:in/text customer_group_id:in/id email:in/text name:in/text "
+            f"name:like/text phone:in/text registration_ip_address:in/text {_DATES} {_CHANGES}",
+            show=("email", "first_name", "last_name", "date_created"),
+            email="email",
+            note="addresses, attributes and store credit go along",
+        ),
+        Resource(
+            name="products",  # products_catalog.v3.yml: "you must include a filter", at most 250
+            path="v3/catalog/products",
+            scope="store_v2_products",
+            delete_by="id:in",
+            max_batch=250,
+            params=_BY_ID | {"include": "variants,images,custom_fields,bulk_pricing_rules"},
+            filters="id:in/id name/text sku/text sku:in/text mpn/text upc/text price/number weight/number "
+            "condition/text brand_id/int is_visible/bool is_featured/bool type/text availability/text "
+            f"total_sold/int inventory_level/int inventory_level:min/int inventory_level:max/int {_CHANGES}",
+            show=("name", "sku", "price", "date_created"),
+            note="variants, images, custom fields, options and modifiers go along",
+        ),
+        Resource(
+            name="categories",  # category-trees_catalog.v3.yml: its filter is optional; so by path id
+            path="v3/catalog/trees/categories",
+            scope="store_v2_products",
+            delete_path="v3/catalog/categories",
+            done=(202, 204),
+            read_by="category_id:in",
+            id_field="category_id",
+            filters="category_id:in/id tree_id:in/id parent_id:in/id name/text name:like/text "
+            "page_title/text is_visible/bool",
+            show=("name", "parent_id"),
+            note="a parent may take its child categories along; one that holds products is refused",
+        ),
+        Resource(
+            name="brands",  # brands_catalog.v3.yml: the collection is deleted by name only
+            path="v3/catalog/brands",
+            scope="store_v2_products",
+            params={"sort": "name", "direction": "asc"},
+            filters="id:in/id name/text name:like/text page_title/text",
+            note="their products stay, without a brand",
+        ),
+        Resource(
+            name="promotions",  # promotions.v3.yml: id:in is required (422), at most 50
+            path="v3/promotions",
+            scope="store_v2_marketing",
+            delete_by="id:in",
+            read_by="",
+            max_batch=50,
+            params=_BY_ID,
+            filters="id/id name/text currency_code/text redemption_type/text status/text",
+            show=("name", "status", "redemption_type"),
+            note="one that still has coupon codes is refused by the API",
+        ),
+        Resource(
+            name="coupons",  # marketing.v2.yml: the collection's filter is optional
+            path="v2/coupons",
+            scope="store_v2_marketing",
+            read_by="",
+            filters="id/id code/text name/text type/text",
+            show=("code", "name", "date_created"),
+            note="the promotion that a coupon is attached to stays",
+        ),
+        Resource(
+            name="price_lists",  # price_lists.v3.yml: the collection's filter is optional; 1 at a time
+            path="v3/pricelists",
+            scope="store_v2_products",
+            max_concurrent=1,
+            filters=f"id:in/id name/text name:like/text {_DATES} {_CHANGES}",
+            show=("name", "active", "date_created"),
+            note="all price records of a list go along",
+        ),
+        Resource(
+            name="redirects",  # redirects.v3.yml: id:in is required
+            path="v3/storefront/redirects",
+            scope="store_v2_content",
+            delete_by="id:in",
+            params=_BY_ID,
+            filters="id:in/id id:min/id id:max/id site_id/int",
+            show=("from_path", "site_id"),
+        ),
+        Resource(
+            name="pages",  # pages.v3.yml: id:in is required; delete_children is not sent
+            path="v3/content/pages",
+            scope="store_v2_content",
+            delete_by="id:in",
+            filters="id:in/id channel_id/id name/text",
+            show=("name", "url", "type"),
+            note="child pages stay, at the top level and hidden",
+        ),
+        Resource(
+            name="subscribers",  # subscribers.v3.yml: "By default, it deletes all subscribers"
+            path="v3/customers/subscribers",
+            scope="store_v2_customers",
+            filters="id:in/id email/text first_name/text last_name/text source/text order_id/int "
+            f"{_DATES} {_CHANGES}",
+            show=("email", "first_name", "last_name", "date_created"),
+            email="email",
+        ),
+        Resource(
+            name="gift_certificates",  # marketing.v2.yml: "By default, it deletes all"
+            path="v2/gift_certificates",
+            scope="store_v2_marketing",
+            read_by="",
+            params=_BY_ID,
+            filters="code/text order_id/int to_name/text to_email/text from_name/text from_email/text",
+            show=("code", "to_email", "balance"),
+            email="to_email",
+            note="what is left on them is lost",
         ),
     )
 }
+ORDERS = Resource(
+    name="orders", path="v2/orders", scope="store_v2_orders_read_only", params={"sort": "id:asc"}
+)
 
-# --- configuration -----------------------------------------------------------------------------
+# --- words --------------------------------------------------------------------------------------------
+
+
+def clean(text: object, limit: int = 200) -> str:
+    """Somebody else's words as one printable line: no control codes, no flood."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """What to say of an unknown name: the nearest known one, or all there are."""
+    known = list(known)
+    close = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
+    return f"did you mean {close[0]}?" if close else f"known are: {', '.join(known)}"
+
+
+# --- selection: what a record must be to go -------------------------------------------------------------
+
+
+def positive_id(value: object) -> int | None:
+    """A record's id: a positive whole number, and nothing that only looks like one."""
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}", value):
+        value = int(value)
+    return value if type(value) is int and value > 0 else None
+
+
+def _moment(text: str) -> datetime:
+    """A date or date-time of the API, in UTC where it names no zone; raises ValueError."""
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+_TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+_TYPES: dict[str, tuple[Callable[[str], Any], str]] = {
+    "id": (positive_id, "a positive whole number"),
+    "int": (lambda text: int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else None, "a whole number"),
+    "number": (lambda text: float(text) if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text) else None, "a number"),
+    "bool": (lambda text: _TRUTHS.get(text.lower()), "true or false"),
+    "date": (_moment, "a date, such as 2025-03-31 or 2025-03-31T12:00:00Z"),
+    "text": (str.casefold, "text"),
+}
+
+
+@dataclass(frozen=True)
+class Filter:
+    """A filter of the API, which is checked here on every record, since a store may ignore it."""
+
+    name: str
+    text: str
+    kind: str
+    values: tuple[Any, ...]
+
+    def fits(self, record: Record) -> bool:
+        base, _, operator = self.name.partition(":")
+        found = record.get(base)
+        if base == "name" and "first_name" in record:  # customers.v3.yml: "first_name and last_name"
+            found = f"{record.get('first_name')} {record.get('last_name')}"
+        try:
+            have = None if found is None else self._comparable(found)
+        except (TypeError, ValueError):
+            return False
+        if have is None or operator == "like":
+            return have is not None and any(value in have for value in self.values)
+        if operator in ("min", "max"):
+            return bool(have >= self.values[0] if operator == "min" else have <= self.values[0])
+        return have in self.values
+
+    def _comparable(self, found: object) -> Any:
+        if self.kind == "text":
+            return str(found).casefold()
+        if self.kind == "bool":
+            return bool(found)
+        if self.kind != "date":
+            return float(str(found))
+        moment = _moment(str(found))
+        return moment.date() if type(self.values[0]) is date else moment
+
+
+def make_filter(name: str, text: str, types: Mapping[str, str]) -> Filter:
+    """Raises ValueError for a name that is not among the types, and for a value of another type."""
+    if name not in types:
+        raise ValueError(f"is no filter that can be checked on the record: {nearest(name, types)}")
+    listed = name.endswith((":in", ":like"))
+    parts = [item.strip() for item in text.split(",")] if listed else [text.strip()]
+    if not all(parts):
+        raise ValueError("has an empty value")
+    convert, wanted = _TYPES[types[name]]
+    values = []
+    for part in parts:
+        value = None
+        with suppress(ValueError):
+            value = convert(part)
+        if value is None:
+            raise ValueError(f"needs {wanted}, not {clean(part)!r}")
+        # A date without a time means the whole day, be it for :min, :max or the date itself.
+        values.append(value.date() if types[name] == "date" and len(part) == 10 else value)
+    return Filter(name, text.strip(), types[name], tuple(values))
+
+
+_MISSING = object()
+
+
+def value_at(record: object, path: str) -> object:
+    """What stands at a path such as addresses.0.country_code; _MISSING when nothing does."""
+    for part in path.split("."):
+        if isinstance(record, list) and part.isdecimal() and int(part) < len(record):
+            record = record[int(part)]
+        elif isinstance(record, dict) and part in record:
+            record = record[part]
+        else:
+            return _MISSING
+    return record
+
+
+@dataclass(frozen=True)
+class Match:
+    """--match: a regular expression that is to be found in a field of the record."""
+
+    path: str
+    pattern: re.Pattern[str]
+
+    def fits(self, record: Record) -> bool:
+        value = value_at(record, self.path)
+        if value is _MISSING or value is None:
+            return False
+        return bool(self.pattern.search(value if isinstance(value, str) else json.dumps(value)))
+
+
+class IdSet:
+    """Ids seen so far: 8 bytes each while they rise, as in a listing sorted oldest first."""
+
+    def __init__(self, ids: Iterable[int] = ()) -> None:
+        self._rising = array("q")
+        self._others: set[int] = set()
+        for number in ids:
+            self.add(number)
+
+    def __len__(self) -> int:
+        return len(self._rising) + len(self._others)
+
+    def __contains__(self, number: int) -> bool:
+        place = bisect.bisect_left(self._rising, number)
+        return number in self._rising[place : place + 1] or number in self._others
+
+    def add(self, number: int) -> bool:
+        """Add it; False when it was there."""
+        if self._rising and number <= self._rising[-1]:
+            if number in self:
+                return False
+            self._others.add(number)
+        else:
+            self._rising.append(number)
+        return True
+
+
+@dataclass(frozen=True)
+class Entries:
+    """What a list file names: ids in its order, and e-mail addresses in lower case."""
+
+    ids: array[int]
+    emails: frozenset[str] = frozenset()
+    duplicates: int = 0
+
+
+def read_entries(path: Path, resource: Resource, *, emails: bool) -> Entries:
+    """Ids, and e-mail addresses where those are allowed, of a text file or of a CSV with a header.
+
+    Raises ValueError that names the line, or the columns when it is not plain which one to take.
+    """
+    text = path.read_bytes().decode("utf-8-sig")
+    first = text.split("\n", 1)[0]
+    reader = csv.reader(io.StringIO(text), delimiter=max(",;\t", key=first.count))
+    rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+    rows = [(number, row) for number, row in rows if any(row)]
+    if not rows:
+        raise ValueError("holds nothing")
+    number, header = rows[0]
+    plain = len(header) == 1 and (positive_id(header[0]) or (emails and "@" in header[0]))
+    columns = [0] if plain else _columns(number, header, resource, emails=emails)
+    ids, addresses, seen, duplicates = array("q"), set(), IdSet(), 0
+    for number, row in rows if plain else rows[1:]:
+        if plain and len(row) > 1:
+            raise ValueError(f"line {number}: more than one value, and no header says which to take")
+        for cell in [row[column] if column < len(row) else "" for column in columns]:
+            if identifier := positive_id(cell):
+                fresh = seen.add(identifier)
+                duplicates += not fresh
+                if fresh:
+                    ids.append(identifier)
+            elif emails and "@" in cell:
+                addresses.add(cell.casefold())
+            elif cell or len(columns) == 1:
+                what = "a positive whole number" + (" or an e-mail address" if emails else "")
+                raise ValueError(f"line {number}: {clean(cell)!r} is not {what}")
+    if not ids and not addresses:
+        raise ValueError("holds nothing below its header")
+    return Entries(ids, frozenset(addresses), duplicates)
+
+
+def _columns(number: int, header: Sequence[str], resource: Resource, *, emails: bool) -> list[int]:
+    """Which columns of a CSV to read: that of the id and, where allowed, that of the e-mail address."""
+    names = [re.sub(r"[^a-z]", "", name.casefold()) for name in header]
+    singular = re.sub(r"ies$", "y", resource.name).replace("_", "").rstrip("s")
+    by_id = [place for place, name in enumerate(names) if name in ("id", f"{singular}id")]
+    by_email = [place for place, name in enumerate(names) if name in ("email", "emailaddress")]
+    by_email = by_email if emails else []
+    if len(by_id) > 1 or len(by_email) > 1 or not (by_id or by_email):
+        shown = ", ".join(clean(name, 40) for name in header)
+        wanted = f"id or {singular} id" + (" or email" if emails else "")
+        raise ValueError(f"line {number}: not plain which column is the {wanted}; there are: {shown}")
+    return by_id + by_email
+
+
+# --- configuration ------------------------------------------------------------------------------------
 
 
 def _whole(low: int, high: int | None = None) -> Callable[[str], int]:
@@ -240,18 +589,40 @@ def _boolean(text: str) -> bool:
 
 def _resource(text: str) -> Resource:
     if text not in RESOURCES:
-        raise ValueError(f"must be one of: {', '.join(RESOURCES)}")
+        raise ValueError(f"must be a resource ({nearest(text, RESOURCES)})")
     return RESOURCES[text]
 
 
-@dataclass(frozen=True, kw_only=True)
+def _match(text: str) -> tuple[Match, ...]:
+    path, equals, pattern = text.partition("=")
+    if not path.strip() or not equals or not pattern:
+        raise ValueError("must be FIELD=REGEX")
+    try:
+        return (Match(path.strip(), re.compile(pattern)),)
+    except re.error as error:
+        raise ValueError(f"must hold a regular expression ({error})") from error
+
+
+def _path(text: str) -> Path:
+    if not text:
+        raise ValueError("must be a path")
+    return Path(text)
+
+
+def _url(text: str) -> str:
+    if not re.fullmatch(r"https?://[!-~]+", text):
+        raise ValueError("must be an http or https URL")
+    return text
+
+
+@dataclass(frozen=True)
 class Option:
-    """One setting: a key of [cleanup], an option on the command line, or both."""
+    """One setting: a key of [cleanup] and, unless `argv` is False, an option of the same name."""
 
     name: str
     convert: Callable[[str], Any]
     default: Any
-    help: str
+    help: str = ""
     metavar: str = "N"
     argv: bool = True
     selects: bool = False  # part of the selection, which --resume takes from the plan
@@ -263,69 +634,36 @@ class Option:
 
 OPTIONS = (
     Option(
-        name="resource",
-        convert=_resource,
-        default=RESOURCES["customers"],
-        help="what to delete: " + ", ".join(RESOURCES) + " (default: customers)",
-        metavar="NAME",
+        "resource", _resource, RESOURCES["customers"], "what to delete (customers); list: show all", "NAME",
         selects=True,
     ),
-    Option(
-        name="dry_run",
-        convert=_boolean,
-        default=False,
-        help="list, write the plan, and delete nothing",
-    ),
-    Option(
-        name="runs_dir",
-        convert=Path,
-        default=Path("runs"),
-        help="where the run folders go (default: runs)",
-        metavar="DIR",
-    ),
-    Option(
-        name="no_backup",
-        convert=_boolean,
-        default=False,
-        help="write no backup.jsonl",
-    ),
-    Option(
-        name="rate_limit",
-        convert=_whole(1),
-        default=None,
-        help="at most N requests in each of the store's windows (default: what the store allows)",
-    ),
-    Option(
-        name="batch_size",
-        convert=_whole(1),
-        default=None,
-        help="ids in one DELETE (default: the most the resource allows)",
-    ),
-    Option(
-        name="max_concurrent",
-        convert=_whole(1, 5),
-        default=5,
-        help="requests at once, 1 to 5 (default: 5)",
-    ),
-    Option(
-        name="verbose",
-        convert=_boolean,
-        default=False,
-        help="show every request as run.log has it",
-    ),
-    Option(name="min_requests_remaining", convert=_whole(0), default=0, help="", argv=False),
-    Option(name="count_items", convert=_boolean, default=False, help="", argv=False),
-    Option(name="max_retries", convert=_whole(0, 20), default=5, help="", argv=False),
-    Option(name="timeout", convert=_seconds, default=60.0, help="", argv=False),
-    Option(name="max_error_rate", convert=_percent, default=10.0, help="", argv=False),
-)
+    Option("match", _match, (), "only records whose FIELD holds the REGEX", "FIELD=REGEX", selects=True),
+    Option("ids", _path, None, "only the ids that FILE lists", "FILE", selects=True),
+    Option("keep", _path, None, "not those whose ids or e-mail addresses FILE lists", "FILE", selects=True),
+    Option("spare_with_orders", _boolean, False, "not the customers that have orders", selects=True),
+    Option("limit", _whole(1), None, "only the first N: a trial", selects=True),
+    Option("max_delete", _whole(0), None, "refuse to delete more than N"),
+    Option("dry_run", _boolean, False, "list, write the plan, and delete nothing"),
+    Option("runs_dir", _path, Path("runs"), "where the run folders go (runs)", "DIR"),
+    Option("no_backup", _boolean, False, "write no backup.jsonl"),
+    Option("rate_limit", _whole(1), None, "at most N requests in each of the store's windows"),
+    Option("batch_size", _whole(1), None, "ids in one DELETE (the most the resource takes)"),
+    Option("max_concurrent", _whole(1, 5), 5, "requests at once, 1 to 5 (5)"),
+    Option("verbose", _boolean, False, "show every request as run.log has it"),
+    Option("min_requests_remaining", _whole(0), 0, argv=False),
+    Option("count_items", _boolean, False, argv=False),
+    Option("max_retries", _whole(0, 20), 5, argv=False),
+    Option("timeout", _seconds, 60.0, argv=False),
+    Option("max_error_rate", _percent, 10.0, argv=False),
+    Option("webhook_url", _url, "", argv=False),
+)  # fmt: skip
 STORE_KEYS = ("store_hash", "access_token", "client_id", "domain")
 ARGV_ONLY = ("config", "yes", "resume", "json", "version")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Everything that a run is told; seconds, percent, and counts as the names say."""
+    """Everything that a run is told; seconds, percent and counts, as the option of the name says."""
 
     path: Path
     host: str
@@ -334,6 +672,13 @@ class Config:
     client_id: str
     domain: str
     resource: Resource
+    filters: Mapping[str, Filter]
+    match: tuple[Match, ...]
+    ids: Entries | None
+    keep: Entries | None
+    spare_with_orders: bool
+    limit: int | None
+    max_delete: int | None
     dry_run: bool
     runs_dir: Path
     no_backup: bool
@@ -346,18 +691,22 @@ class Config:
     max_retries: int
     timeout: float
     max_error_rate: float
+    webhook_url: str = field(repr=False)
     yes: bool
     json: bool
     resume: Path | None
-    typed: tuple[str, ...] = ()  # options on argv that a resume needs again
-    warnings: tuple[str, ...] = ()
+    selection: Mapping[str, str]  # what was asked for, in the words it was asked for
+    typed: Sequence[str]  # options on argv that a resume needs again
+    warnings: Sequence[str]
 
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """What to say of an unknown name: the nearest known one, or all there are."""
-    known = list(known)
-    close = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
-    return f"did you mean {close[0]}?" if close else f"known are: {', '.join(known)}"
+    def for_resource(self, resource: Resource) -> Config:
+        """The same for another resource: its batches and its concurrency."""
+        return replace(
+            self,
+            resource=resource,
+            batch_size=min(self.batch_size, resource.size),
+            max_concurrent=min(self.max_concurrent, resource.max_concurrent),
+        )
 
 
 def read_ini(path: Path) -> dict[str, dict[str, str]]:
@@ -381,45 +730,37 @@ def read_ini(path: Path) -> dict[str, dict[str, str]]:
     try:
         parser.read_string("\n".join(lines))
     except configparser.DuplicateSectionError as error:
-        raise ConfigError(
-            f"{path}, line {error.lineno}: [{error.section}] is there twice; join the two"
-        ) from None
+        what = f"[{error.section}] is there twice; join the two"
+        raise ConfigError(f"{path}, line {error.lineno}: {what}") from None
     except configparser.DuplicateOptionError as error:
-        raise ConfigError(
-            f"{path}, line {error.lineno}: {error.option} is there twice in [{error.section}]; "
-            "keep one"
-        ) from None
+        what = f"{error.option} is there twice in [{error.section}]; keep one"
+        raise ConfigError(f"{path}, line {error.lineno}: {what}") from None
     except configparser.MissingSectionHeaderError as error:
-        raise ConfigError(
-            f"{path}, line {error.lineno}: a section must come first; write [store] above it"
-        ) from None
+        what = "a section must come first; write [store] above it"
+        raise ConfigError(f"{path}, line {error.lineno}: {what}") from None
     except configparser.ParsingError as error:
         number = error.errors[0][0] if error.errors else "?"
-        raise ConfigError(
-            f"{path}, line {number}: this is neither [section] nor key = value"
-        ) from None
+        raise ConfigError(f"{path}, line {number}: this is neither [section] nor key = value") from None
     return {name: dict(parser.items(name)) for name in parser.sections()}
 
 
 def check_names(path: Path, ini: Mapping[str, Mapping[str, str]]) -> None:
     """Raise ConfigError for a section or key that nobody reads: a typo may select too much."""
-    cleanup = [option.name for option in OPTIONS]
-    known = {"store": list(STORE_KEYS), "cleanup": cleanup}
+    known = {"store": STORE_KEYS, "cleanup": [option.name for option in OPTIONS], "filters": None}
     for section, keys in ini.items():
         if section not in known:
             raise ConfigError(f"{path}: unknown section [{section}]; {nearest(section, known)}")
         for key in keys:
             if section == "cleanup" and key in ARGV_ONLY:
-                raise ConfigError(
-                    f"{path}: {key} in [cleanup]: only the command line takes it; use --{key}"
-                )
-            if key not in known[section]:
-                raise ConfigError(
-                    f"{path}: unknown key {key} in [{section}]; {nearest(key, known[section])}"
-                )
+                raise ConfigError(f"{path}: {key} in [cleanup]: use --{key}, on the command line only")
+            names = known[section]
+            if names is not None and key not in names:
+                raise ConfigError(f"{path}: unknown key {key} in [{section}]; {nearest(key, names)}")
+    if "store" not in ini:
+        raise ConfigError(f"{path}: the section [store] is missing; see config.example.ini")
 
 
-def read_store(path: Path, ini: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, str]:
+def read_store(path: Path, ini: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, Any]:
     """Host, hash, token, client id and domain; raises ConfigError, never quoting the token."""
     given = ini.get("store_hash", "")
     if not given:
@@ -430,37 +771,108 @@ def read_store(path: Path, ini: Mapping[str, str], environ: Mapping[str, str]) -
     store_hash = pasted[1] if pasted else given
     if not re.fullmatch(r"[A-Za-z0-9]+", store_hash):
         raise ConfigError(
-            f"{path}: store_hash in [store] must be letters and digits, or the API path that "
-            f"BigCommerce shows, not {clean(given)!r}"
+            f"{path}: store_hash in [store] must be letters and digits, or the API path that BigCommerce "
+            f"shows, not {clean(given)!r}"
         )
     token, source = ini.get("access_token", ""), f"{path}: access_token in [store]"
-    if not token:
-        token = environ.get("BIGCOMMERCE_ACCESS_TOKEN", "").strip()
-        source = "BIGCOMMERCE_ACCESS_TOKEN" if token else source
+    if not token and (token := environ.get("BIGCOMMERCE_ACCESS_TOKEN", "").strip()):
+        source = "BIGCOMMERCE_ACCESS_TOKEN"
     if not token:
         raise ConfigError(
             f"{source} is missing; fill in the token of the store's API account, or set "
             "BIGCOMMERCE_ACCESS_TOKEN"
         )
-    secrets = {source: token, f"{path}: client_id in [store]": ini.get("client_id", "")}
-    for name, value in secrets.items():
+    client_id = ini.get("client_id", "")
+    for name, value in ((source, token), (f"{path}: client_id in [store]", client_id)):
         if not re.fullmatch(r"[!-~]*", value):
-            raise ConfigError(
-                f"{name} holds a space or a character that is not ASCII; paste it again, alone"
-            )
+            what = "holds a space or a character that is not ASCII; paste it again, alone"
+            raise ConfigError(f"{name} {what}")
     host = environ.get("BC_API_ENDPOINT") or DEFAULT_HOST
     if not re.fullmatch(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?", host):
-        raise ConfigError(
-            f"BC_API_ENDPOINT must be a host, or host:port, not {clean(host)!r}; correct or unset it"
-        )
+        raise ConfigError(f"BC_API_ENDPOINT must be a host, or host:port, not {clean(host)!r}; correct it")
     domain = re.sub(r"^https?://|/.*$", "", ini.get("domain", "").lower())
     return {
         "host": host,
         "store_hash": store_hash,
         "access_token": token,
-        "client_id": ini.get("client_id", ""),
+        "client_id": client_id,
         "domain": domain,
     }
+
+
+def read_options(arguments: argparse.Namespace, ini: Mapping[str, str]) -> dict[str, Any]:
+    """The value of every option: argv over the ini over the default; raises ConfigError."""
+    values: dict[str, Any] = {}
+    for option in OPTIONS:
+        typed = getattr(arguments, option.name, None)
+        name = option.flag if typed is not None else f"{arguments.config}: {option.name} in [cleanup]"
+        text = typed if typed is not None else ini.get(option.name)
+        if arguments.resume is not None and (option.selects or option.name == "dry_run"):
+            if typed is not None and option.selects:
+                raise ConfigError(f"{name} selects, but --resume takes the plan's selection: leave it out")
+            text = typed
+        try:
+            if text is None or isinstance(text, bool):
+                values[option.name] = option.default if text is None else text
+            elif isinstance(text, list):
+                values[option.name] = sum((option.convert(item) for item in text), ())
+            else:
+                values[option.name] = option.convert(text)
+        except ValueError as error:
+            raise ConfigError(f"{name} {error}, not {clean(text)!r}") from error
+    resource, size = values["resource"], values["batch_size"]
+    if size is not None and size > resource.max_batch:
+        typed = arguments.batch_size is not None
+        name = "--batch-size" if typed else f"{arguments.config}: batch_size in [cleanup]"
+        limits = f"a whole number from 1 to {resource.max_batch} for {resource.name}"
+        raise ConfigError(f"{name} must be {limits}, not {size}")
+    values["batch_size"] = size or resource.size
+    return values
+
+
+def read_filters(
+    arguments: argparse.Namespace, ini: Mapping[str, str], resource: Resource
+) -> dict[str, Filter]:
+    """Filters by name, argv's over the ini's, each checked; raises ConfigError."""
+    typed = arguments.filter or []
+    if arguments.resume is not None:
+        if typed:
+            raise ConfigError("--filter selects, but --resume takes the plan's selection: leave it out")
+        return {}
+    sources = {name: (f"{arguments.config}: {name} in [filters]", value) for name, value in ini.items()}
+    given: set[str] = set()
+    for text in typed:
+        name, equals, value = text.partition("=")
+        name = name.strip().lower()
+        if not equals:
+            raise ConfigError(f"--filter must be NAME=VALUE, not {clean(text)!r}")
+        if name in given:
+            raise ConfigError(f"--filter {name} is there twice; join the two")
+        given.add(name)
+        sources[name] = (f"--filter {name}", value)
+    filters = {}
+    for name, (source, value) in sources.items():
+        try:
+            filters[name] = make_filter(name, value, resource.filter_types())
+        except ValueError as error:
+            raise ConfigError(f"{source} {error}") from error
+    return filters
+
+
+def read_lists(values: dict[str, Any]) -> None:
+    """Replace the paths of --ids and --keep by what the files list; raises ConfigError."""
+    resource: Resource = values["resource"]
+    for name in ("ids", "keep"):
+        path = values[name]
+        if path is None:
+            continue
+        try:
+            emails = name == "keep" and bool(resource.email)
+            values[name] = read_entries(path, resource, emails=emails)
+        except (OSError, ValueError, csv.Error) as error:
+            bad_text = "is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error
+            why = getattr(error, "strerror", None) or bad_text
+            raise ConfigError(f"--{name} {path}: {why}; correct the file") from error
 
 
 def read_config(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Config:
@@ -468,60 +880,42 @@ def read_config(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Co
     path: Path = arguments.config
     ini = read_ini(path)
     check_names(path, ini)
-    if "store" not in ini:
-        raise ConfigError(f"{path}: the section [store] is missing; see config.example.ini")
-    store = read_store(path, ini["store"], environ)
-    values: dict[str, Any] = {}
-    for option in OPTIONS:
-        typed = getattr(arguments, option.name, None)
-        written = ini.get("cleanup", {}).get(option.name)
-        name = option.flag if typed is not None else f"{path}: {option.name} in [cleanup]"
-        text = typed if typed is not None else written
-        if arguments.resume is not None and option.selects:
-            if typed is not None:
-                raise ConfigError(f"{name} selects, but --resume takes the plan's selection")
-            text = None
-        if arguments.resume is not None and option.name == "dry_run" and typed is None:
-            text = None
-        try:
-            if text is None or isinstance(text, bool):
-                values[option.name] = option.default if text is None else text
-            else:
-                values[option.name] = option.convert(text)
-        except ValueError as error:
-            raise ConfigError(f"{name} {error}, not {clean(text)!r}") from error
+    values = read_options(arguments, ini.get("cleanup", {}))
     resource: Resource = values["resource"]
-    values["max_concurrent"] = min(values["max_concurrent"], resource.max_concurrent)
-    values["batch_size"] = values["batch_size"] or resource.max_batch
-    if values["batch_size"] > resource.max_batch:
-        typed = getattr(arguments, "batch_size", None)
-        name = "--batch-size" if typed is not None else f"{path}: batch_size in [cleanup]"
-        raise ConfigError(
-            f"{name} must be a whole number from 1 to {resource.max_batch} for {resource.name}, "
-            f"not {values['batch_size']}"
-        )
-    warnings = ()
+    filters = read_filters(arguments, ini.get("filters", {}), resource)
+    if filters and values["ids"] is not None:
+        raise ConfigError("--ids and filters exclude each other: use one, and --match for the rest")
+    if values["spare_with_orders"] and resource.name != "customers":
+        raise ConfigError(f"--spare-with-orders is for customers, not for {resource.name}: leave it out")
+    told = [option for option in OPTIONS if option.selects and values[option.name] != option.default]
+    selection = {option.name: clean(_told(values[option.name])) for option in told}
+    read_lists(values)
+    warnings = []
     if (mode := path.stat().st_mode & 0o777) & 0o077:
-        warnings = (f"{path} can be read by others (mode {mode:04o}): chmod 600 {path}",)
-    return Config(
+        warnings.append(f"{path} can be read by others (mode {mode:04o}): chmod 600 {path}")
+    again = ["--json"] if arguments.json else []
+    for name in ("max_delete", "rate_limit", "batch_size", "max_concurrent"):
+        if (typed := getattr(arguments, name)) is not None:
+            again += ["--" + name.replace("_", "-"), typed]
+    config = Config(
         path=path,
-        **store,
-        **values,
+        filters=filters,
+        selection=selection,
+        typed=again,
+        warnings=warnings,
         yes=arguments.yes,
         json=arguments.json,
         resume=arguments.resume,
-        typed=typed_again(arguments),
-        warnings=warnings,
+        **read_store(path, ini["store"], environ),
+        **values,
     )
+    return config.for_resource(resource)
 
 
-def typed_again(arguments: argparse.Namespace) -> tuple[str, ...]:
-    """The options on argv that say how to delete, not what: a resume is to keep them."""
-    words: list[str] = ["--json"] if arguments.json else []
-    for name in ("rate_limit", "batch_size", "max_concurrent"):
-        if (value := getattr(arguments, name)) is not None:
-            words += ["--" + name.replace("_", "-"), value]
-    return tuple(words)
+def _told(value: object) -> object:
+    if isinstance(value, tuple):
+        return " and ".join(f"{match.path}={match.pattern.pattern}" for match in value)
+    return value.name if isinstance(value, Resource) else value
 
 
 # --- rate limiting -----------------------------------------------------------------------------
@@ -745,11 +1139,7 @@ def retry_after(headers: Mapping[str, str]) -> float:
     counts from the answer's own Date, never from this machine's clock.
     """
     waits = [0.0]
-    for name, unit in (
-        ("X-Rate-Limit-Time-Reset-Ms", 0.001),
-        ("X-Retry-After", 1.0),
-        ("Retry-After", 1.0),
-    ):
+    for name, unit in (("X-Rate-Limit-Time-Reset-Ms", 0.001), ("X-Retry-After", 1.0), ("Retry-After", 1.0)):
         text = headers.get(name, "").strip()
         if re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,9})?", text):
             waits.append(float(text) * unit)
@@ -761,9 +1151,7 @@ def retry_after(headers: Mapping[str, str]) -> float:
     return max(waits)
 
 
-def retry_delay(
-    attempt: int, status: int, headers: Mapping[str, str], jitter: float
-) -> float | None:
+def retry_delay(attempt: int, status: int, headers: Mapping[str, str], jitter: float) -> float | None:
     """Seconds before the next attempt, or None when there is to be none.
 
     attempt: how many were made before this one; status: 0 when no answer came; jitter: a random
@@ -783,14 +1171,7 @@ def retriable(status: int) -> bool:
     return status in (0, 408) or (500 <= status <= 599 and status not in (501, 505))
 
 
-# --- store -------------------------------------------------------------------------------------
-
-
-def clean(text: object, limit: int = 200) -> str:
-    """Somebody else's words as one printable line: no control codes, no flood."""
-    line = "".join(c if c.isprintable() else " " for c in str(text))
-    line = " ".join(line.split())
-    return line if len(line) <= limit else line[: limit - 1] + "…"
+# --- answers (pure) -----------------------------------------------------------------------------------
 
 
 class Verdict(enum.Enum):
@@ -821,33 +1202,26 @@ class Answer:
             return None
 
     @property
-    def is_json(self) -> bool:
-        return isinstance(self.json, (dict, list))
-
-    @property
     def words(self) -> str:
-        """The store's own words for why not, or what is known in their place."""
+        """Status and the store's own words, or what is known in their place."""
         if self.status == 0:
             return self.problem
         data = self.json
-        if isinstance(data, list) and data and isinstance(data[0], dict):  # V2
+        if isinstance(data, list) and data:  # V2: [{"status", "message"}]
             data = data[0]
-        said = []
+        said: list[object] = []
         if isinstance(data, dict):
             errors = data.get("errors")
-            details = errors.values() if isinstance(errors, dict) else errors or ()
-            said = [data.get("title") or data.get("message") or data.get("detail"), *details]
-        text = "; ".join(dict.fromkeys(clean(_message(item)) for item in said if item))
-        return f"{self.status} {text}".rstrip() if text else f"{self.status}"
+            details = errors.values() if isinstance(errors, dict) else errors
+            said = [data.get("title") or data.get("message") or data.get("detail")]
+            said += details if isinstance(details, Iterable) else []
+        return f"{self.status} {'; '.join(dict.fromkeys(_message(item) for item in said if item))}".strip()
 
 
-def _message(item: object) -> object:
+def _message(item: object) -> str:
     if isinstance(item, dict):
-        return item.get("message") or item.get("title") or json.dumps(item)
-    return item
-
-
-REFUSALS_OF_DATA = frozenset({400, 404, 409, 413, 422, 423})
+        item = item.get("message") or item.get("title") or json.dumps(item)
+    return clean(item)
 
 
 def may_have_acted(answer: Answer) -> bool:
@@ -855,27 +1229,25 @@ def may_have_acted(answer: Answer) -> bool:
     return answer.status == 408 or not 300 <= answer.status <= 499
 
 
-def judge(method: str, answer: Answer, done: int = 204) -> Verdict:
-    """What an answer to a GET or a DELETE means; `done`: the status of a DELETE well done."""
+def judge(method: str, answer: Answer, done: Sequence[int] = (204,)) -> Verdict:
+    """What an answer to a GET or a DELETE means; `done`: the statuses of a DELETE well done."""
     status = answer.status
     if status == 429:
         return Verdict.THROTTLED
     if retriable(status):
         return Verdict.RETRY
-    if status == 200 and not answer.is_json:
+    if status == 200 and not isinstance(answer.json, (dict, list)):
         cut_off = answer.body.lstrip()[:1] in (b"{", b"[")
         return Verdict.RETRY if cut_off else Verdict.FATAL
     if method == "GET":
         if status in (200, 204):
             return Verdict.DONE
-        other = 400 <= status <= 499 and status not in (401, 403)
-        return Verdict.REFUSED if other else Verdict.FATAL
+        return Verdict.REFUSED if 400 <= status <= 499 and status not in (401, 403) else Verdict.FATAL
     if status in (200, 207, 422) and (items := item_results(answer)):
-        throttled = all(item.throttled for item in items.values())
-        return Verdict.THROTTLED if throttled else Verdict.DONE
-    if status in (done, 200, 207):
+        return Verdict.THROTTLED if all(item.throttled for item in items.values()) else Verdict.DONE
+    if status in (*done, 200, 207):
         return Verdict.DONE
-    return Verdict.REFUSED if status in REFUSALS_OF_DATA else Verdict.FATAL
+    return Verdict.REFUSED if status in (400, 404, 409, 413, 422, 423) else Verdict.FATAL
 
 
 @dataclass(frozen=True)
@@ -890,53 +1262,39 @@ class Item:
         return self.status == 429 or "TOO_MANY_REQUEST" in self.message.upper()
 
     @property
-    def done(self) -> bool:
-        return 200 <= self.status <= 299 and not self.throttled
+    def failed(self) -> bool:
+        return not self.throttled and not 200 <= self.status <= 299
 
 
 def item_results(answer: Answer) -> dict[int, Item] | None:
     """What an answer says of each id, None when it has no shape that is known.
 
-    Known: `errors: [{id, status, message}]` and `data: [{id, status}]`; `errors: {id: message}`
-    with `meta.success` and `meta.failed`; `failed_rows_data`, whose strings hold `[id]`. The
-    worst that is said of an id counts.
+    Known: `errors: [{id, status, message}]` and `data: [{id, status}]` or `data: [id]`; `errors: {id:
+    message}` with a `meta`, also inside a list; `failed_rows_data`, whose strings hold `[id]`.
     """
     body = answer.json
     if not isinstance(body, dict):
         return None
-    items: dict[int, Item] = {}
+    said: list[tuple[object, object, int]] = []
     for entry in body["data"] if isinstance(body.get("data"), list) else ():
-        number = _id(entry.get("id") if isinstance(entry, dict) else entry)
-        status = entry.get("status") if isinstance(entry, dict) else None
-        if number:
-            text = clean(_message(entry)) if isinstance(entry, dict) else ""
-            items[number] = Item(status if isinstance(status, int) else 200, text)
-    for key, entry in _listed_errors(body, partial=answer.status in (200, 207)):
-        status = entry.get("status") if isinstance(entry, dict) else None
-        if number := _id(key):
-            items[number] = Item(status if isinstance(status, int) else 422, clean(_message(entry)))
-    for row in body["failed_rows_data"] if isinstance(body.get("failed_rows_data"), list) else ():
-        for found in re.findall(r"\[(\d{1,18})\]", str(row)):
-            items[int(found)] = Item(422, clean(row))
-    return items or None
-
-
-def _listed_errors(body: Record, *, partial: bool) -> Iterator[tuple[object, object]]:
+        said.append((entry.get("id"), entry, 200) if isinstance(entry, dict) else (entry, "", 200))
     errors = body.get("errors")
-    if isinstance(errors, dict) and (partial or isinstance(body.get("meta"), dict)):
-        yield from errors.items()
+    if isinstance(errors, dict) and (answer.status != 422 or isinstance(body.get("meta"), dict)):
+        said += [(key, text, 422) for key, text in errors.items()]
     for entry in errors if isinstance(errors, list) else ():
         if isinstance(entry, dict) and isinstance(entry.get("errors"), dict):
-            yield from entry["errors"].items()
+            said += [(key, text, 422) for key, text in entry["errors"].items()]
         elif isinstance(entry, dict):
-            yield entry.get("id"), entry
-
-
-def _id(value: object) -> int | None:
-    """A record's id: a positive whole number, and nothing that only looks like one."""
-    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}", value):
-        value = int(value)
-    return value if type(value) is int and value > 0 else None
+            said.append((entry.get("id"), entry, 422))
+    for row in body["failed_rows_data"] if isinstance(body.get("failed_rows_data"), list) else ():
+        said += [(found, row, 422) for found in re.findall(r"\[(\d{1,18})\]", str(row))]
+    items = {}
+    for key, entry, status in said:
+        if number := positive_id(key):
+            given = entry.get("status") if isinstance(entry, dict) else None
+            message = "" if isinstance(entry, dict) and status == 200 and "message" not in entry else entry
+            items[number] = Item(given if type(given) is int else status, _message(message))
+    return items or None
 
 
 @dataclass(frozen=True)
@@ -945,6 +1303,12 @@ class Batch:
 
     ids: tuple[int, ...]
     half: bool = False
+
+
+def halves(batch: Batch) -> tuple[Batch, ...]:
+    """A batch that did not go as a whole, in two."""
+    middle = (len(batch.ids) + 1) // 2
+    return tuple(Batch(ids, half=True) for ids in (batch.ids[:middle], batch.ids[middle:]) if ids)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -957,31 +1321,51 @@ class BatchResult:
     failed: Mapping[int, str] = field(default_factory=dict)  # id -> the store's words
     missing: tuple[int, ...] = ()  # a single id that the store does not know
     again: tuple[Batch, ...] = ()
-    unsent: tuple[int, ...] = ()  # stopped before anything left
+    unsent: tuple[int, ...] = ()  # nothing left that can have acted
     acted: tuple[int, ...] = ()  # those that some attempt may have deleted, whatever came last
     exhausted: bool = False  # no attempt got an answer that settles it
 
 
-@dataclass(frozen=True)
-class Page:
-    """One page of a listing: its records, and the total that the store promises in all."""
-
-    records: list[Record]
-    total: int
-    pages: int
+def batch_result(batch: Batch, trace: Sequence[Answer], said: str, done: Sequence[int]) -> BatchResult:
+    """What the answers to the attempts at a batch, the last of which settles it, mean for its ids."""
+    answer, ids = trace[-1], batch.ids
+    verdict = judge("DELETE", answer, done)
+    acted = ids if any(map(may_have_acted, trace[:-1])) or verdict is Verdict.RETRY else ()
+    result = BatchResult(batch=batch, answer=said, acted=acted, exhausted=verdict is Verdict.RETRY)
+    if verdict is Verdict.DONE:
+        items = item_results(answer) or {} if answer.status not in done else {}
+        again = tuple(number for number in ids if number in items and items[number].throttled)
+        failed = {
+            number: clean(f"{items[number].status} {items[number].message}")
+            for number in ids
+            if number in items and items[number].failed
+        }
+        sent = tuple(number for number in ids if number not in failed and number not in again)
+        waiting = (Batch(again, half=True),) if again else ()
+        return replace(result, sent=sent, failed=failed, again=waiting, acted=acted or sent)
+    if len(ids) > 1:
+        return replace(result, again=halves(batch))
+    if answer.status == 404:
+        return replace(result, missing=ids)
+    return replace(result, failed={ids[0]: said})
 
 
 def delete_target(resource: Resource, ids: Sequence[int]) -> tuple[str, dict[str, str]]:
-    """Path and query of the DELETE of exactly these ids; raises ValueError rather than more.
+    """Path and query of the DELETE of exactly these ids; raises ValueError rather than name more.
 
-    The SDK's own `delete()` sends an unfiltered DELETE for an id of None or 0, so it is never
-    called.
+    The SDK's own `delete()` sends an unfiltered DELETE for an id of None or 0, so it is never called.
     """
-    if not ids or len(ids) > resource.max_batch:
-        raise ValueError(f"{len(ids)} ids do not make a DELETE of {resource.name}")
+    if not 0 < len(ids) <= resource.size:
+        raise ValueError(f"{len(ids)} ids do not make one DELETE of {resource.name}")
     if any(type(number) is not int or number <= 0 for number in ids):
         raise ValueError("an id is not a positive whole number")
-    return resource.path, {"id:in": ",".join(map(str, ids))}
+    path = resource.delete_path or resource.path
+    if resource.delete_by:
+        return path, {resource.delete_by: ",".join(map(str, ids))}
+    return f"{path}/{ids[0]}", {}
+
+
+# --- store --------------------------------------------------------------------------------------------
 
 
 class _Listing(ListableApiResource):  # type: ignore[misc]  # the SDK has no types
@@ -991,18 +1375,24 @@ class _Listing(ListableApiResource):  # type: ignore[misc]  # the SDK has no typ
     """
 
     @classmethod
-    def _make_request(
-        cls, method: str, url: str, connection: Connection, *args: Any, **kwargs: Any
-    ) -> Any:
+    def _make_request(cls, method: str, url: str, connection: Connection, *args: Any, **kwargs: Any) -> Any:
         answer = connection.make_request(method, url, *args, **kwargs)
-        if judge(method, answer) is Verdict.REFUSED:
-            raise Refused(f"the store refused to list {cls.resource_name}: {answer.words}")
-        if judge(method, answer) is Verdict.RETRY:
-            raise StoreError(f"the store does not answer ({answer.words}): resume once it does")
+        verdict = judge(method, answer)
+        if verdict is Verdict.REFUSED:
+            raise ReadRefused(
+                f"the store refused to list {url.split('/', 1)[1]}: {connection.store.words(answer)}"
+            )
+        if verdict is Verdict.RETRY:
+            raise StoreError(
+                f"the store does not answer ({connection.store.words(answer)}): try again once it does"
+            )
         connection.envelope = answer.json
-        records = connection.envelope.get("data") if isinstance(connection.envelope, dict) else None
+        if url.startswith("v2/"):
+            records = [] if answer.status == 204 else answer.json
+        else:
+            records = answer.json.get("data") if isinstance(answer.json, dict) else None
         if not isinstance(records, list):
-            raise Unreadable(f"the store's answer for {cls.resource_name} holds no list of records")
+            raise Unreadable(f"the store's answer for {url.split('/', 1)[1]} holds no list of records")
         return records
 
     @classmethod
@@ -1022,19 +1412,14 @@ class Connection(OAuthConnection):  # type: ignore[misc]  # the SDK has no types
 
     def __init__(self, store: Store) -> None:
         config = store.config
-        super().__init__(
-            config.client_id,
-            config.store_hash,
-            config.access_token,
-            config.host,
-            api_path="/stores/{}/{}",
-        )
+        path = "/stores/{}/{}"  # version and resource are the caller's
+        super().__init__(config.client_id, config.store_hash, config.access_token, config.host, path)
         if not config.client_id:
             del self._session.headers["X-Auth-Client"]
         self.timeout = config.timeout
         self._session.max_redirects = 0  # else a DELETE and its token go on to another host
         self._session.auth = lambda request: request  # else ~/.netrc adds a password
-        self._store = store
+        self.store = store
         self.envelope: Any = None
 
     def make_request(
@@ -1042,7 +1427,7 @@ class Connection(OAuthConnection):  # type: ignore[misc]  # the SDK has no types
         method: str,
         url: str,
         data: object = None,
-        params: Mapping[str, str] | None = None,
+        params: Mapping[str, Any] | None = None,
         headers: object = None,
         *,
         cost: int = 1,
@@ -1052,11 +1437,11 @@ class Connection(OAuthConnection):  # type: ignore[misc]  # the SDK has no types
     ) -> Answer:
         """Send until the answer settles it: DONE or REFUSED, or RETRY when all attempts are used.
 
-        cost: tokens an attempt; before: called right before each leaves; trace: takes the answer
-        to each; tolerate: statuses that are no failure. Raises Stopped when nothing more may be
-        sent, be it by this answer, and TooCostly as the bucket does.
+        cost: tokens an attempt; before: called right before each leaves; trace: takes the answer to each;
+        tolerate: statuses that are no failure. Raises Stopped when nothing more may be sent, be it by this
+        answer, and TooCostly as the bucket does.
         """
-        store, attempt = self._store, 0
+        store, attempt = self.store, 0
         while True:
             answer = self._attempt(method, url, params, cost, before)
             if trace is not None:
@@ -1075,18 +1460,13 @@ class Connection(OAuthConnection):  # type: ignore[misc]  # the SDK has no types
             if attempt >= store.config.max_retries or delay is None:
                 return answer
             attempt += 1
-            store.count("retries")
             store.stop.sleep(delay)
+            store.count("retries")
 
     def _attempt(
-        self,
-        method: str,
-        url: str,
-        params: Mapping[str, str] | None,
-        cost: int,
-        before: Callable[[], None],
+        self, method: str, url: str, params: Mapping[str, Any] | None, cost: int, before: Callable[[], None]
     ) -> Answer:
-        store = self._store
+        store = self.store
         store.bucket.acquire(cost)
         answer, sent_at = Answer(0), time.monotonic()
         try:
@@ -1099,51 +1479,51 @@ class Connection(OAuthConnection):  # type: ignore[misc]  # the SDK has no types
         store.log_request(method, url, params, answer, time.monotonic() - sent_at)
         return answer
 
-    def _exchange(self, method: str, url: str, params: Mapping[str, str] | None) -> Answer:
+    def _exchange(self, method: str, url: str, params: Mapping[str, Any] | None) -> Answer:
+        stop, host = self.store.stop, self.store.config.host
         try:
             response = self._run_method(method, url, None, params)
         except requests.TooManyRedirects as error:
             response = error.response
         except requests.Timeout:
             return Answer(0, problem=f"no answer within {self.timeout:g} s")
-        except requests.exceptions.SSLError as error:
-            if "CERTIFICATE_VERIFY_FAILED" not in str(error):
-                return Answer(0, problem=_network_words(error))
-            host = self._store.config.host
-            self._store.stop.set(
-                StoreError(f"the certificate of {host} is not trusted ({_network_words(error)})")
-            )
-            raise Stopped from error
         except NETWORK_ERRORS as error:
-            return Answer(0, problem=_network_words(error))
-        except OSError as error:  # no such certificates, no such host
-            self._store.stop.set(
-                ConfigError(f"{clean(error)}: check BC_API_ENDPOINT and REQUESTS_CA_BUNDLE")
-            )
+            if "CERTIFICATE_VERIFY_FAILED" not in str(error):
+                return Answer(0, problem=network_words(error))
+            stop.set(StoreError(f"the certificate of {host} is not trusted: {network_words(error)}"))
+            raise Stopped from error
+        except OSError as error:  # no such file of certificates, no such host name
+            stop.set(ConfigError(f"{clean(error)}: check BC_API_ENDPOINT and REQUESTS_CA_BUNDLE"))
             raise Stopped from error
         return Answer(response.status_code, response.headers, response.content)
 
 
-def _network_words(error: BaseException) -> str:
+def network_words(error: BaseException) -> str:
     """The innermost reason of a network error: the outer ones repeat the URL."""
-    reason: Any = error
     for _ in range(6):
-        inner = getattr(reason, "reason", None)
-        inner = inner if isinstance(inner, BaseException) else None
-        for argument in () if inner else getattr(reason, "args", ()):
-            inner = argument if isinstance(argument, BaseException) else inner
-        if inner is None:
+        reason = getattr(error, "reason", None)
+        inner = [item for item in (reason, *error.args) if isinstance(item, BaseException)]
+        if not inner:
             break
-        reason = inner
-    return clean(re.sub(r"^<[^>]*>: |^HTTPS?Connection\([^)]*\): ", "", str(reason))) or "no answer"
+        error = inner[0]
+    return clean(re.sub(r"^<[^>]*>: |^HTTPS?Connection\([^)]*\): ", "", str(error))) or "no answer"
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of a V3 listing: its records, and how many the store promises in all."""
+
+    records: list[Record]
+    total: int
+    pages: int
 
 
 class Store:
     """One store, seen through a pool of workers that share a token bucket and a stop flag."""
 
-    def __init__(self, config: Config, resource: Resource, stop: Stop, log: logging.Logger) -> None:
+    def __init__(self, config: Config, stop: Stop, log: logging.Logger) -> None:
         self.config = config
-        self.resource = resource
+        self.resource = config.resource
         self.stop = stop
         self.counts = Counter(requests=0, retries=0, rate_limited=0)
         self.busy_seconds = 0.0  # the time of all answers together
@@ -1156,7 +1536,6 @@ class Store:
         self._lock = threading.Lock()
         self._random = random.Random()
         self._local = threading.local()
-        self._listing = type("_Listing", (_Listing,), {"resource_name": resource.path})
 
     # What workers call.
 
@@ -1175,40 +1554,31 @@ class Store:
             self.counts[name] += 1
 
     def log_request(
-        self, method: str, url: str, params: Mapping[str, str] | None, answer: Answer, took: float
+        self, method: str, url: str, params: Mapping[str, Any] | None, answer: Answer, took: float
     ) -> None:
         """Count and log a request; the token is in a header, so in none of it."""
         with self._lock:
             self.counts["requests"] += 1
             self.busy_seconds += took
         told = read_quota(answer.headers)
-        query = "?" + "&".join(f"{k}={v}" for k, v in params.items()) if params else ""
+        query = "&".join(f"{key}={value}" for key, value in (params or {}).items())
+        target = f"/stores/{self.config.store_hash}/{url}{'?' if query else ''}{query}"
+        words = "" if answer.status in (200, 202, 204) else f": {self.words(answer)}"
+        left = f"quota left {'?' if told.left is None else told.left}"
         self._log.info(
-            "%s %s %s %.0f ms, quota left %s of %s%s",
-            method,
-            clean(f"/stores/{self.config.store_hash}/{url}{query}", 4000),
-            answer.status or "no answer",
-            took * 1000,
-            "?" if told.left is None else told.left,
-            "?" if told.quota is None else told.quota,
-            "" if answer.status in (200, 204) else f": {self.words(answer)}",
+            f"{utc_now()} {method} {clean(target, 4000)} {answer.status} {took * 1000:.0f} ms {left}{words}"
         )
 
     def throttled(self, answer: Answer) -> None:
-        """A 429: pause everybody, or stop when the store means it."""
+        """Told to wait: pause everybody, or stop when the store means it."""
         self.count("rate_limited")
-        refusals = self.bucket.refusals_in_a_row
-        delay = retry_delay(refusals, 429, answer.headers, self.jitter())
+        delay = retry_delay(self.bucket.refusals_in_a_row, 429, answer.headers, self.jitter())
         if delay is None:
             minutes = retry_after(answer.headers) / 60
             self.stop.set(StoreError(f"the store says to wait {minutes:.0f} minutes: resume then"))
         if self.bucket.pause(delay or 0.0) >= REFUSALS:
-            self.stop.set(
-                StoreError(
-                    f"the store answered 429 (too many requests) {REFUSALS} times in a row: "
-                    "resume when its other apps are quieter"
-                )
-            )
+            what = f"the store answered 429 (too many requests) {REFUSALS} times in a row"
+            self.stop.set(StoreError(f"{what}: resume when its other apps are quieter"))
 
     def words(self, answer: Answer) -> str:
         """What the store said; should it repeat the token, that is cut out."""
@@ -1217,84 +1587,81 @@ class Store:
     def explain(self, method: str, url: str, answer: Answer) -> str:
         """One sentence on an answer that ends the run, and what to do."""
         config, status = self.config, answer.status
+        scope = ORDERS.scope if url == ORDERS.path else f"{self.resource.scope} (modify)"
         what = f"{'delete' if method == 'DELETE' else 'read'} {url.split('/', 1)[1]}"
         if status == 401:
-            return (
-                f"the store refused the access token (401): check access_token and store_hash in "
-                f"{config.path}, or BIGCOMMERCE_ACCESS_TOKEN"
-            )
+            where = f"access_token and store_hash in {config.path}, or BIGCOMMERCE_ACCESS_TOKEN"
+            return f"the store refused the access token (401): check {where}"
         if status == 403:
-            return (
-                f"the token may not {what} (403): give its API account the OAuth scope "
-                f"{self.resource.scope} (modify), or use another token"
-            )
+            return f"the token may not {what} (403): give its API account the OAuth scope {scope}"
         if 300 <= status <= 399:
-            return (
-                f"{config.host} answered with a redirect ({status}), which is never followed: "
-                "check store_hash, and BC_API_ENDPOINT if it is set"
-            )
+            check = "check store_hash, and BC_API_ENDPOINT if it is set"
+            return f"{config.host} answered with a redirect ({status}), which is never followed: {check}"
         if status == 200:
-            return f"{config.host} answered with something that is not JSON: is it the API?"
-        return f"the store cannot {what}: it answered {self.words(answer)}"
+            return f"{config.host} answered with something that is not JSON: check that it is the API"
+        return f"the store cannot {what} ({self.words(answer)}): ask BigCommerce's support"
 
     def info(self) -> Record | None:
         """GET /v2/store: name, domain and plan, None where the token may not read it."""
         answer = self.connection().make_request("GET", "v2/store", tolerate=(403, 404))
+        if judge("GET", answer) is Verdict.RETRY:
+            raise StoreError(f"the store does not answer ({self.words(answer)}): try again once it does")
         return answer.json if answer.status == 200 and isinstance(answer.json, dict) else None
 
-    def page(self, number: int, **params: str) -> Page:
-        """One page of the listing, oldest first; raises Refused for an answer of another shape."""
-        records = self._read(page=number, limit=PAGE_LIMIT, **self.resource.params, **params)
+    def id_of(self, record: Record) -> int:
+        number: int = record[self.resource.id_field]
+        return number
+
+    def page(self, number: int, **params: Any) -> Page:
+        """One page of a V3 listing, oldest first; raises Unreadable for an answer of another shape."""
+        records = self._read(self.resource, {"page": number, **self.resource.params, **params})
         total, per_page = self._promised()
         return Page(records, total, max(1, math.ceil(total / per_page)))
 
-    def present(self, ids: Sequence[int]) -> list[Record] | None:
-        """Those of at most 250 ids that are still there; None when the answer cannot be trusted.
+    def page_from(self, least: int, resource: Resource, **params: Any) -> list[Record]:
+        """The page of a V2 listing that begins with this id: it moves for nobody; [] ends it."""
+        records = self._read(resource, {"page": 1, "min_id": least, **resource.params, **params})
+        ids = [record[resource.id_field] for record in records]
+        if any(later <= earlier for earlier, later in itertools.pairwise([least - 1, *ids])):
+            raise Unreadable(f"the store does not list {resource.name} by id, so records may be missed")
+        return records
 
-        Raises ValueError when asked for too many.
-        """
-        if not 0 < len(ids) <= PAGE_LIMIT:
-            raise ValueError(f"{len(ids)} ids cannot be read back at once")
-        wanted = {"id:in": ",".join(map(str, ids))}
+    def present(self, ids: Sequence[int], **params: Any) -> list[Record] | None:
+        """Those of at most 250 ids that are there; None when the answer cannot be trusted."""
+        wanted = {self.resource.read_by: ",".join(map(str, ids)), "page": 1, **params}
         try:
-            records = self._read(page=1, limit=PAGE_LIMIT, **wanted)
+            records = self._read(self.resource, wanted)
             total, _ = self._promised()
         except Unreadable:
             return None
-        found = {record["id"] for record in records}
+        found = set(map(self.id_of, records))
         return records if len(records) == len(found) == total and found <= set(ids) else None
 
-    def _read(self, **params: Any) -> list[Record]:
-        connection = self.connection()
-        records = list(self._listing.iterall(connection=connection, **params))
+    def _read(self, resource: Resource, params: Mapping[str, Any]) -> list[Record]:
+        listing: Any = type(resource.name, (_Listing,), {"resource_name": resource.path})
+        records = list(listing.iterall(connection=self.connection(), limit=PAGE_LIMIT, **params))
         for record in records:
-            if not isinstance(record, dict) or type(record.get("id")) is not int:
-                raise Unreadable(f"the store listed one of its {self.resource.name} without an id")
-            if record["id"] <= 0:
-                raise Unreadable(
-                    f"the store listed one of its {self.resource.name} as {record['id']}"
-                )
+            number = record.get(resource.id_field) if isinstance(record, dict) else None
+            if type(number) is not int or number <= 0:
+                what = f"without an id that is a positive whole number ({clean(number)!r})"
+                raise Unreadable(f"the store listed one of its {resource.name} {what}")
         return records
 
     def _promised(self) -> tuple[int, int]:
-        """Total and records a page, as the last listing's meta says."""
-        envelope = self.connection().envelope
-        meta = envelope.get("meta") if isinstance(envelope, dict) else None
-        pagination = meta.get("pagination") if isinstance(meta, dict) else None
-        total = pagination.get("total") if isinstance(pagination, dict) else None
-        per_page = pagination.get("per_page") if isinstance(pagination, dict) else None
+        """Total and records a page, as the last listing's meta says; raises Unreadable without."""
+        pagination = value_at(self.connection().envelope, "meta.pagination")
+        values: Record = pagination if isinstance(pagination, dict) else {}
+        total, per_page = values.get("total"), values.get("per_page")
         if type(total) is not int or total < 0:
             raise Unreadable(
                 f"the store's listing of {self.resource.name} does not say how many there are "
                 "(meta.pagination.total), so it cannot be trusted to be complete"
             )
-        sound = type(per_page) is int and 0 < per_page <= PAGE_LIMIT
-        return total, per_page if sound else PAGE_LIMIT
+        return total, per_page if type(per_page) is int and 0 < per_page <= PAGE_LIMIT else PAGE_LIMIT
 
     def delete_batch(self, batch: Batch, before: Callable[[Batch], None]) -> BatchResult:
         """DELETE the batch; `before` is called with it once, before the first attempt leaves."""
         path, params = delete_target(self.resource, batch.ids)
-        cost = len(batch.ids) if self.config.count_items else 1
         trace: list[Answer] = []
         noted: list[Batch] = []
 
@@ -1303,69 +1670,42 @@ class Store:
                 before(batch)
                 noted.append(batch)
 
+        cost = len(batch.ids) if self.config.count_items else 1
         try:
-            answer = self.connection().make_request(
+            connection = self.connection()
+            answer = connection.make_request(
                 "DELETE", path, params=params, cost=cost, before=note, trace=trace
             )
-        except TooCostly:
+        except (TooCostly, Stopped, Failure) as error:
             acted = batch.ids if any(map(may_have_acted, trace)) else ()
-            return BatchResult(batch=batch, answer="too costly", again=halves(batch), acted=acted)
-        except (Stopped, Failure) as error:
-            if isinstance(error, Failure):  # the journal could not take the note
-                self.stop.set(error)
-            acted = batch.ids if any(map(may_have_acted, trace)) else ()
-            unsent = () if acted else batch.ids
             said = self.words(trace[-1]) if trace else ""
-            return BatchResult(batch=batch, answer=said, sent=acted, acted=acted, unsent=unsent)
-        return self._result(batch, answer, any(map(may_have_acted, trace[:-1])))
-
-    def _result(self, batch: Batch, answer: Answer, acted_before: bool) -> BatchResult:
-        ids, said = batch.ids, self.words(answer)
-        verdict = judge("DELETE", answer, self.resource.done)
-        exhausted = verdict is Verdict.RETRY
-        acted = ids if acted_before or exhausted else ()
-        if verdict is Verdict.DONE:
-            return self._item_result(batch, answer, acted)
-        if len(ids) > 1:
-            again = halves(batch)
-            return BatchResult(
-                batch=batch, answer=said, again=again, acted=acted, exhausted=exhausted
-            )
-        if answer.status == 404:
-            return BatchResult(batch=batch, answer=said, missing=ids, acted=acted)
-        failed = {ids[0]: said}
-        return BatchResult(
-            batch=batch, answer=said, failed=failed, acted=acted, exhausted=exhausted
-        )
-
-    def _item_result(self, batch: Batch, answer: Answer, acted: tuple[int, ...]) -> BatchResult:
-        items = item_results(answer) if answer.status != self.resource.done else None
-        items = {number: items[number] for number in batch.ids if number in items} if items else {}
-        again = tuple(number for number, item in items.items() if item.throttled)
-        failed = {
-            number: clean(f"{item.status} {item.message}").strip()
-            for number, item in items.items()
-            if not item.done and not item.throttled
-        }
-        sent = tuple(number for number in batch.ids if number not in failed and number not in again)
-        if again:
+            result = BatchResult(batch=batch, answer=said, acted=acted)
+            if isinstance(error, TooCostly) and len(batch.ids) > 1:
+                return replace(result, again=halves(batch))
+            if isinstance(error, TooCostly):
+                self.stop.set(self.too_costly())
+            elif isinstance(error, Failure):  # the journal could not take the note
+                self.stop.set(error)
+            return replace(result, sent=acted, unsent=() if acted else batch.ids)
+        result = batch_result(batch, trace, self.words(answer), self.resource.done)
+        if result.again and result.sent:  # some of its ids were told to wait
             self.throttled(answer)
-        return BatchResult(
-            batch=batch,
-            answer=f"{answer.status}",
-            sent=sent,
-            failed=failed,
-            again=(Batch(again, half=True),) if again else (),
-            acted=acted or sent,
+        return result
+
+    def too_costly(self) -> ConfigError:
+        config = self.config
+        what = f"leaves nothing of the store's quota of {self.bucket.capacity}: lower it"
+        return ConfigError(
+            f"min_requests_remaining ({config.min_requests_remaining}) in {config.path} {what}"
         )
 
     # What the main thread calls.
 
-    def call(self, function: Callable[..., R], *args: Any) -> R:
+    def call(self, function: Callable[..., R], *args: Any, **kwargs: Any) -> R:
         """Have a worker do it, and wait for it."""
-        future = self.pool.submit(function, *args)
+        future = self.pool.submit(function, *args, **kwargs)
         self.await_any([future])
-        return future.result()
+        return self._result(future)
 
     def in_order(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         """The function of each item, done by the workers, few ahead, in the order of the items."""
@@ -1375,16 +1715,22 @@ class Store:
                 pending.append(self.pool.submit(function, item))
                 if len(pending) > self.config.max_concurrent:
                     self.await_any([pending[0]])
-                    yield pending.popleft().result()
+                    yield self._result(pending.popleft())
             while pending:
                 self.await_any([pending[0]])
-                yield pending.popleft().result()
+                yield self._result(pending.popleft())
         finally:
             for future in pending:
                 future.cancel()
             while pending and not self.stop.at_once:
                 with suppress(Stopped):
                     self.await_any([pending.popleft()])
+
+    def _result(self, future: Future[R]) -> R:
+        try:
+            return future.result()
+        except TooCostly as error:
+            raise self.too_costly() from error
 
     def await_any(self, pending: Iterable[Future[R]]) -> set[Future[R]]:
         """Those of them that are done, at least one; raises Stopped to leave at once."""
@@ -1407,9 +1753,78 @@ class Store:
         self.pool.shutdown(wait=False, cancel_futures=True)
 
 
-# --- gather ------------------------------------------------------------------------------------
+def post_event(url: str, event: str, summary: Mapping[str, Any]) -> str:
+    """POST {"event", "summary"} to webhook_url; returns why that failed, "" when it did not."""
+    try:
+        with requests.Session() as session:
+            session.auth = lambda request: request  # else ~/.netrc adds a password
+            body = {"event": event, "summary": summary}
+            response = session.post(url, json=body, timeout=5, allow_redirects=False)
+    except (OSError, ValueError) as error:
+        return network_words(error)
+    return "" if response.ok and not response.is_redirect else f"it answered {response.status_code}"
+
+
+# --- gather -------------------------------------------------------------------------------------------
 
 LISTINGS = 4  # how often a listing is tried: once, and three times more when it changes
+
+
+class Listing:
+    """The pages of a listing, complete and each record once, or ListingChanged at their end.
+
+    A record that goes while V3's pages are read pulls one over each later page's edge, past the reader. So
+    the last page is read right after the first, both are read again at the end, and neither may have moved;
+    what was added meanwhile stands behind the total, and is left out. V2's pages go by id, which never moves.
+    """
+
+    def __init__(self, store: Store, begin: Step, *, filtered: bool = True) -> None:
+        self._store, self._begin = store, begin
+        told = store.config.filters if filtered else {}
+        self._filters = {name: item.text for name, item in told.items()}
+        self.duplicates = 0
+
+    def __iter__(self) -> Iterator[list[Record]]:
+        seen, store = IdSet(), self._store
+        self.duplicates, self._total = 0, 0
+        v2 = by_id(store, store.resource, **self._filters)
+        for page in self._numbered() if store.resource.has_total else v2:
+            fresh = [record for record in page if seen.add(store.id_of(record))]
+            self.duplicates += len(page) - len(fresh)
+            yield fresh
+        if store.resource.has_total and len(seen) != self._total:
+            raise ListingChanged(f"the store promised {self._total} records and listed {len(seen)}")
+
+    def _page(self, number: int) -> Page:
+        return self._store.page(number, **self._filters)
+
+    def _numbered(self) -> Iterator[list[Record]]:
+        store = self._store
+        first = store.call(self._page, 1)
+        self._total = first.total
+        self._begin(first.total)
+        yield first.records
+        if first.pages == 1:
+            return
+        last = store.call(self._page, first.pages)
+        promised = last.records[: first.total - (first.pages - 1) * len(first.records)]
+        for page in store.in_order(self._page, range(2, first.pages)):
+            if page.total < first.total:
+                raise ListingChanged("records went while the pages were read")
+            yield page.records
+        yield promised
+        again = store.in_order(self._page, (1, first.pages))
+        for before, after in zip((first.records, promised), again, strict=True):
+            if list(map(store.id_of, before)) != list(map(store.id_of, after.records[: len(before)])):
+                raise ListingChanged("records moved while the pages were read")
+
+
+def by_id(store: Store, resource: Resource, **params: str) -> Iterator[list[Record]]:
+    """The pages of a V2 listing: each begins behind the last id of the one before."""
+    least = 1
+    while records := store.call(store.page_from, least, resource, **params):
+        yield records
+        least = records[-1][resource.id_field] + 1
 
 
 @dataclass
@@ -1423,8 +1838,8 @@ class Sample:
     _random: random.Random = field(default_factory=lambda: random.Random(5))
 
     def add(self, record: Record) -> None:
-        created = record.get("date_created")
-        if isinstance(created, str) and created:
+        created = str(record.get("date_created", ""))
+        if re.match(r"\d{4}-\d\d-\d\d", created):  # V2's RFC 2822 dates do not sort
             self.first_created = min(self.first_created or created, created)
             self.last_created = max(self.last_created, created)
         self.count += 1
@@ -1434,112 +1849,124 @@ class Sample:
             self.records[place] = record
 
 
-class IdSet:
-    """Ids seen so far: 8 bytes each while they rise, as in a listing sorted oldest first."""
-
-    def __init__(self) -> None:
-        self._rising = array("q")
-        self._others: set[int] = set()
-
-    def __len__(self) -> int:
-        return len(self._rising) + len(self._others)
-
-    def __contains__(self, number: int) -> bool:
-        place = bisect.bisect_left(self._rising, number)
-        return self._rising[place : place + 1] == array("q", (number,)) or number in self._others
-
-    def add(self, number: int) -> bool:
-        """Add it; False when it was there."""
-        if not self._rising or number > self._rising[-1]:
-            self._rising.append(number)
-            return True
-        if number in self:
-            return False
-        self._others.add(number)
-        return True
-
-
-@dataclass
-class Selection:
-    """What one listing found; ids in its order."""
-
-    ids: array[int] = field(default_factory=lambda: array("q"))
-    duplicates: int = 0
-    not_found: int = 0
-    spared: int = 0
-    cut: int = 0  # records that the backup cannot hold whole
-    sample: Sample = field(default_factory=Sample)
-
-
-def list_pages(store: Store, begin: Callable[[int], None]) -> Iterator[list[Record]]:
-    """All pages of the listing, in order; `begin` gets the total that the first one promises.
-
-    A record that goes while the pages are read pulls one over each later page's edge, past the
-    reader. So the last page is read right after the first, both are read again at the end, and
-    neither may have moved; what was added meanwhile stands behind the total, and is left out.
-    Raises ListingChanged, and Refused when an answer is refused or makes no sense.
-    """
-    first = store.call(store.page, 1)
-    begin(first.total)
-    yield first.records
-    if first.pages == 1:
-        return
-    last = store.call(store.page, first.pages)
-    promised = last.records[: first.total - (first.pages - 1) * len(first.records)]
-    for page in store.in_order(store.page, range(2, first.pages)):
-        if page.total < first.total:
-            raise ListingChanged("records went while the pages were read")
-        yield page.records
-    yield promised
-    for before, after in zip(
-        (first.records, promised), store.in_order(store.page, (1, first.pages)), strict=True
-    ):
-        ids = [record["id"] for record in after.records[: len(before)]]
-        if ids != [record["id"] for record in before]:
-            raise ListingChanged("records moved while the pages were read")
-
-
 def cut_off(record: Record) -> dict[str, int]:
     """Sub-resources that the API lists in part only (ten of them), and how many there are."""
-    counts = {"addresses": "address_count", "attributes": "attribute_count"}
+    counts = {"addresses": record.get("address_count"), "attributes": record.get("attribute_count")}
     return {
-        name: record[counter]
-        for name, counter in counts.items()
-        if isinstance(record.get(name), list)
-        and type(record.get(counter)) is int
-        and record[counter] > len(record[name])
+        name: count
+        for name, count in counts.items()
+        if type(count) is int and isinstance(record.get(name), list) and count > len(record[name])
     }
 
 
-def select(
-    store: Store, backup: Backup, begin: Callable[[int], None], step: Callable[[int], None]
-) -> Selection:
-    """List once, streaming the records to the backup; raises ListingChanged for holes."""
-    chosen, seen, total = Selection(), IdSet(), 0
+class Selection:
+    """Decides record by record what goes: filters or ids, match, keep, orders, limit, in that order."""
 
-    def promised(count: int) -> None:
-        nonlocal total
-        total = count
-        begin(count)
+    def __init__(self, config: Config, with_orders: IdSet) -> None:
+        self.ids = array("q")
+        self.spared = 0
+        self.cut = 0  # records that the backup cannot hold whole
+        self.sample = Sample()
+        self._config = config
+        self._wanted = None if config.ids is None else IdSet(sorted(config.ids.ids))
+        self._keep = IdSet(sorted(config.keep.ids)) if config.keep else IdSet()
+        self._with_orders = with_orders
+        self.listed = 0
+        self._kept = self._eligible = 0
+        self._fields: set[str] = set()
+        self._unseen = {match.path for match in config.match}
 
-    for records in list_pages(store, promised):
+    @property
+    def full(self) -> bool:
+        return self._config.limit is not None and len(self.ids) >= self._config.limit
+
+    def takes(self, record: Record) -> bool:
+        """Whether it goes; raises Refused for one that the store should not have listed."""
+        config, number = self._config, record[self._config.resource.id_field]
+        for told in config.filters.values():
+            if not told.fits(record):
+                what = f"it listed {config.resource.name} {number}, which is none of them"
+                raise Refused(f"the store ignored the filter {told.name}={clean(told.text, 80)}: {what}")
+        if self._wanted is not None and number not in self._wanted:
+            return False
+        self.listed += 1
+        self._unseen = {path for path in self._unseen if value_at(record, path) is _MISSING}
+        if self._unseen:
+            self._fields.update(record)
+        if not all(match.fits(record) for match in config.match):
+            return False
+        self._eligible += 1
+        address = str(record.get(config.resource.email, "")).strip().casefold()
+        kept = number in self._keep or bool(config.keep and address in config.keep.emails)
+        self._kept += kept
+        if kept or number in self._with_orders:
+            self.spared += 1
+            return False
+        self.ids.append(number)
+        self.sample.add(record)
+        return True
+
+    def check(self) -> None:
+        """Raise Refused when --match or --keep cannot have been meant like this."""
+        if self._unseen and self.listed:
+            there = ", ".join(sorted(self._fields))
+            path = ", ".join(sorted(self._unseen))
+            raise Refused(f"--match {path}: no listed record has this field; there are: {there}")
+        if self._config.keep and self._eligible and not self._kept and not self.full:
+            raise Refused("--keep: nothing that it lists is among the selected; is it the right file?")
+
+
+def listed_pages(store: Store, listing: Listing, begin: Step) -> Iterator[list[Record]]:
+    """The records to select from: the whole listing, or those that --ids names."""
+    asked = store.config.ids
+    if asked is None or not store.resource.read_by:
+        yield from listing
+        return
+    begin(len(asked.ids))
+    chunks = [asked.ids[start : start + PAGE_LIMIT] for start in range(0, len(asked.ids), PAGE_LIMIT)]
+    params = {key: value for key, value in store.resource.params.items() if key == "include"}
+    for records in store.in_order(lambda chunk: store.present(chunk, **params), chunks):
+        if records is None:
+            what = f"the store ignored the filter {store.resource.read_by}, or answered in part"
+            raise Refused(f"{what}: it cannot be told which of the ids there are")
+        yield records
+
+
+def customers_with_orders(store: Store, step: Step) -> IdSet:
+    """The customers that any order names; orders that come in meanwhile are read too."""
+    customers: set[int] = set()
+    for records in by_id(store, ORDERS):
         for record in records:
-            if not seen.add(record["id"]):
-                chosen.duplicates += 1
+            if type(record.get("customer_id")) is not int:
+                raise Unreadable(f"order {record['id']} does not say whose it is (customer_id)")
+        customers.update(record["customer_id"] for record in records)
+        step(len(records))
+    return IdSet(sorted(customers))
+
+
+def select(
+    store: Store, listing: Listing, with_orders: IdSet, backup: Backup, begin: Step, step: Step
+) -> Selection:
+    """List once, streaming what goes to the backup; raises ListingChanged for holes, and Refused."""
+    chosen = Selection(store.config, with_orders)
+    for records in listed_pages(store, listing, begin):
+        for record in records:
+            if not chosen.takes(record):
                 continue
-            chosen.ids.append(record["id"])
-            chosen.sample.add(record)
             if cut := cut_off(record):
                 chosen.cut += 1
                 record = record | {"backup_cut": cut}
             backup.write(record)
+            if chosen.full:
+                break
         step(len(records))
-    if len(seen) != total:
-        raise ListingChanged(f"the store promised {total} records and listed {len(seen)}")
+        if chosen.full:
+            break
+    chosen.check()
     return chosen
 
 
-# --- plan (pure) -------------------------------------------------------------------------------
+# --- plan (pure) --------------------------------------------------------------------------------------
 
 PLAN_VERSION = 1
 
@@ -1556,6 +1983,7 @@ class Plan:
     store_hash: str
     resource: str
     filters: Mapping[str, str]
+    selection: Mapping[str, str]  # the other options that selected, for the reader
     created_at: str  # UTC, ISO 8601
     duplicates: int
     not_found: int
@@ -1567,44 +1995,42 @@ class Plan:
         values["selected"] = len(values.pop("ids"))
         return {"version": PLAN_VERSION, **values}
 
-    def digest(self) -> str:
-        """SHA-256, in hex, over the head as compact sorted JSON, and the ids, a line each."""
-        sha = hashlib.sha256()
-        sha.update(json.dumps(self.head(), sort_keys=True, separators=(",", ":")).encode())
+    def pieces(self, between: str) -> Iterator[str]:
+        """The ids as text, in pieces: a million of them need no copy."""
         for start in range(0, len(self.ids), 10_000):
-            sha.update(
-                "".join(f"\n{number}" for number in self.ids[start : start + 10_000]).encode()
-            )
+            yield (between if start else "") + between.join(map(str, self.ids[start : start + 10_000]))
+
+    def digest(self) -> str:
+        """SHA-256, in hex, over the head as compact sorted JSON, a line feed, and the ids, a line each."""
+        sha = hashlib.sha256(json.dumps(self.head(), sort_keys=True, separators=(",", ":")).encode())
+        for piece in itertools.chain("\n", self.pieces("\n")):
+            sha.update(piece.encode())
         return sha.hexdigest()
 
     def lines(self) -> Iterator[str]:
-        """The plan as the text of one JSON object, in pieces: a million ids need no copy."""
+        """The plan as the text of one JSON object, in pieces."""
         yield json.dumps(self.head() | {"sha256": self.digest()}, indent=1)[:-2] + ',\n "ids": ['
-        for start in range(0, len(self.ids), 10_000):
-            yield (
-                ("," if start else "") + "\n" + ",".join(map(str, self.ids[start : start + 10_000]))
-            )
-        yield "\n ]\n}\n"
+        yield from self.pieces(",")
+        yield "]\n}\n"
 
     def age(self) -> timedelta:
         return datetime.now(UTC) - datetime.fromisoformat(self.created_at)
 
 
 def parse_plan(text: str) -> Plan:
-    """The plan that `Plan.lines` wrote; raises ValueError when it is not exactly that."""
+    """The plan that `Plan.lines` wrote; raises ValueError, or TypeError, when it is not exactly that."""
     data = json.loads(text)
-    if not isinstance(data, dict) or data.get("version") != PLAN_VERSION:
-        raise ValueError("this is no plan of this version")
     names = [item.name for item in fields(Plan)]
-    if set(data) != {*names, "version", "selected", "sha256"}:
-        raise ValueError("its keys are not a plan's")
+    if not isinstance(data, dict) or set(data) != {*names, "version", "selected", "sha256"}:
+        raise ValueError("it is no plan")
     ids = data["ids"]
     if not isinstance(ids, list) or any(type(number) is not int or number <= 0 for number in ids):
         raise ValueError("its ids are not positive whole numbers")
     if len(set(ids)) != len(ids):
         raise ValueError("it names an id twice")
     plan = Plan(**{name: data[name] for name in names} | {"ids": array("q", ids)})
-    if plan.digest() != data["sha256"] or plan.head()["selected"] != data["selected"]:
+    told = {key: data[key] for key in plan.head()}
+    if plan.head() != told or plan.digest() != data["sha256"]:
         raise ValueError("its SHA-256 does not match: it was changed")
     return plan
 
@@ -1616,27 +2042,19 @@ def batches(ids: Iterable[int], size: int) -> Iterator[Batch]:
         yield Batch(chunk)
 
 
-def halves(batch: Batch) -> tuple[Batch, ...]:
-    """A batch that did not go as a whole, in two."""
-    middle = (len(batch.ids) + 1) // 2
-    return tuple(Batch(ids, half=True) for ids in (batch.ids[:middle], batch.ids[middle:]) if ids)
-
-
 def too_many_failed(failed: int, selected: int, max_error_rate: float) -> bool:
     """Whether to stop: more than the rate, in percent, and more than 10; for 0 % at the first."""
-    if max_error_rate == 0:
-        return failed > 0
-    return failed > 10 and failed > selected * max_error_rate / 100
+    return failed > (0 if max_error_rate == 0 else max(10, selected * max_error_rate / 100))
 
 
 class Outcome(enum.Enum):
     """What is known of a planned id; the values are the summary's keys."""
 
-    NOT_ATTEMPTED = "not_attempted"
-    UNKNOWN = "unknown"
-    FAILED = "failed"
     DELETED = "deleted"
     ALREADY_GONE = "already_gone"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+    NOT_ATTEMPTED = "not_attempted"
 
 
 class Ledger:
@@ -1648,16 +2066,17 @@ class Ledger:
         self._acted = set(acted)  # some attempt, in this process or before, may have deleted it
         self._outcomes = dict.fromkeys(self._acted, Outcome.UNKNOWN)
         self._counts = Counter(self._outcomes.values())
+        self._counts[Outcome.NOT_ATTEMPTED] = selected - len(self._outcomes)
 
-    def count(self, outcome: Outcome) -> int:
-        if outcome is Outcome.NOT_ATTEMPTED:
-            return self.selected - sum(
-                count for other, count in self._counts.items() if other is not outcome
-            )
-        return self._counts[outcome]
+    def counts(self) -> dict[str, int]:
+        return {outcome.value: self._counts[outcome] for outcome in Outcome}
 
     def outcome(self, number: int) -> Outcome:
         return self._outcomes.get(number, Outcome.NOT_ATTEMPTED)
+
+    def left(self) -> int:
+        """How many are not proven gone."""
+        return self.selected - self._counts[Outcome.DELETED] - self._counts[Outcome.ALREADY_GONE]
 
     def set(self, number: int, outcome: Outcome, reason: str = "") -> None:
         self._counts[self.outcome(number)] -= 1
@@ -1675,26 +2094,21 @@ class Ledger:
             self.set(number, Outcome.UNKNOWN, result.answer)
         for number, reason in result.failed.items():
             self.set(number, Outcome.FAILED, reason)
-        for batch in result.again:
-            for number in batch.ids:
-                self.set(
-                    number, Outcome.UNKNOWN if number in self._acted else Outcome.NOT_ATTEMPTED
-                )
+        for number in itertools.chain.from_iterable(batch.ids for batch in result.again):
+            self.set(number, Outcome.UNKNOWN if number in self._acted else Outcome.NOT_ATTEMPTED)
 
-    def gone(self, number: int) -> None:
-        """It was read back, and is not there."""
-        self.reasons.pop(number, None)
-        self.set(number, Outcome.DELETED if number in self._acted else Outcome.ALREADY_GONE)
-
-    def there(self, number: int) -> bool:
-        """It was read back, and is there. True when a second DELETE may help."""
-        if reason := self.reasons.get(number):
-            self.set(number, Outcome.FAILED, reason)
-            return False
-        return True
+    def read(self, number: int, *, there: bool) -> None:
+        """It was read back. What is gone is settled, and so is what is there for a known reason."""
+        if not there:
+            self.reasons.pop(number, None)
+            self.set(number, Outcome.DELETED if number in self._acted else Outcome.ALREADY_GONE)
+        elif number in self.reasons:
+            self.set(number, Outcome.FAILED)
+        else:
+            self.set(number, Outcome.UNKNOWN if number in self._acted else Outcome.NOT_ATTEMPTED)
 
 
-# --- run folder and journal --------------------------------------------------------------------
+# --- run folder and journal ---------------------------------------------------------------------------
 
 
 @contextmanager
@@ -1704,63 +2118,52 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         why = error.strerror or str(error)
-        raise StoreError(
-            f"{path} cannot be written ({why}): make room or mend it, then resume"
-        ) from error
+        raise StoreError(f"{path} cannot be written ({why}): make room or mend it, then resume") from error
 
 
-def sync_folder(path: Path) -> None:
-    """Make a new name in a folder last through a power cut."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def write_atomically(path: Path, pieces: Iterable[str], *, last: bool = True) -> None:
-    """Replace the file as a whole; `last`: and let it last through a power cut."""
+def write_atomically(path: Path, pieces: Iterable[str], *, lasting: bool = True) -> None:
+    """Replace the file as a whole; `lasting`: through a power cut too."""
     with writing(path):
         draft = path.with_name(path.name + ".new")
         with open(draft, "w", encoding="utf-8", newline="") as file:
-            for piece in pieces:
-                file.write(piece)
+            file.writelines(pieces)
             file.flush()
-            if last:
+            if lasting:
                 os.fsync(file.fileno())
         os.replace(draft, path)
-        if last:
-            sync_folder(path.parent)
+        if lasting:
+            handle = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(handle)  # the new name
+            finally:
+                os.close(handle)
 
 
 class Backup:
-    """backup.jsonl: the full records, one a line, as they come; nothing with --no-backup."""
+    """backup.jsonl: the full records, one a line, as they come; nothing where the path is None."""
 
     def __init__(self, path: Path | None) -> None:
-        self._path = path
-        self._file = None
-        if path is not None:
-            with writing(path):
-                self._file = open(path, "w", encoding="utf-8")  # noqa: SIM115  # close() is below
+        self._path = path or Path(os.devnull)
+        with writing(self._path):
+            self._file = open(self._path, "w", encoding="utf-8")  # noqa: SIM115  # close() is below
 
     def write(self, record: Record) -> None:
-        if self._file is not None and self._path is not None:
-            with writing(self._path):
-                self._file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        with writing(self._path):
+            self._file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
     def close(self) -> None:
         """Let it last: what follows cannot be undone."""
-        if self._file is not None and self._path is not None:
-            with writing(self._path), self._file:
-                self._file.flush()
+        with writing(self._path), self._file:
+            self._file.flush()
+            with suppress(OSError):  # os.devnull has nothing to sync
                 os.fsync(self._file.fileno())
 
 
 class Journal:
     """journal.jsonl: append-only, on disk before it returns; its lock makes a run one process's.
 
-    A line is either {"sent": ids}, written before their DELETE leaves, or {"ids", "answer",
-    "acted"}, written after: what came, and which of the ids it may have deleted.
+    A line is either {"sent": ids}, written before their DELETE leaves, or {"ids", "answer", "acted"},
+    written after: what came, and which of the ids it may have deleted.
     """
 
     def __init__(self, path: Path) -> None:
@@ -1771,7 +2174,7 @@ class Journal:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise Refused(f"{path.parent} is in use by another process: wait for it") from error
+            raise Refused(f"{path.parent} is in use by another process: wait until it has ended") from error
 
     def replay(self) -> set[int]:
         """Ids that an earlier process may have deleted; cuts a torn last line off.
@@ -1785,24 +2188,22 @@ class Journal:
             if whole != text:
                 self._file.truncate(len(whole))
         acted: set[int] = set()
-        open_ids: set[int] = set()
+        unanswered: set[int] = set()
         for number, line in enumerate(whole.splitlines(), 1):
             try:
                 entry = json.loads(line)
-                if "sent" in entry:
-                    open_ids.update(entry["sent"])
-                else:
-                    open_ids.difference_update(entry["ids"])
-                    acted.update(entry["acted"])
-            except (ValueError, KeyError, TypeError) as error:
+                unanswered.update(entry.get("sent", ()))
+                unanswered.difference_update(entry.get("ids", ()))
+                acted.update(entry.get("acted", ()))
+            except (ValueError, AttributeError, TypeError) as error:
                 raise Refused(f"{self._path}, line {number}: this is no journal's line") from error
-        return acted | open_ids
+        return acted | unanswered
 
     def sent(self, batch: Batch) -> None:
         self._append({"sent": batch.ids})
 
     def result(self, result: BatchResult) -> None:
-        if result.answer or not result.unsent:
+        if not result.unsent or result.answer:
             self._append({"ids": result.batch.ids, "answer": result.answer, "acted": result.acted})
 
     def _append(self, entry: dict[str, Any]) -> None:
@@ -1819,17 +2220,10 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.journal = Journal(path / "journal.jsonl")
-        self.log = logging.getLogger("bulk_delete")
-        self.log.setLevel(logging.INFO)
-        self.log.propagate = False
         logging.raiseExceptions = False  # a full disk shows in the journal, before a DELETE
+        self.log = logging.Logger("run.log", logging.INFO)
         with writing(path):
-            handler = logging.FileHandler(path / "run.log", encoding="utf-8")
-        handler.setFormatter(logging.Formatter("%(asctime)s.%(msecs)03dZ %(message)s"))
-        handler.formatter.converter = time.gmtime  # type: ignore[union-attr]  # set just above
-        handler.formatter.default_time_format = "%Y-%m-%dT%H:%M:%S"  # type: ignore[union-attr]
-        handler.formatter.default_msec_format = None  # type: ignore[union-attr]
-        self.log.handlers = [handler]
+            self.log.addHandler(logging.FileHandler(path / "run.log", encoding="utf-8"))
 
     @classmethod
     def create(cls, config: Config) -> RunFolder:
@@ -1837,24 +2231,23 @@ class RunFolder:
         stem = f"{config.store_hash}-{config.resource.name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
         try:
             config.runs_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for name in (stem, *(f"{stem}-{n}" for n in range(2, 100))):
+            for name in itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2))):
                 with suppress(FileExistsError):
                     (config.runs_dir / name).mkdir(mode=0o700)
                     return cls(config.runs_dir / name)
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
         except OSError as error:
             message = f"no run folder can be made in {config.runs_dir} ({error.strerror})"
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise StoreError(f"{message}: make room, then run it again") from error
             raise ConfigError(f"{message}: name another with --runs-dir") from error
+        raise AssertionError("names never end")
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
         """That of an earlier run; raises ConfigError when it holds no plan."""
         if not (path / "plan.json").is_file():
-            raise ConfigError(
-                f"--resume {path}: there is no plan.json in it; name a run folder that has one"
-            )
+            what = "there is no plan.json in it; name a run folder that has one"
+            raise ConfigError(f"--resume {path}: {what}")
         return cls(path)
 
     def write_plan(self, plan: Plan) -> None:
@@ -1865,18 +2258,18 @@ class RunFolder:
         path = self.path / "plan.json"
         try:
             plan = parse_plan(path.read_text(encoding="utf-8"))
+            known = plan.resource in RESOURCES and datetime.fromisoformat(plan.created_at).tzinfo
         except (OSError, ValueError, TypeError, OverflowError, RecursionError) as error:
             raise Refused(f"{path} cannot be trusted ({clean(error)}): start a new run") from error
+        if not known:
+            raise Refused(f"{path} cannot be trusted: start a new run")
         for name, planned, given in (
             ("API host", plan.host, config.host),
             ("store hash", plan.store_hash, config.store_hash),
         ):
             if planned != given:
-                raise Refused(
-                    f"{path} is for the {name} {clean(planned)}, and {config.path} is for {given}"
-                )
-        if plan.resource not in RESOURCES:
-            raise Refused(f"{path} is for {clean(plan.resource)}, which nothing here deletes")
+                what = f"is for the {name} {clean(planned)}, and {config.path} is for {given}"
+                raise Refused(f"{path} {what}: name the ini of its store")
         return plan
 
     def write_failed(self, ledger: Ledger) -> None:
@@ -1888,12 +2281,12 @@ class RunFolder:
                 writer.writerow((number, reason))
         write_atomically(self.path / "failed.csv", [text.getvalue()])
 
-    def write_summary(self, summary: Mapping[str, Any], *, last: bool) -> None:
+    def write_summary(self, summary: Mapping[str, Any], *, lasting: bool) -> None:
         text = json.dumps(summary, indent=1, ensure_ascii=False) + "\n"
-        write_atomically(self.path / "summary.json", [text], last=last)
+        write_atomically(self.path / "summary.json", [text], lasting=lasting)
 
 
-# --- delete ------------------------------------------------------------------------------------
+# --- delete -------------------------------------------------------------------------------------------
 
 EXHAUSTED_BATCHES = 5  # in a row: the store is down
 
@@ -1903,10 +2296,9 @@ def delete_batches(
 ) -> Iterator[BatchResult]:
     """Delete them, few submitted at a time, and yield each result as it comes.
 
-    What has to go again is put in by itself: a refused batch's halves at once, so that its bad
-    record is known soon; an exhausted one's after all others, so that a store that is down is
-    not asked twenty times for each batch. Ends early, with all that was sent yielded, once the
-    stop flag is set.
+    What has to go again is put in by itself: a refused batch's halves at once, so that its bad record is
+    known soon; an exhausted one's after all others, so that a store that is down is not asked twenty times
+    for each batch. Ends early, with all that was sent yielded, once the stop flag is set.
     """
     soon: deque[Batch] = deque()
     late: deque[Batch] = deque()
@@ -1929,66 +2321,60 @@ def delete_batches(
             yield result
 
 
-class Judge:
-    """Decides from the results when a run must stop, and says why."""
+class Tally:
+    """Counts the failures of one pass, and says when and why it must stop."""
 
     def __init__(self, selected: int, max_error_rate: float) -> None:
-        self._selected = selected
-        self._max_error_rate = max_error_rate
+        self._selected, self._max_error_rate = selected, max_error_rate
         self._failed = 0
         self._exhausted = 0  # batches in a row
 
-    def stop(self, result: BatchResult) -> StoreError | None:
+    def add(self, result: BatchResult) -> StoreError | None:
+        """Take in a result; returns the reason to stop, if there is one."""
         self._failed += len(result.failed)
         if not result.exhausted:
             self._exhausted = 0
         elif not result.batch.half:
             self._exhausted += 1
         if self._exhausted >= EXHAUSTED_BATCHES:
-            return StoreError(
-                f"the store does not answer: {EXHAUSTED_BATCHES} batches in a row used up their "
-                f"retries (last: {result.answer}): resume once it is up"
-            )
+            what = f"{EXHAUSTED_BATCHES} batches in a row used up their retries (last: {result.answer})"
+            return StoreError(f"the store does not answer: {what}: resume once it is up")
         if too_many_failed(self._failed, self._selected, self._max_error_rate):
-            reason = next(iter(result.failed.values()), result.answer)
-            return StoreError(
-                f"{self._failed} of {self._selected} failed, more than max_error_rate "
-                f"({self._max_error_rate:g} %) allows (last: {reason}): see why, then resume"
-            )
+            limit = f"more than max_error_rate ({self._max_error_rate:g} %) allows"
+            last = next(iter(result.failed.values()), result.answer)
+            what = f"{self._failed:,} of {self._selected:,} failed, {limit} (last: {last})"
+            return StoreError(f"{what}: see why, then resume")
         return None
 
 
-def delete(
-    store: Store,
-    ids: Iterable[int],
-    ledger: Ledger,
-    journal: Journal,
-    step: Callable[[int], None],
-) -> None:
-    """Delete these planned ids; returns when all have an answer, or once a stop is asked for."""
-    judge_results = Judge(ledger.selected, store.config.max_error_rate)
-    size = store.config.batch_size
-    for result in delete_batches(store, batches(ids, size), journal.sent):
+def delete(store: Store, ids: Iterable[int], ledger: Ledger, journal: Journal, step: Step) -> None:
+    """Delete these planned ids; raises Stopped, with every answer taken in, once a stop is asked for."""
+    tally = Tally(ledger.selected, store.config.max_error_rate)
+    for result in delete_batches(store, batches(ids, store.config.batch_size), journal.sent):
         ledger.apply(result)
         try:
             journal.result(result)
         except Failure as failure:
             store.stop.set(failure)
         step(len(result.sent) + len(result.failed) + len(result.missing))
-        if failure := judge_results.stop(result):
-            store.stop.set(failure)
+        if reason := tally.add(result):
+            store.stop.set(reason)
     store.stop.check()
 
 
-# --- verify ------------------------------------------------------------------------------------
+# --- verify -------------------------------------------------------------------------------------------
 
 REREADS = (1.0, 2.0, 3.0, 4.0)  # seconds before each: what is deleted may show for a moment
 
 
 def read_back(
-    store: Store, ids: Sequence[int], step: Callable[[int], None]
+    store: Store, ids: Sequence[int], step: Step
 ) -> Iterator[tuple[Sequence[int], list[Record] | None]]:
-    """Ids, at most 250 at a time, with those records of them that are still there, or None."""
+    """The ids, in parts, each with those of its records that are still there, None if that is unknown."""
+    if not store.resource.read_by:
+        yield ids, _listed_among(store, IdSet(sorted(ids)))
+        step(len(ids))
+        return
     chunks = (ids[start : start + PAGE_LIMIT] for start in range(0, len(ids), PAGE_LIMIT))
     these, those = itertools.tee(chunks)
     for chunk, records in zip(these, store.in_order(store.present, those), strict=True):
@@ -1996,49 +2382,57 @@ def read_back(
         step(len(chunk))
 
 
+def _listed_among(store: Store, ids: IdSet) -> list[Record] | None:
+    """Those of the ids that a complete listing still holds; None when none was complete."""
+    for _ in range(LISTINGS):
+        try:
+            pages = Listing(store, lambda _: None, filtered=False)
+            return [record for page in pages for record in page if store.id_of(record) in ids]
+        except ListingChanged:
+            continue
+        except Unreadable:
+            break
+    return None
+
+
 def settle(
-    store: Store, ids: Sequence[int], ledger: Ledger, step: Callable[[int], None]
-) -> tuple[array[int], array[int]]:
-    """Read these back into the ledger; returns those still there for no reason, and the unknown."""
-    there, unknown = array("q"), array("q")
+    store: Store, ids: Sequence[int], ledger: Ledger, step: Step
+) -> tuple[array[int], array[int], Sample]:
+    """Read these back into the ledger: those still there for no known reason, the unknown, and samples."""
+    there, unknown, shown = array("q"), array("q"), Sample()
     for chunk, records in read_back(store, ids, step):
-        found = None if records is None else {record["id"] for record in records}
+        found = IdSet(sorted(map(store.id_of, records or ())))
+        for record in records or ():
+            shown.add(record)
         for number in chunk:
-            if found is None:
+            if records is None:
                 ledger.set(number, Outcome.UNKNOWN)
                 unknown.append(number)
-            elif number not in found:
-                ledger.gone(number)
-            elif ledger.there(number):
+                continue
+            ledger.read(number, there=number in found)
+            if number in found and ledger.outcome(number) is not Outcome.FAILED:
                 there.append(number)
-    return there, unknown
+    return there, unknown, shown
 
 
-def verify(
-    store: Store,
-    ids: Sequence[int],
-    ledger: Ledger,
-    journal: Journal,
-    step: Callable[[int], None],
-) -> None:
+def verify(store: Store, ids: Sequence[int], ledger: Ledger, journal: Journal, step: Step) -> None:
     """Read all of them back; delete once more what is still there, and read that again."""
-    there, unknown = settle(store, ids, ledger, step)
+    there, unknown, _ = settle(store, ids, ledger, step)
     twice: set[int] = set()
     for seconds in REREADS:
-        once = [number for number in there if number not in twice]
-        if once:
-            delete(store, once, ledger, journal, lambda _: None)
-            twice.update(once)
         if not there and not unknown:
             return
+        once = [number for number in there if number not in twice]
+        delete(store, once, ledger, journal, lambda _: None)
+        twice.update(once)
         store.nap(seconds)
-        there, unknown = settle(store, there + unknown, ledger, lambda _: None)
+        there, unknown, _ = settle(store, there + unknown, ledger, lambda _: None)
     for number in there:
         if number in twice:
             ledger.set(number, Outcome.FAILED, "still there after two DELETEs that were accepted")
 
 
-# --- report ------------------------------------------------------------------------------------
+# --- report -------------------------------------------------------------------------------------------
 
 LINE_EVERY = 5.0  # seconds between two plain lines of progress, where there is no terminal
 
@@ -2054,12 +2448,12 @@ def progress_text(done: int, total: int, elapsed: float, waiting: str) -> str:
     """Count, rate a second, and the time left or what is waited for."""
     rate = done / elapsed if elapsed > 0 else 0.0
     count = f"{done:,}/{total:,}" if total else f"{done:,}"
-    if waiting:
-        return f"{count} · {waiting}"
     if done >= total > 0:
         return f"{count} · {rate:,.0f}/s · took {duration(elapsed)}"
-    left = f"{duration((total - done) / rate)} left" if rate and total else "…"
-    return f"{count} · {rate:,.1f}/s · {left}"
+    if waiting:
+        return f"{count} · {waiting}"
+    left = f" · {duration((total - done) / rate)} left" if rate and total else ""
+    return f"{count} · {rate:,.1f}/s{left}"
 
 
 class Phase:
@@ -2068,65 +2462,69 @@ class Phase:
     def __init__(self, screen: Screen, name: str, bars: Progress | None) -> None:
         self._screen, self._name, self._bars = screen, name, bars
         self._total = self._done = 0
-        self._began = self._said = time.monotonic()
-        self._task = bars.add_task(name, total=None, detail="…") if bars else None
+        self._began = self._shown = time.monotonic()
+        self._task = bars.add_task(f"{name:<10}", total=None, detail="…") if bars else None
 
     def begin(self, total: int) -> None:
-        self._total, self._done = total, 0
-        self._began = time.monotonic()
+        self._total, self._done, self._began = total, 0, time.monotonic()
 
     def step(self, count: int) -> None:
         self._done += count
 
     def show(self, waiting: str = "", *, last: bool = False) -> None:
-        """Redraw; called often, so it does little."""
+        """Show how far it is; called often, so it mostly does nothing."""
         now = time.monotonic()
-        if not last and now - self._said < (0.1 if self._bars else LINE_EVERY):
+        if not last and now - self._shown < (NAP if self._bars else LINE_EVERY):
             return
-        self._said = now
+        self._shown = now
         text = progress_text(self._done, self._total, now - self._began, waiting)
         if self._bars is not None and self._task is not None:
-            total = self._total if self._total or last else None
+            total = self._total or (self._done if last else None)
             self._bars.update(self._task, completed=self._done, total=total, detail=text)
-        elif self._total:
-            share = 100 * self._done // self._total
-            self._screen.say(f"{self._name}: {share} % · {text}")
+        elif self._total or self._done:
+            share = f"{100 * self._done // self._total} % · " if self._total else ""
+            self._screen.say(f"{self._name}: {share}{text}")
 
 
 class Screen:
     """What the person sees: messages and bars on stderr, the final table on stdout."""
 
     def __init__(self, *, json_summary: bool = False) -> None:
-        self.err = Console(stderr=True, highlight=False, markup=False)
-        self.out = self.err if json_summary else Console(highlight=False, markup=False)
+        self._err = Console(stderr=True, highlight=False, markup=False)
+        self._out = self._err if json_summary else Console(highlight=False, markup=False)
         self._phase: Phase | None = None
 
     def say(self, text: str, style: str = "") -> None:
         with suppress(OSError):  # the terminal may be gone; the run is not
-            self.err.print(Text(text, style=style), soft_wrap=True)
+            self._err.print(Text(text, style=style), soft_wrap=True)
 
     def warn(self, text: str) -> None:
         self.say(f"warning: {text}", "yellow")
 
+    def show(self, renderable: Any, *, final: bool = False) -> None:
+        with suppress(OSError):
+            (self._out if final else self._err).print(renderable)
+
+    def ask(self, text: str) -> str:
+        """The line that the person types, "" at the end of the file."""
+        self._err.print(Text(text, style="bold"), end="")
+        return sys.stdin.readline()
+
     @contextmanager
     def phase(self, name: str) -> Iterator[Phase]:
+        """Show a phase's progress while it lasts; `tick` redraws it."""
         bars = None
-        if self.err.is_terminal and not self.err.is_dumb_terminal:
-            bars = Progress(
-                TextColumn("{task.description}", markup=False),
-                BarColumn(bar_width=18),
-                TaskProgressColumn(),
-                TextColumn("{task.fields[detail]}", markup=False),
-                console=self.err,
-                refresh_per_second=8,
-            )
-        with bars or suppress():
-            self._phase = Phase(self, f"{name:<9}" if bars else name, bars)
+        if self._err.is_terminal and not self._err.is_dumb_terminal:
+            detail = TextColumn("{task.fields[detail]}", markup=False)
+            columns = (TextColumn("{task.description}"), BarColumn(16), TaskProgressColumn(), detail)
+            bars = Progress(*columns, console=self._err, refresh_per_second=8)
+        with bars or nullcontext():
+            self._phase = phase = Phase(self, name, bars)
             try:
-                yield self._phase
+                yield phase
             finally:
                 with suppress(OSError):
-                    self._phase.show(last=True)
+                    phase.show(last=True)
                 self._phase = None
 
     def tick(self, waiting: str) -> None:
@@ -2134,134 +2532,8 @@ class Screen:
             with suppress(OSError):
                 self._phase.show(waiting)
 
-    def show(self, renderable: Any, *, final: bool = False) -> None:
-        with suppress(OSError):
-            (self.out if final else self.err).print(renderable)
 
-    def ask(self, text: str) -> str:
-        """The line that the person types, "" at the end of the file."""
-        self.err.print(Text(text, style="bold"), end="")
-        return sys.stdin.readline()
-
-
-def store_name(config: Config, info: Record | None) -> str:
-    """How a store is named wherever it is named: name, domain, plan, hash, and a moved API."""
-    known = [clean(info[key], 60) for key in ("name", "domain") if info.get(key)] if info else []
-    plan = f"{clean(info['plan_name'], 30)} plan" if info and info.get("plan_name") else ""
-    moved = f"API at {config.host}" if config.host != DEFAULT_HOST else ""
-    return " · ".join(filter(None, [*known, plan, f"hash {config.store_hash}", moved]))
-
-
-def describe(record: Record, resource: Resource) -> list[str]:
-    return [clean(record.get(name, ""), 40) for name in resource.show]
-
-
-def plan_panel(
-    config: Config, plan: Plan, sample: Sample, name: str, facts: Mapping[str, str]
-) -> Panel:
-    """What is about to be deleted, from which store, and how long it will take."""
-    resource = RESOURCES[plan.resource]
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="dim", no_wrap=True)
-    grid.add_column(overflow="fold")
-    rows = {"Store": name, **facts}
-    if sample.first_created:
-        rows["Created"] = f"{clean(sample.first_created)} to {clean(sample.last_created)}"
-    for label, value in rows.items():
-        grid.add_row(Text(label), Text(value))
-    for number, record in enumerate(sample.records):
-        shown = describe(record, resource)
-        line = Text(", ".join(filter(None, shown)))
-        grid.add_row(Text("" if number else "Such as"), line)
-    title = "DRY RUN: nothing is deleted" if config.dry_run else "This cannot be undone"
-    return Panel(
-        grid, title=title, title_align="left", border_style="cyan" if config.dry_run else "red"
-    )
-
-
-def summary_table(summary: Mapping[str, Any], name: str, folder: Path) -> Table:
-    """The final table: what was selected, what became of it, and where the proof is."""
-    table = Table(box=box.SIMPLE, show_header=False, padding=(0, 1))
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    good = summary["exit_status"] == 0
-    head = f"{summary['status']}, exit status {summary['exit_status']}"
-    table.add_row("Result", Text(head, style="bold green" if good else "bold red"))
-    if summary["reason"]:
-        table.add_row("Reason", Text(summary["reason"]))
-    table.add_row("Store", Text(name))
-    table.add_row("Resource", summary["resource"])
-    for key in ("selected", *(outcome.value for outcome in reversed(Outcome))):
-        if summary[key] or key in ("selected", "deleted", "failed"):
-            table.add_row(key.replace("_", " ").capitalize(), f"{summary[key]:,}")
-    for key in ("duplicates", "not_found", "spared"):
-        if summary[key]:
-            table.add_row(key.replace("_", " ").capitalize(), f"{summary[key]:,}")
-    verified = "yes, every id was read back" if summary["verified"] else "no"
-    table.add_row("Verified", verified)
-    table.add_row(
-        "Requests",
-        f"{summary['requests']:,} ({summary['retries']:,} retries, "
-        f"{summary['rate_limited']:,} told to wait)",
-    )
-    table.add_row("Time", f"{duration(summary['elapsed_seconds'])} from {summary['started_at']}")
-    table.add_row("Run folder", Text(str(folder)))
-    return table
-
-
-# --- command line ------------------------------------------------------------------------------
-
-
-def make_parser() -> argparse.ArgumentParser:
-    """The command line; what OPTIONS holds is read like the ini's keys, and wins over them."""
-    parser = argparse.ArgumentParser(
-        prog="bulk_delete.py",
-        description="Delete many records from one BigCommerce store: shown first, done exactly, "
-        "proven afterwards.",
-        allow_abbrev=False,
-    )
-    parser.add_argument(
-        "--config", type=Path, required=True, metavar="FILE", help="the store's ini file"
-    )
-    for option in OPTIONS:
-        if not option.argv:
-            continue
-        if option.convert is not _boolean:
-            parser.add_argument(option.flag, metavar=option.metavar, help=option.help)
-            continue
-        flags = ["-v", option.flag] if option.name == "verbose" else [option.flag]
-        parser.add_argument(*flags, action="store_true", default=None, help=option.help)
-        opposite = (
-            option.flag.replace("--no-", "--")
-            if "--no-" in option.flag
-            else (option.flag.replace("--", "--no-"))
-        )
-        parser.add_argument(
-            opposite, dest=option.name, action="store_false", default=None, help=argparse.SUPPRESS
-        )
-    parser.add_argument("--yes", action="store_true", help="do not ask before deleting")
-    parser.add_argument(
-        "--resume", type=Path, metavar="RUN_FOLDER", help="go on with an earlier run's plan"
-    )
-    parser.add_argument(
-        "--json",
-        action="store_true",
-        help="print the summary as JSON on stdout, all else on stderr",
-    )
-    parser.add_argument("--version", action="version", version=f"bulk_delete.py {__version__}")
-    return parser
-
-
-def interpreter() -> str:
-    """How this Python is called at the prompt."""
-    for name in ("python", "python3"):
-        found = shutil.which(name)
-        if found and os.path.realpath(found) == os.path.realpath(sys.executable):
-            return name
-    return sys.executable
-
-
-class _ScreenHandler(logging.Handler):
+class ScreenHandler(logging.Handler):
     """Shows on the screen what goes to run.log."""
 
     def __init__(self, screen: Screen) -> None:
@@ -2272,31 +2544,126 @@ class _ScreenHandler(logging.Handler):
         self._screen.say(record.getMessage(), "dim")
 
 
+def store_name(config: Config, info: Record | None) -> str:
+    """How a store is named wherever it is named: name, domain, plan, hash, and a moved API."""
+    known = [clean(info[key], 60) for key in ("name", "domain") if info.get(key)] if info else []
+    plan = f"{clean(info['plan_name'], 30)} plan" if info and info.get("plan_name") else ""
+    moved = f"API at {config.host}" if config.host != DEFAULT_HOST else ""
+    return " · ".join(filter(None, [*known, plan, f"hash {config.store_hash}", moved]))
+
+
+def two_columns(rows: Iterable[tuple[str, str | Text]]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for label, value in rows:
+        table.add_row(Text(label), value if isinstance(value, Text) else Text(value))
+    return table
+
+
+def plan_panel(config: Config, facts: Mapping[str, str], sample: Sample) -> Panel:
+    """What is about to be deleted, from which store, and how long it will take."""
+    rows = list(facts.items())
+    if sample.first_created:
+        rows.append(("Created", f"{clean(sample.first_created)} to {clean(sample.last_created)}"))
+    for number, record in enumerate(sample.records):
+        shown = [clean(record.get(name), 40) for name in (config.resource.id_field, *config.resource.show)]
+        rows.append(("" if number else "Such as", "  ".join(shown)))
+    style, title = "red", "This cannot be undone"
+    if config.dry_run:
+        style, title = "cyan", "Dry run: this would be deleted"
+    return Panel(two_columns(rows), title=title, title_align="left", border_style=style)
+
+
+def summary_table(summary: Mapping[str, Any], name: str, folder: Path) -> Panel:
+    """The final table: what was selected, what became of it, and where the proof is."""
+    good = summary["exit_status"] == 0
+    result = f"{summary['status']}, exit status {summary['exit_status']}"
+    rows: list[tuple[str, str | Text]] = [("Result", Text(result, "bold green" if good else "bold red"))]
+    if summary["reason"]:
+        rows.append(("Reason", summary["reason"]))
+    rows += [("Store", name), ("Resource", summary["resource"])]
+    outcomes = [outcome.value for outcome in Outcome]
+    for key in ("selected", *outcomes, "duplicates", "not_found", "spared"):
+        if summary[key] or key in ("selected", "deleted", "failed"):
+            rows.append((key.replace("_", " ").capitalize(), f"{summary[key]:,}"))
+    waits = f"{summary['retries']:,} retries, {summary['rate_limited']:,} times told to wait"
+    rows += [
+        ("Verified", "yes: every id was read back" if summary["verified"] else "no"),
+        ("Requests", f"{summary['requests']:,} ({waits})"),
+        ("Time", f"{duration(summary['elapsed_seconds'])}, from {summary['started_at']}"),
+        ("Run folder", str(folder)),
+    ]
+    return Panel(two_columns(rows), box=box.HORIZONTALS, border_style="green" if good else "red")
+
+
+def resource_table() -> Table:
+    """RESOURCES, for --resource list."""
+    rows = []
+    for item in RESOURCES.values():
+        how = f"{item.size} at a time by {item.delete_by}" if item.delete_by else "one by one"
+        how += f", {item.max_concurrent} request at once" if item.max_concurrent == 1 else ""
+        lines = [f"{item.path}, deleted {how}", f"scope: {item.scope}"]
+        lines.append(f"filters: {' '.join(item.filter_types())}")
+        rows.append((item.name, "\n".join([*lines, *filter(None, [item.note])])))
+    return two_columns(rows)
+
+
+# --- command line -------------------------------------------------------------------------------------
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line; what OPTIONS holds is read like the ini's keys, and wins over them."""
+    about = "Delete many records from one BigCommerce store: shown first, done exactly, proven afterwards."
+    parser = argparse.ArgumentParser(prog="bulk_delete.py", description=about, allow_abbrev=False)
+    add = parser.add_argument
+    add("--config", type=Path, metavar="FILE", help="the store's ini file (required)")
+    add("--filter", action="append", metavar="NAME=VALUE", help="only what this filter of the API finds")
+    for option in OPTIONS:
+        if not option.argv:
+            continue
+        if option.convert is not _boolean:
+            action = "append" if option.convert is _match else "store"
+            add(option.flag, action=action, metavar=option.metavar, help=option.help)
+            continue
+        flags = ["-v", option.flag] if option.name == "verbose" else [option.flag]
+        add(*flags, action="store_true", default=None, help=option.help)
+        opposite = option.flag.replace("--no-", "--")
+        opposite = opposite if opposite != option.flag else option.flag.replace("--", "--no-")
+        add(opposite, dest=option.name, action="store_false", default=None, help=argparse.SUPPRESS)
+    add("--resume", type=Path, metavar="RUN_FOLDER", help="go on with an earlier run's plan")
+    add("--yes", action="store_true", help="do not ask before deleting")
+    add("--json", action="store_true", help="the summary as JSON on stdout, all else on stderr")
+    add("--version", action="version", version=f"bulk_delete.py {__version__}")
+    return parser
+
+
+def interpreter() -> str:
+    """How this Python is called at the prompt."""
+    for name in ("python", "python3"):
+        found = shutil.which(name)
+        if found and Path(found).absolute() == Path(sys.executable).absolute():
+            return name
+    return sys.executable
+
+
 class Run:
     """One run from the run folder to the summary: the steps of the design, in order."""
 
     def __init__(self, config: Config, screen: Screen, stop: Stop) -> None:
         self.screen, self.stop = screen, stop
         self.folder = RunFolder.open(config.resume) if config.resume else RunFolder.create(config)
-        self.plan: Plan | None = None
-        if config.resume:
-            self.plan = self.folder.read_plan(config)
-            resource = RESOURCES[self.plan.resource]
-            config = replace(
-                config,
-                resource=resource,
-                batch_size=min(config.batch_size, resource.max_batch),
-                max_concurrent=min(config.max_concurrent, resource.max_concurrent),
-            )
-        if config.verbose:
-            self.folder.log.addHandler(_ScreenHandler(screen))
-        self.config = config
+        self.plan = self.folder.read_plan(config) if config.resume else None
+        self.config = config = config.for_resource(RESOURCES[self.plan.resource]) if self.plan else config
         self.ledger = Ledger(0)
-        self.sample = Sample()
+        if self.plan:
+            self.ledger = Ledger(len(self.plan.ids), self.folder.journal.replay())
+        if config.verbose:
+            self.folder.log.addHandler(ScreenHandler(screen))
         self.name = store_name(config, None)
         self.started_at, self._began = utc_now(), time.monotonic()
         self._written = -math.inf
-        self.store = Store(config, config.resource, stop, self.folder.log)
+        self.store = Store(config, stop, self.folder.log)
         self.store.on_wait = self.tick
 
     def tick(self) -> None:
@@ -2305,16 +2672,14 @@ class Run:
         if time.monotonic() - self._written >= 1.0:
             self._written = time.monotonic()
             try:
-                self.folder.write_summary(self.summary("in_progress", None, ""), last=False)
+                self.folder.write_summary(self.summary("in_progress", None, ""), lasting=False)
             except Failure as failure:
                 self.stop.set(failure)
 
     def summary(self, status: str, exit_status: int | None, reason: str) -> dict[str, Any]:
         """summary.json; selected is always the sum of the five outcomes."""
-        plan = self.plan
-        counts = {outcome.value: self.ledger.count(outcome) for outcome in reversed(Outcome)}
-        resumable = plan is not None and status != "completed"
-        settled = counts["unknown"] == counts["not_attempted"] == 0
+        plan, counts = self.plan, self.ledger.counts()
+        proven = counts["unknown"] == counts["not_attempted"] == 0
         return {
             "status": status,
             "exit_status": exit_status,
@@ -2327,43 +2692,52 @@ class Run:
             "duplicates": plan.duplicates if plan else 0,
             "not_found": plan.not_found if plan else 0,
             "spared": plan.spared if plan else 0,
-            "verified": status == "completed" and settled,
+            "verified": status == "completed" and proven,
             **self.store.counts,
             "started_at": self.started_at,
             "finished_at": None if status == "in_progress" else utc_now(),
             "elapsed_seconds": round(time.monotonic() - self._began, 3),
-            "resume": self.resume_command() if resumable else None,
+            "resume": self.resume_command() if plan and status != "completed" else None,
         }
 
     def resume_command(self) -> str:
         """The exact command that goes on with this run, without --yes."""
-        words = [interpreter(), sys.argv[0], "--config", str(self.config.path), "--resume"]
-        return shlex.join([*words, str(self.folder.path), *self.config.typed])
+        words = [interpreter(), sys.argv[0], "--config", str(self.config.path)]
+        return shlex.join([*words, "--resume", str(self.folder.path), *self.config.typed])
+
+    def tell(self, event: str, summary: Mapping[str, Any]) -> None:
+        """Tell webhook_url, if there is one; it is not waited for long, and never changes the run."""
+        url = "" if self.stop.at_once else self.config.webhook_url
+        if url and (why := post_event(url, event, summary)):
+            self.screen.warn(f"webhook_url was not told that the run {event}: {why}")
 
     def work(self) -> str:
         """Do it; returns the summary's status. Raises Failure, and Stopped with Stop.failure set."""
         for warning in self.config.warnings:
             self.screen.warn(warning)
+        self.tell("started", self.summary("in_progress", None, ""))
         self.store.bucket.expect(2)
         info = self.store.call(self.store.info)
         self.name = store_name(self.config, info)
         self.check_domain(info)
-        todo = self.reread(self.plan) if self.plan else self.gather()
-        assert self.plan is not None
+        if self.plan:
+            plan, (todo, facts, sample) = self.plan, self.reread(self.plan)
+        else:
+            plan, facts, sample = self.gather()
+            self.plan, self.ledger, todo = plan, Ledger(len(plan.ids)), plan.ids
+            self.folder.write_plan(plan)
         if not todo:
             nothing = "nothing is left to delete" if self.config.resume else "nothing is selected"
-            self.screen.say(f"{nothing}: {self.config.resource.name} of {self.name}")
+            self.screen.say(f"{nothing}: {plan.resource} of {self.name}")
             return "completed"
-        self.confirm(self.plan, todo)
+        self.confirm(plan, len(todo), facts, sample)
         if self.config.dry_run:
             return "planned"
         self.store.bucket.expect(self.requests(len(todo)))
-        with self.screen.phase("Deleting") as phase:
-            phase.begin(len(todo))
-            delete(self.store, todo, self.ledger, self.folder.journal, phase.step)
-        with self.screen.phase("Verifying") as phase:
-            phase.begin(len(todo))
-            verify(self.store, todo, self.ledger, self.folder.journal, phase.step)
+        for name, work in (("Deleting", delete), ("Verifying", verify)):
+            with self.screen.phase(name) as phase:
+                phase.begin(len(todo))
+                work(self.store, todo, self.ledger, self.folder.journal, phase.step)
         return "completed"
 
     def requests(self, count: int) -> int:
@@ -2373,111 +2747,92 @@ class Run:
 
     def check_domain(self, info: Record | None) -> None:
         """Raise Refused when [store] domain is not this store's."""
-        pinned = self.config.domain
-        if not pinned:
-            return
-        if info is None:
-            raise Refused(
-                f"domain in {self.config.path} cannot be checked: the token may not read GET "
-                "/v2/store; give it store_v2_information_read_only, or take domain out"
-            )
-        own = {str(info.get(key, "")).lower() for key in ("domain", "secure_url")}
-        if pinned not in {re.sub(r"^https?://|/.*$", "", value) for value in own}:
-            raise Refused(
-                f"{self.config.path} is for the domain {clean(pinned)}, but its store_hash is "
-                f"that of {self.name}: correct one of them"
-            )
+        pinned, path = self.config.domain, self.config.path
+        if pinned and info is None:
+            what = "the token may not read GET /v2/store; give it store_v2_information_read_only"
+            raise Refused(f"domain in {path} cannot be checked: {what}, or take domain out")
+        urls = [str(info.get(key, "")).lower() for key in ("domain", "secure_url")] if info else []
+        if pinned and pinned not in [re.sub(r"^https?://|/.*$", "", url) for url in urls]:
+            what = f"but its store_hash is that of {self.name}: correct one of them"
+            raise Refused(f"{path} is for the domain {clean(pinned)}, {what}")
 
-    def gather(self) -> array[int]:
-        """List, and freeze the plan; returns the ids. Raises Refused for a listing with holes."""
-        config, folder = self.config, self.folder
-        backup_path = None if config.no_backup else folder.path / "backup.jsonl"
+    def gather(self) -> tuple[Plan, dict[str, str], Sample]:
+        """List, and make the plan; raises Refused for a listing that stays incomplete."""
+        config, store = self.config, self.store
+        backup_path = None if config.no_backup else self.folder.path / "backup.jsonl"
+        with_orders = IdSet()
+        if config.spare_with_orders:
+            with self.screen.phase("Orders") as phase:
+                with_orders = customers_with_orders(store, phase.step)
         with self.screen.phase("Listing") as phase:
 
             def begin(total: int) -> None:
                 phase.begin(total)
-                self.store.bucket.expect(total // PAGE_LIMIT + 2 + self.requests(total))
+                store.bucket.expect(total // PAGE_LIMIT + 3 + self.requests(total))
 
+            listing = Listing(store, begin)
             for attempt in range(1, LISTINGS + 1):
                 backup = Backup(backup_path)
                 try:
-                    chosen = select(self.store, backup, begin, phase.step)
+                    chosen = select(store, listing, with_orders, backup, begin, phase.step)
                     break
                 except ListingChanged as change:
                     if attempt == LISTINGS:
-                        raise Refused(
-                            f"the listing was never complete in {LISTINGS} tries ({change}): "
-                            "try again when nobody changes the records"
-                        ) from change
+                        what = f"the listing was never complete in {LISTINGS} tries ({change})"
+                        raise Refused(f"{what}: try again when nobody changes the records") from change
                     self.screen.warn(f"{change}; listing again")
                 finally:
                     backup.close()
+        if chosen.cut and backup_path:
+            what = "records have more addresses or attributes than the ten that the API lists"
+            self.screen.warn(f"{chosen.cut:,} {what}: backup.jsonl says where it is cut (backup_cut)")
+        asked = len(config.ids.ids) if config.ids else 0
         plan = Plan(
             host=config.host,
             store_hash=config.store_hash,
             resource=config.resource.name,
-            filters={},
+            filters={name: told.text for name, told in config.filters.items()},
+            selection=config.selection,
             created_at=utc_now(),
-            duplicates=chosen.duplicates,
-            not_found=chosen.not_found,
+            duplicates=listing.duplicates + (config.ids.duplicates if config.ids else 0),
+            not_found=0 if chosen.full else max(0, asked - chosen.listed),
             spared=chosen.spared,
             ids=chosen.ids,
         )
-        folder.write_plan(plan)
-        self.plan, self.sample = plan, chosen.sample
-        self.ledger = Ledger(len(plan.ids))
-        if chosen.cut and backup_path:
-            self.screen.warn(
-                f"{chosen.cut:,} records have more than the ten addresses or attributes that the "
-                "API lists: backup.jsonl says where it is cut (backup_cut)"
-            )
-        return plan.ids
+        told = [f"{key} {value}" for key, value in {**plan.filters, **plan.selection}.items()]
+        facts = {"Selected": "; ".join(told) or f"ALL {plan.resource} of the store"}
+        for label, count in (("Not found", plan.not_found), ("Spared", plan.spared)):
+            facts |= {label: f"{count:,}"} if count else {}
+        if backup_path:
+            facts["Backup"] = str(backup_path)
+        return plan, facts, chosen.sample
 
-    def reread(self, plan: Plan) -> array[int]:
+    def reread(self, plan: Plan) -> tuple[array[int], dict[str, str], Sample]:
         """What of the plan is still there, by reading all of it back."""
-        self.ledger = Ledger(len(plan.ids), self.folder.journal.replay())
-        there = array("q")
-        self.store.bucket.expect(
-            math.ceil(len(plan.ids) / PAGE_LIMIT) + self.requests(len(plan.ids))
-        )
+        self.store.bucket.expect(math.ceil(len(plan.ids) / PAGE_LIMIT) + self.requests(len(plan.ids)))
         with self.screen.phase("Re-reading") as phase:
             phase.begin(len(plan.ids))
-            for chunk, records in read_back(self.store, plan.ids, phase.step):
-                found = None if records is None else {record["id"] for record in records}
-                for record in records or ():
-                    self.sample.add(record)
-                for number in chunk:
-                    if found is not None and number not in found:
-                        self.ledger.gone(number)
-                        continue
-                    if found is not None:
-                        self.ledger.set(number, Outcome.NOT_ATTEMPTED)
-                    there.append(number)
-        return there
+            there, unknown, sample = settle(self.store, plan.ids, self.ledger, phase.step)
+        age = f"{duration(plan.age().total_seconds())} old, {len(plan.ids):,} {plan.resource}"
+        return there + unknown, {"Plan": f"{self.folder.path}, {age}"}, sample
 
-    def confirm(self, plan: Plan, todo: Sequence[int]) -> None:
+    def confirm(self, plan: Plan, count: int, facts: Mapping[str, str], sample: Sample) -> None:
         """Show what will be deleted, and have the person type how many; raises Refused if not."""
-        config, count = self.config, len(todo)
-        age = plan.age()
-        facts = {"Delete": f"{count:,} {plan.resource}"}
-        if config.resume:
-            facts["Delete"] += f", all that is left of {len(plan.ids):,} planned"
-            facts["Plan"] = f"{config.resume}, {duration(age.total_seconds())} old"
-        else:
-            facts["Delete"] += ": ALL that the store has"
-        requests = self.requests(count)
-        facts["It takes"] = f"{requests:,} requests, about {self.estimate(requests)}"
-        if not config.no_backup and not config.resume:
-            facts["Backup"] = str(self.folder.path / "backup.jsonl")
-        self.screen.show(plan_panel(config, plan, self.sample, self.name, facts))
+        config, requests = self.config, self.requests(count)
+        shown = {"Store": self.name, "Delete": f"{count:,} {plan.resource}", **facts}
+        shown["It takes"] = f"{requests:,} requests, about {self.estimate(requests)}"
+        if config.resource.note:
+            shown["Note"] = config.resource.note
+        self.screen.show(plan_panel(config, shown, sample))
+        if config.max_delete is not None and count > config.max_delete:
+            what = f"{count:,} are selected, more than --max-delete {config.max_delete:,}"
+            raise Refused(f"{what}: narrow the selection, or raise it", planned=True)
         if config.dry_run:
             return
+        if config.yes and config.resume and plan.age() > timedelta(days=1):
+            what = f"the plan is {plan.age().days} days old: look at it, and resume it without --yes"
+            raise Refused(what, planned=True)
         if config.yes:
-            if config.resume and age > timedelta(days=1):
-                raise Refused(
-                    f"the plan is {age.days} days old: look at it, and resume it without --yes",
-                    planned=True,
-                )
             return
         if sys.stdin is None or not sys.stdin.isatty():
             raise Refused("there is no terminal to confirm on: add --yes to delete", planned=True)
@@ -2492,35 +2847,31 @@ class Run:
 
     def estimate(self, requests: int) -> str:
         """How long so many requests take, by the quota and by the answers' times so far."""
-        bucket, sent = self.store.bucket, self.store.counts["requests"]
-        by_quota = max(0, math.ceil(requests / max(1, bucket.largest())) - 1) * bucket.window
-        by_time = requests * self.store.busy_seconds / max(1, sent) / self.config.max_concurrent
-        seconds = max(by_quota, by_time)
+        bucket, sent = self.store.bucket, max(1, self.store.counts["requests"])
+        by_quota = (math.ceil(requests / max(1, bucket.largest())) - 1) * bucket.window
+        seconds = max(by_quota, requests * self.store.busy_seconds / sent / self.config.max_concurrent)
         return f"{math.ceil(seconds / 60)} min" if seconds > 90 else f"{math.ceil(seconds)} s"
 
     def finish(self, status: str, exit_status: int, reason: str) -> int:
-        """Write what became of it, show it, and return the exit status."""
+        """Write what became of it, show it, tell of it; returns the exit status."""
         try:
             if self.plan is not None:
                 self.folder.write_failed(self.ledger)
             summary = self.summary(status, exit_status, reason)
-            self.folder.write_summary(summary, last=True)
+            self.folder.write_summary(summary, lasting=True)
         except Failure as failure:
             status, exit_status, reason = "interrupted", failure.exit_status, str(failure)
             summary = self.summary(status, exit_status, reason)
         self.screen.show(summary_table(summary, self.name, self.folder.path), final=True)
         if self.config.json:
             print(json.dumps(summary, ensure_ascii=False), flush=True)
-        if reason:
-            self.screen.say(f"bulk_delete.py: {reason}", "bold red")
         if exit_status == 4:
             self.screen.say(f"what did not go, and why: {self.folder.path / 'failed.csv'}")
-        if status == "planned":
-            self.screen.say("nothing was deleted; to delete exactly these:")
-        elif exit_status and self.plan is not None:
-            self.screen.say("to go on where it ended:")
-        if exit_status and self.plan is not None or status == "planned":
+        if self.plan is not None and (exit_status or status == "planned"):
+            planned = "nothing was deleted; to delete exactly these:"
+            self.screen.say(planned if status == "planned" else "to go on where it ended:")
             self.screen.say(f"  {self.resume_command()}")
+        self.tell("completed" if exit_status in (0, 4) else "interrupted", summary)
         return exit_status
 
 
@@ -2528,18 +2879,15 @@ def run(config: Config, screen: Screen, stop: Stop) -> int:
     """One run, whatever happens to it, with its summary; returns the exit status."""
     job = Run(config, screen, stop)
     try:
-        status = job.work()
-        left = job.ledger.selected - job.ledger.count(Outcome.DELETED)
-        left -= job.ledger.count(Outcome.ALREADY_GONE)
+        status, left = job.work(), job.ledger.left()
         if status == "completed" and left:
             return job.finish(status, 4, f"{left:,} of {job.ledger.selected:,} are not proven gone")
         return job.finish(status, 0, "")
     except (Stopped, Failure) as error:
         failure = stop.set(error if isinstance(error, Failure) else StoreError("stopped"))
         planned = isinstance(failure, Refused) and failure.planned
-        exit_status = failure.exit_status
-        if job.plan is not None and not planned and exit_status == Refused.exit_status:
-            exit_status = StoreError.exit_status
+        late = isinstance(failure, ReadRefused) and job.plan is not None
+        exit_status = StoreError.exit_status if late else failure.exit_status
         return job.finish("planned" if planned else "interrupted", exit_status, str(failure))
     except BaseException as error:
         stop.set(StoreError("a bug"))  # the workers send nothing more
@@ -2551,8 +2899,14 @@ def run(config: Config, screen: Screen, stop: Stop) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, run, and turn what happened into an exit status."""
+    parser = make_parser()
     try:
-        arguments = make_parser().parse_args(argv)
+        arguments = parser.parse_args(argv)
+        if arguments.resource == "list":
+            Screen().show(resource_table(), final=True)
+            return 0
+        if arguments.config is None:
+            parser.error("--config FILE is required: the store's ini file")
     except SystemExit as leaving:
         return int(leaving.code or 0)
     screen, stop = Screen(json_summary=arguments.json), Stop()

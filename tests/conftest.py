@@ -109,11 +109,7 @@ class Tool:
         return check(Outcome(process.returncode, out, err, folder or (new.pop() if new else None)))
 
     def __call__(
-        self,
-        store: FakeStore | None,
-        config: Path | None = None,
-        *options: str | Path,
-        **environ: str,
+        self, store: FakeStore | None, config: Path | None = None, *options: str | Path, **environ: str
     ) -> Outcome:
         """Run it to its end, without a terminal."""
         assert config is not None or store is not None
