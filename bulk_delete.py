@@ -23,7 +23,6 @@ import difflib
 import email.utils
 import enum
 import errno
-import fcntl
 import hashlib
 import io
 import itertools
@@ -45,21 +44,28 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, fields, replace
-from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
 
-import requests
-from bigcommerce.connection import OAuthConnection
-from bigcommerce.resources.base import ListableApiResource
-from rich import box
-from rich.console import Console
-from rich.panel import Panel
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
-from rich.table import Table
-from rich.text import Text
+try:
+    import fcntl
+    from datetime import UTC, date, datetime, timedelta
+
+    import requests
+    from bigcommerce.connection import OAuthConnection
+    from bigcommerce.resources.base import ListableApiResource
+    from rich import box
+    from rich.console import Console
+    from rich.panel import Panel
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+    from rich.table import Table
+    from rich.text import Text
+except ImportError as error:
+    needs = "it needs Python 3.11 on Linux, macOS or WSL, and: python -m pip install -r requirements.txt"
+    print(f"bulk_delete.py: {error}; {needs}", file=sys.stderr)
+    sys.exit(2)
 
 __version__ = "1.0.0"
 
@@ -262,7 +268,6 @@ RESOURCES = {
             scope="store_v2_products",
             params={"sort": "name", "direction": "asc"},
             filters="id:in/id name/text name:like/text page_title/text",
-            note="their products stay, without a brand",
         ),
         Resource(
             name="promotions",  # promotions.v3.yml: id:in is required (422), at most 50
@@ -1016,8 +1021,8 @@ class TokenBucket:
             now = self._clock()
             self._roll(now)
             self._in_flight -= cost
-            if told.window is not None:
-                self.window = told.window
+            if told.window is not None and told.window != self.window:
+                self.window, self._reset_at = told.window, None  # what was foretold was a guess
             if told.reset is not None and not self._in_this_window(now, sent_at, told.reset):
                 return
             if told.quota is not None and told.quota != self.capacity:
