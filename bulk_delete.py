@@ -42,7 +42,7 @@ from array import array
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -1146,7 +1146,7 @@ def retry_after(headers: Mapping[str, str]) -> float:
     waits = [0.0]
     for name, unit in (("X-Rate-Limit-Time-Reset-Ms", 0.001), ("X-Retry-After", 1.0), ("Retry-After", 1.0)):
         text = headers.get(name, "").strip()
-        if re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,9})?", text):
+        if re.fullmatch(r"[0-9]{1,40}(\.[0-9]{1,40})?", text):
             waits.append(float(text) * unit)
         else:
             with suppress(ValueError, TypeError):
@@ -2214,9 +2214,14 @@ class Journal:
     def _append(self, entry: dict[str, Any]) -> None:
         line = json.dumps({"time": utc_now(), **entry}).encode() + b"\n"
         with self._lock, writing(self._path):
-            if self._file.write(line) != len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            os.fsync(self._file.fileno())
+            size = os.fstat(self._file.fileno()).st_size
+            try:
+                if self._file.write(line) != len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                os.fsync(self._file.fileno())
+            except OSError:
+                self._file.truncate(size)  # else the next line would be joined to half of this one
+                raise
 
 
 class RunFolder:
@@ -2355,15 +2360,26 @@ class Tally:
 def delete(store: Store, ids: Iterable[int], ledger: Ledger, journal: Journal, step: Step) -> None:
     """Delete these planned ids; raises Stopped, with every answer taken in, once a stop is asked for."""
     tally = Tally(ledger.selected, store.config.max_error_rate)
-    for result in delete_batches(store, batches(ids, store.config.batch_size), journal.sent):
-        ledger.apply(result)
-        try:
-            journal.result(result)
-        except Failure as failure:
-            store.stop.set(failure)
-        step(len(result.sent) + len(result.failed) + len(result.missing))
-        if reason := tally.add(result):
-            store.stop.set(reason)
+    in_flight: set[Batch] = set()
+
+    def note(batch: Batch) -> None:
+        journal.sent(batch)
+        in_flight.add(batch)
+
+    try:
+        for result in delete_batches(store, batches(ids, store.config.batch_size), note):
+            in_flight.discard(result.batch)
+            ledger.apply(result)
+            try:
+                journal.result(result)
+            except Failure as failure:
+                store.stop.set(failure)
+            step(len(result.sent) + len(result.failed) + len(result.missing))
+            if reason := tally.add(result):
+                store.stop.set(reason)
+    finally:  # what is left here was not waited for
+        for batch in in_flight:
+            ledger.apply(BatchResult(batch=batch, sent=batch.ids, acted=batch.ids))
     store.stop.check()
 
 
@@ -2495,13 +2511,17 @@ class Screen:
     """What the person sees: messages and bars on stderr, the final table on stdout."""
 
     def __init__(self, *, json_summary: bool = False) -> None:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(AttributeError):  # a test's stand-in
+                stream.reconfigure(errors="replace")  # type: ignore[union-attr]
         self._err = Console(stderr=True, highlight=False, markup=False)
         self._out = self._err if json_summary else Console(highlight=False, markup=False)
         self._phase: Phase | None = None
 
-    def say(self, text: str, style: str = "") -> None:
+    def say(self, text: str, style: str = "", *, whole: bool = False) -> None:
+        """Print a message; `whole`: a line to be copied, which is not wrapped for the terminal."""
         with suppress(OSError):  # the terminal may be gone; the run is not
-            self._err.print(Text(text, style=style), soft_wrap=True)
+            self._err.print(Text(text, style=style), soft_wrap=whole or not self._err.is_terminal)
 
     def warn(self, text: str) -> None:
         self.say(f"warning: {text}", "yellow")
@@ -2511,9 +2531,11 @@ class Screen:
             (self._out if final else self._err).print(renderable)
 
     def ask(self, text: str) -> str:
-        """The line that the person types, "" at the end of the file."""
-        self._err.print(Text(text, style="bold"), end="")
-        return sys.stdin.readline()
+        """The line that the person types, "" at the end of the file, or of the terminal."""
+        with suppress(OSError):
+            self._err.print(Text(text, style="bold"), end="")
+            return sys.stdin.readline()
+        return ""
 
     @contextmanager
     def phase(self, name: str) -> Iterator[Phase]:
@@ -2523,14 +2545,16 @@ class Screen:
             detail = TextColumn("{task.fields[detail]}", markup=False)
             columns = (TextColumn("{task.description}"), BarColumn(16), TaskProgressColumn(), detail)
             bars = Progress(*columns, console=self._err, refresh_per_second=8)
-        with bars or nullcontext():
-            self._phase = phase = Phase(self, name, bars)
-            try:
-                yield phase
-            finally:
-                with suppress(OSError):
-                    phase.show(last=True)
-                self._phase = None
+            bars.start()
+        self._phase = phase = Phase(self, name, bars)
+        try:
+            yield phase
+        finally:
+            self._phase = None
+            with suppress(OSError):
+                phase.show(last=True)
+                if bars is not None:
+                    bars.stop()
 
     def tick(self, waiting: str) -> None:
         if self._phase is not None:
@@ -2845,6 +2869,8 @@ class Run:
         self.stop.asking = True
         try:
             typed = self.screen.ask(f"Type {count} to delete them, anything else to leave: ")
+            if not typed:
+                self.stop.sleep(NAP)  # a terminal that closes ends the file before its signal comes
         finally:
             self.stop.asking = False
         if typed.strip().replace(",", "") != str(count):
@@ -2869,13 +2895,16 @@ class Run:
             summary = self.summary(status, exit_status, reason)
         self.screen.show(summary_table(summary, self.name, self.folder.path), final=True)
         if self.config.json:
-            print(json.dumps(summary, ensure_ascii=False), flush=True)
+            with suppress(OSError):
+                print(json.dumps(summary, ensure_ascii=False), flush=True)
+        if reason:
+            self.screen.say(f"bulk_delete.py: {reason}", "bold red")
         if exit_status == 4:
             self.screen.say(f"what did not go, and why: {self.folder.path / 'failed.csv'}")
         if self.plan is not None and (exit_status or status == "planned"):
             planned = "nothing was deleted; to delete exactly these:"
             self.screen.say(planned if status == "planned" else "to go on where it ended:")
-            self.screen.say(f"  {self.resume_command()}")
+            self.screen.say(f"  {self.resume_command()}", whole=True)
         self.tell("completed" if exit_status in (0, 4) else "interrupted", summary)
         return exit_status
 
@@ -2923,6 +2952,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Failure as failure:
         screen.say(f"bulk_delete.py: {failure}", "bold red")
         status = failure.exit_status
+    try:
+        sys.stdout.flush()
+    except OSError:  # nobody reads it any more, and the interpreter would complain of that
+        stop.at_once = True
     if stop.at_once:
         os._exit(status)
     return status
