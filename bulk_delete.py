@@ -1391,11 +1391,10 @@ class _Listing(ListableApiResource):  # type: ignore[misc]  # the SDK has no typ
             raise StoreError(
                 f"the store does not answer ({connection.store.words(answer)}): try again once it does"
             )
-        connection.envelope = answer.json
-        if url.startswith("v2/"):
-            records = [] if answer.status == 204 else answer.json
-        else:
-            records = answer.json.get("data") if isinstance(answer.json, dict) else None
+        body = answer.json
+        connection.pagination = value_at(body, "meta.pagination")
+        bare = [] if answer.status == 204 else body  # V2: no envelope, and an empty page is a 204
+        records = value_at(body, "data") if url.startswith("v3/") else bare
         if not isinstance(records, list):
             raise Unreadable(f"the store's answer for {url.split('/', 1)[1]} holds no list of records")
         return records
@@ -1425,7 +1424,7 @@ class Connection(OAuthConnection):  # type: ignore[misc]  # the SDK has no types
         self._session.max_redirects = 0  # else a DELETE and its token go on to another host
         self._session.auth = lambda request: request  # else ~/.netrc adds a password
         self.store = store
-        self.envelope: Any = None
+        self.pagination: object = None  # of the last listing
 
     def make_request(
         self,
@@ -1654,7 +1653,7 @@ class Store:
 
     def _promised(self) -> tuple[int, int]:
         """Total and records a page, as the last listing's meta says; raises Unreadable without."""
-        pagination = value_at(self.connection().envelope, "meta.pagination")
+        pagination = self.connection().pagination
         values: Record = pagination if isinstance(pagination, dict) else {}
         total, per_page = values.get("total"), values.get("per_page")
         if type(total) is not int or total < 0:
@@ -1806,21 +1805,23 @@ class Listing:
     def _numbered(self) -> Iterator[list[Record]]:
         store = self._store
         first = store.call(self._page, 1)
-        self._total = first.total
-        self._begin(first.total)
+        total, pages, size = first.total, first.pages, len(first.records)
+        self._total = total
+        self._begin(total)
+        edges = [list(map(store.id_of, first.records))]
         yield first.records
-        if first.pages == 1:
+        del first  # a page is memory
+        if pages == 1:
             return
-        last = store.call(self._page, first.pages)
-        promised = last.records[: first.total - (first.pages - 1) * len(first.records)]
-        for page in store.in_order(self._page, range(2, first.pages)):
-            if page.total < first.total:
+        last = store.call(self._page, pages).records[: total - (pages - 1) * size]
+        edges.append(list(map(store.id_of, last)))
+        for page in store.in_order(self._page, range(2, pages)):
+            if page.total < total:
                 raise ListingChanged("records went while the pages were read")
             yield page.records
-        yield promised
-        again = store.in_order(self._page, (1, first.pages))
-        for before, after in zip((first.records, promised), again, strict=True):
-            if list(map(store.id_of, before)) != list(map(store.id_of, after.records[: len(before)])):
+        yield last
+        for ids, page in zip(edges, store.in_order(self._page, (1, pages)), strict=True):
+            if ids != list(map(store.id_of, page.records[: len(ids)])):
                 raise ListingChanged("records moved while the pages were read")
 
 
