@@ -1423,6 +1423,10 @@ class Connection(OAuthConnection):  # type: ignore[misc]  # the SDK has no types
         self.timeout = config.timeout
         self._session.max_redirects = 0  # else a DELETE and its token go on to another host
         self._session.auth = lambda request: request  # else ~/.netrc adds a password
+        # Proxies and certificates are the environment's; read once, since that costs more than a request.
+        settings = self._session.merge_environment_settings(self.full_path(""), {}, None, None, None)
+        self._session.proxies, self._session.verify = settings["proxies"], settings["verify"]
+        self._session.trust_env = False
         self.store = store
         self.pagination: object = None  # of the last listing
 

@@ -1,7 +1,7 @@
 """A strict local BigCommerce store with real state: HTTPS on loopback, quotas, scripted faults.
 
-It serves V3 customers and /v2/store as BigCommerce's OpenAPI files describe them, keeps a log of
-every request, and really deletes. `python -m tests.fake_store` runs the tool against it.
+It serves /v2/store, customers and the other KINDS as BigCommerce's OpenAPI files describe them, keeps
+a log of every request, and really deletes. `python -m tests.fake_store` runs the tool against it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import configparser
 import contextlib
 import email.utils
 import fnmatch
+import functools
 import http
 import itertools
 import json
@@ -62,6 +63,7 @@ class Request:
     connection: int
     in_flight: int  # itself included, at arrival
     ids: tuple[int, ...] = ()  # of id:in, or of the path
+    beside: int = 0  # DELETEs of its kind in flight at arrival, itself included
     answered: float = 0.0
     status: int = 0  # 0: no answer was given
     window: int = 0  # the quota window in which it was counted
@@ -115,7 +117,7 @@ LAST_NAMES = (
     "Abadi Andersson Baker Bianchi Brown Castro Chen Delgado Dubois Eriksen Fischer García Gruber"
     " Haddad Hughes Ivanova Jansen Kaya Kowalski Lindqvist López Martin Mbeki Meyer Müller Nakamura"
     " Nguyễn Novák Okafor Olsen Patel Popescu Quist Rossi Sato Schröder Silva Smith Tanaka Taylor"
-    " Ueda Varga Walker Weiß Yılmaz Zhang 佐藤 山田"
+    " Ueda Varga Walker Weiß Yılmaz Zhang 佐藤 山田"  # noqa: RUF001  # a name in Turkish
 )
 FIRST, LAST = FIRST_NAMES.split(), LAST_NAMES.split()
 COMPANIES = (
@@ -204,9 +206,7 @@ def make_customer(number: int, index: int, created: int, rng: random.Random) -> 
         "accepts_product_review_abandoned_cart_emails": rand() < 0.5,
         "origin_channel_id": 1,
         "channel_ids": [1],
-        "addresses": [
-            make_address(number, place, first, last, company, rng) for place in range(places)
-        ],
+        "addresses": [make_address(number, place, first, last, company, rng) for place in range(places)],
         "attributes": [
             {
                 "id": number * 20 + value,
@@ -225,9 +225,7 @@ def make_customer(number: int, index: int, created: int, rng: random.Random) -> 
     }
 
 
-def make_address(
-    number: int, place: int, first: str, last: str, company: str, rng: random.Random
-) -> Record:
+def make_address(number: int, place: int, first: str, last: str, company: str, rng: random.Random) -> Record:
     country, code, city, state, postal_code = PLACES[int(rng.random() * len(PLACES))]
     house = int(rng.random() * 200) + 1
     return {
@@ -332,9 +330,7 @@ INCLUDES = {
 }
 SUB_RESOURCES = frozenset(INCLUDES.values()) - {""}
 SORTS = frozenset(
-    f"{name}:{way}"
-    for name in ("date_created", "date_modified", "last_name")
-    for way in ("asc", "desc")
+    f"{name}:{way}" for name in ("date_created", "date_modified", "last_name") for way in ("asc", "desc")
 )
 PAGING = frozenset({"page", "limit", "include", "sort", "before", "after"})
 
@@ -486,11 +482,7 @@ def store_information() -> dict[str, Any]:
             "raw_offset": -21600,
             "dst_offset": -18000,
             "dst_correction": True,
-            "date_format": {
-                "display": "M jS Y",
-                "export": "M jS Y",
-                "extended_display": "M jS Y @ g:i A",
-            },
+            "date_format": {"display": "M jS Y", "export": "M jS Y", "extended_display": "M jS Y @ g:i A"},
         },
         "language": "en",
         "currency": "USD",
@@ -528,6 +520,756 @@ def store_information() -> dict[str, Any]:
     }
 
 
+# --- parameters of the other lists (pure) -----------------------------------------------------------
+
+FALSE, TRUE = ("false", "0"), ("true", "1")
+
+
+def _comparable(name: str, type_: str) -> tuple[Callable[[str], Any], Callable[[Any], Any]]:
+    """How a value of a filter of that type is read, and how the record's field is."""
+
+    def number(value: str) -> float:
+        try:
+            return float(value)
+        except ValueError as error:
+            raise Invalid(name, "must be a number") from error
+
+    def whole(value: str) -> float:
+        if not re.fullmatch("-?[0-9]+", value):
+            raise Invalid(name, "must be an integer")
+        return int(value)
+
+    def truth(value: str) -> bool:
+        if value.lower() not in FALSE + TRUE:
+            raise Invalid(name, "must be a boolean")
+        return value.lower() in TRUE
+
+    def moment_or_day(value: str) -> str:
+        exact = moment(name, value)
+        return exact[:10] if len(value) == 10 else exact
+
+    return {
+        "text": (str.casefold, lambda have: str(have).casefold()),
+        "int": (whole, lambda have: have),
+        "number": (number, lambda have: have),
+        "bool": (truth, bool),
+        "date": (moment_or_day, lambda have: moment(name, have)),
+    }[type_]
+
+
+def field_filter(name: str, type_: str) -> Callable[[str], Test]:
+    """The filter of that name: `field` or `field:operator`; the type is that of the field."""
+    base, _, operator = name.partition(":")
+    read, have = _comparable(name, type_)
+
+    def compiled(value: str) -> Test:
+        listed = operator in ("in", "not_in")
+        wanted = [read(part.strip()) for part in value.split(",")] if listed else [read(value)]
+        one = wanted[0]
+
+        def test(record: Record) -> bool:
+            if record.get(base) is None:
+                return operator in ("not", "not_in")
+            found = have(record[base])
+            match operator:
+                case "like":
+                    return one in found
+                case "min":
+                    return bool(found >= one)
+                case "max":
+                    return bool(found <= one)
+                case "greater":
+                    return bool(found > one)
+                case "less":
+                    return bool(found < one)
+            if type_ == "date" and len(one) == 10:
+                found = found[:10]
+            return (found in wanted) is (operator not in ("not", "not_in"))
+
+        return test
+
+    return compiled
+
+
+def filters_of(table: str) -> dict[str, Callable[[str], Test]]:
+    """Filters from "name/type name/type …"."""
+    pairs = (item.split("/") for item in table.split())
+    return {name: field_filter(name, type_) for name, type_ in pairs}
+
+
+def at_id(name: str, field_name: str = "id") -> Callable[[str], Test]:
+    """V2's min_id and max_id."""
+    operator = f"{field_name}:{name.split('_')[0]}"
+    return lambda value: field_filter(operator, "int")(value)
+
+
+def words_in(*names: str) -> Callable[[str], Test]:
+    """A search in some fields of the record."""
+
+    def compiled(value: str) -> Test:
+        wanted = value.casefold()
+        return lambda record: any(wanted in str(record.get(n, "")).casefold() for n in names)
+
+    return compiled
+
+
+def members(name: str, field_name: str, *, every: bool) -> Callable[[str], Test]:
+    """A filter on a field that is itself a list of ids."""
+
+    def compiled(value: str) -> Test:
+        wanted = set(whole_numbers(name, value))
+        if every:
+            return lambda record: wanted <= set(record[field_name])
+        return lambda record: bool(wanted & set(record[field_name]))
+
+    return compiled
+
+
+def anything(_: str) -> Test:
+    return lambda record: True
+
+
+# --- made-up records of the other kinds --------------------------------------------------------------
+
+Others = Mapping[str, MutableMapping[int, Record]]  # the records made so far, by kind
+ADJECTIVE_NAMES = "Amber Brass Classic Folding Giant Hand-made Indigo Linen Midnight Oak Slim Tall Wool"
+THING_NAMES = "Apron Basket Candle Desk Jar Journal Kettle Lamp Mug Notebook Pillow Rug Scarf Vase"
+ADJECTIVES, THINGS = ADJECTIVE_NAMES.split(), THING_NAMES.split()
+
+
+def offset_time(seconds: float) -> str:
+    return timestamp(seconds).replace("Z", "+00:00")
+
+
+def rfc_2822(seconds: float) -> str:
+    return email.utils.formatdate(seconds)
+
+
+def thing(number: int, rng: random.Random) -> str:
+    return f"{rng.choice(ADJECTIVES)} {rng.choice(THINGS)} {number}"
+
+
+def make_product(number: int, index: int, created: int, rng: random.Random, others: Others) -> Record:
+    """Every 12th is hidden test data; every third has a brand, and a category where there are any."""
+    name = f"TEST do not buy {number}" if index % 12 == 5 else thing(number, rng)
+    price = round(rng.random() * 90 + 5, 2)
+    brands, categories = list(others["brands"]), list(others["categories"])
+    return {
+        "id": number,
+        "name": name,
+        "type": "digital" if index % 9 == 4 else "physical",
+        "sku": f"SKU-{number}",
+        "description": f"<p>{name}</p>",
+        "weight": round(rng.random() * 8, 1),
+        "width": 0,
+        "depth": 0,
+        "height": 0,
+        "price": price,
+        "cost_price": 0,
+        "retail_price": 0,
+        "sale_price": 0,
+        "map_price": 0,
+        "tax_class_id": 0,
+        "product_tax_code": "",
+        "calculated_price": price,
+        "categories": [rng.choice(categories)] if categories and index % 3 == 0 else [],
+        "brand_id": rng.choice(brands) if brands and index % 3 == 0 else 0,
+        "inventory_level": index % 7,
+        "inventory_warning_level": 2,
+        "inventory_tracking": "product",
+        "reviews_rating_sum": 0,
+        "reviews_count": 0,
+        "total_sold": index % 5,
+        "fixed_cost_shipping_price": 0,
+        "is_free_shipping": index % 10 == 0,
+        "is_visible": index % 12 != 5,
+        "is_featured": index % 20 == 0,
+        "related_products": [-1],
+        "warranty": "",
+        "bin_picking_number": "",
+        "layout_file": "product.html",
+        "upc": f"{number:012}" if index % 2 else "",
+        "mpn": f"MPN-{number}" if index % 4 == 0 else "",
+        "gtin": "",
+        "search_keywords": "",
+        "availability": "disabled" if index % 8 == 3 else "available",
+        "availability_description": "",
+        "sort_order": 0,
+        "condition": "Used" if index % 15 == 7 else "New",
+        "is_condition_shown": False,
+        "order_quantity_minimum": 0,
+        "order_quantity_maximum": 0,
+        "page_title": "",
+        "meta_keywords": [],
+        "meta_description": "",
+        "view_count": index,
+        "is_preorder_only": False,
+        "is_price_hidden": False,
+        "price_hidden_label": "",
+        "custom_url": {"url": f"/product-{number}/", "is_customized": False},
+        "base_variant_id": number * 10,
+        "date_created": offset_time(created),
+        "date_modified": offset_time(created + index % 3 * 500_000),
+        "date_last_imported": offset_time(created),
+        "custom_fields": [{"id": number * 10, "name": "Season", "value": "Spring"}],
+        "bulk_pricing_rules": [],
+        "images": [{"id": number * 10, "product_id": number, "is_thumbnail": True, "sort_order": 0}],
+        "videos": [],
+        "options": [],
+        "modifiers": [],
+        "parent_relations": [],
+        "channels": [1],
+    }
+
+
+def make_category(number: int, index: int, created: int, rng: random.Random, others: Others) -> Record:
+    """Flat, but for every tenth, which stands below the one before it."""
+    made = list(others["categories"])
+    return {
+        "category_id": number,
+        "category_uuid": f"00000000-0000-4000-8000-{number:012}",
+        "tree_id": 1,
+        "parent_id": made[-1] if made and index % 10 == 9 else 0,
+        "name": f"{rng.choice(THINGS)}s {number}",
+        "description": "",
+        "views": index,
+        "sort_order": 0,
+        "page_title": f"Title {index % 4}",
+        "meta_keywords": [],
+        "meta_description": "",
+        "layout_file": "category.html",
+        "image_url": "",
+        "is_visible": index % 6 != 5,
+        "search_keywords": "",
+        "default_product_sort": "use_store_settings",
+        "url": {"path": f"/category-{number}/", "is_customized": False},
+    }
+
+
+def older_category(record: Record) -> Record:
+    """A category as v3/catalog/categories shows it."""
+    cut = ("category_id", "category_uuid", "tree_id", "url")
+    older: Record = {"id": record["category_id"], **{k: v for k, v in record.items() if k not in cut}}
+    older["custom_url"] = {"url": record["url"]["path"], "is_customized": record["url"]["is_customized"]}
+    return older
+
+
+def make_brand(number: int, index: int, created: int, rng: random.Random, others: Others) -> Record:
+    return {
+        "id": number,
+        "name": f"{rng.choice(LAST)} & {rng.choice(LAST)} {number}",
+        "page_title": f"Title {index % 4}",
+        "meta_keywords": [],
+        "meta_description": "",
+        "search_keywords": "",
+        "image_url": "",
+        "custom_url": {"url": f"/brand-{number}/", "is_customized": False},
+    }
+
+
+def make_promotion(number: int, index: int, created: int, rng: random.Random, others: Others) -> Record:
+    by_coupon = index % 2 == 1
+    of_coupons = {
+        "coupon_overrides_other_promotions": False,
+        "multiple_codes": {"has_multiple_codes": True},
+        "coupon_type": "BULK",
+    }
+    return {
+        "id": number,
+        "name": f"{rng.choice(ADJECTIVES)} sale {number}",
+        "display_name": "",
+        "redemption_type": "COUPON" if by_coupon else "AUTOMATIC",
+        "channels": [{"id": 1}],
+        "created_from": "api",
+        "customer": {"group_ids": [], "minimum_order_count": 0, "excluded_group_ids": []},
+        "rules": [],
+        "current_uses": 0,
+        "max_uses": 100,
+        "status": "DISABLED" if index % 5 == 0 else "ENABLED",
+        "start_date": offset_time(created),
+        "stop": False,
+        "can_be_used_with_other_promotions": True,
+        "currency_code": "EUR" if index % 7 == 0 else "USD",
+        "notifications": [],
+    } | (of_coupons if by_coupon else {})
+
+
+def make_coupon(number: int, index: int, created: int, rng: random.Random, others: Others) -> Record:
+    return {
+        "id": number,
+        "name": f"{rng.choice(ADJECTIVES)} coupon {number}",
+        "type": ("per_total_discount", "percentage_discount", "free_shipping")[index % 3],
+        "amount": "5.0000",
+        "min_purchase": "0.0000",
+        "expires": "",
+        "enabled": True,
+        "code": f"CODE{number}",
+        "applies_to": {"entity": "categories", "ids": [0]},
+        "num_uses": index % 3,
+        "max_uses": 0,
+        "max_uses_per_customer": 0,
+        "restricted_to": {},
+        "shipping_methods": [],
+        "date_created": rfc_2822(created),
+    }
+
+
+def make_gift_certificate(
+    number: int, index: int, created: int, rng: random.Random, others: Others
+) -> Record:
+    to, sender = rng.choice(FIRST), rng.choice(FIRST)
+    return {
+        "id": number,
+        "code": f"{number:03}-5E2-BO4-RWT",
+        "amount": "50.0000",
+        "balance": f"{index % 6 * 10}.0000",
+        "status": "expired" if index % 4 == 3 else "active",
+        "to_name": to,
+        "to_email": f"{ascii_slug(to)}{number}@shop-mail.example",
+        "from_name": sender,
+        "from_email": f"{ascii_slug(sender)}@shop-mail.example",
+        "order_id": index % 3 * 100,
+        "customer_id": 0,
+        "template": "general.html",
+        "message": "Congratulations!",
+        "purchase_date": str(created),
+        "expiry_date": str(created + 31_536_000),
+        "currency_code": "USD",
+    }
+
+
+def make_price_list(number: int, index: int, created: int, rng: random.Random, others: Others) -> Record:
+    return {
+        "id": number,
+        "name": f"{rng.choice(ADJECTIVES)} wholesale {number}",
+        "active": index % 4 != 3,
+        "date_created": timestamp(created),
+        "date_modified": timestamp(created + 3600),
+    }
+
+
+def make_redirect(number: int, index: int, created: int, rng: random.Random, others: Others) -> Record:
+    return {
+        "id": number,
+        "site_id": 1000 + index % 3,
+        "from_path": f"/old/{thing(number, rng).lower().replace(' ', '-')}",
+        "to": {"type": "url", "entity_id": 0, "url": f"/new-{number}/"},
+        "to_url": f"https://sandbox-store.example/new-{number}/",
+    }
+
+
+def make_page(number: int, index: int, created: int, rng: random.Random, others: Others) -> Record:
+    """Flat, but for every tenth, which stands below the one before it."""
+    made = list(others["pages"])
+    return {
+        "id": number,
+        "channel_id": 1,
+        "name": f"About the {rng.choice(THINGS)} {number}",
+        "is_visible": True,
+        "parent_id": made[-1] if made and index % 10 == 9 else 0,
+        "sort_order": 0,
+        "type": "raw",
+        "is_homepage": False,
+        "is_customers_only": False,
+        "url": f"/page-{number}",
+        "search_keywords": None,
+        "content_type": "text/html",
+        "body": f"<p>Page {number}</p>",
+    }
+
+
+def make_subscriber(number: int, index: int, created: int, rng: random.Random, others: Others) -> Record:
+    first, last = rng.choice(FIRST), rng.choice(LAST)
+    return {
+        "id": number,
+        "email": f"{ascii_slug(first)}{number}@{'mailbin' if index % 10 == 5 else 'shop-mail'}.example",
+        "first_name": first,
+        "last_name": last,
+        "source": "storefront" if index % 2 else "order",
+        "order_id": index + 100 if index % 2 == 0 else None,
+        "channel_id": 1,
+        "consents": ["marketing_newsletter"],
+        "date_created": timestamp(created),
+        "date_modified": timestamp(created + 60),
+    }
+
+
+def make_order(number: int, index: int, created: int, rng: random.Random, others: Others) -> Record:
+    """Every fourth is a guest's, who has no customer id: 0; the others are of the first 1,000 customers."""
+    customers = list(itertools.islice(others["customers"], 1000))
+    customer = rng.choice(customers) if customers and index % 4 else 0
+    return {
+        "id": number,
+        "customer_id": customer,
+        "status_id": 10 if index % 3 else 11,
+        "status": "Completed" if index % 3 else "Awaiting Fulfillment",
+        "date_created": rfc_2822(created),
+        "date_modified": rfc_2822(created + 600),
+        "subtotal_tax": "0.0000",
+        "total_inc_tax": f"{rng.randrange(5, 200)}.0000",
+        "items_total": 1 + index % 3,
+        "payment_method": "Manual",
+        "payment_status": "captured",
+        "currency_code": "USD",
+        "channel_id": 1,
+        "is_deleted": False,
+        "billing_address": {"email": f"buyer{customer or number}@shop-mail.example", "zip": "78701"},
+    }
+
+
+Make = Callable[[int, int, int, random.Random, Others], Record]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """One resource, as its OpenAPI file describes the list and the DELETEs."""
+
+    name: str
+    path: str  # of the list and the collection's DELETE, below /stores/<hash>/
+    scope: str  # "…_read_only" is enough to read
+    make: Make
+    records: str = ""  # the kind whose records these are, where a second path shows them
+    view: Callable[[Record], Record] | None = None  # how a record is shown, where not as it is
+    id_field: str = "id"
+    filters: Mapping[str, Callable[[str], Test]]
+    includes: Mapping[str, str] = field(default_factory=dict)  # parameter's word → field, "": none
+    sorts: frozenset[str] = frozenset()
+    others: frozenset[str] = frozenset({"page", "limit"})  # further parameters of the list
+    cursors: bool = False
+    by: str = "id:in"  # what names ids in a DELETE of the collection
+    deletes: frozenset[str] = frozenset({"id:in"})  # parameters that such a DELETE knows
+    needs: frozenset[str] | None = None  # one of them (None: of `deletes`) must be given, or else:
+    bare: str = "refuse"  # 422; "nothing": 204; "all": everything is deleted
+    max_batch: int = 10
+    max_concurrent: int | None = None  # DELETEs at once
+    done: int = 204
+    one: bool = True  # DELETE <path>/<id>
+    missing: int = 204  # what that answers for an id that is not there
+
+    @property
+    def store(self) -> str:
+        return self.records or self.name
+
+    @property
+    def v2(self) -> bool:
+        return self.path.startswith("v2/")
+
+    @property
+    def sub_resources(self) -> frozenset[str]:
+        return frozenset(self.includes.values()) - {""}
+
+    @property
+    def parameters(self) -> frozenset[str]:
+        """All that the list knows."""
+        named = {"sort"} if self.sorts else set()
+        return self.others | self.filters.keys() | named | ({"include"} if self.includes else set())
+
+
+def words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+def dates(*names: str) -> str:
+    return " ".join(f"{name}/date {name}:min/date {name}:max/date" for name in names)
+
+
+def ranges(name: str, type_: str = "int") -> str:
+    return " ".join(f"{name}:{way}/{type_}" for way in ("min", "max", "greater", "less"))
+
+
+PAGES = frozenset({"page", "limit"})
+FIELDS = frozenset({"include_fields", "exclude_fields"})
+DIRECTION = frozenset({"direction"})
+PRODUCT_FILTERS = filters_of(
+    f"id/int id:in/int id:not_in/int {ranges('id')} name/text mpn/text upc/text price/number weight/number"
+    " condition/text brand_id/int date_modified/date date_modified:min/date date_modified:max/date"
+    " date_last_imported/date date_last_imported:not/date date_last_imported:min/date"
+    " date_last_imported:max/date is_visible/bool is_featured/bool is_free_shipping/bool inventory_level/int"
+    f" inventory_level:in/int inventory_level:not_in/int {ranges('inventory_level')} total_sold/int"
+    " type/text availability/text sku/text sku:in/text"
+) | {
+    "channel_id:in": members("channel_id:in", "channels", every=False),
+    "categories": members("categories", "categories", every=True),
+    "categories:in": members("categories:in", "categories", every=True),
+    "inventory_low": lambda _: lambda record: record["inventory_level"] <= record["inventory_warning_level"],
+    "out_of_stock": lambda _: lambda record: record["inventory_level"] == 0,
+    "keyword": words_in("name", "description", "sku"),
+    "keyword_context": anything,
+}
+CATEGORY_FILTERS = (
+    f"id/int id:in/int id:not_in/int {ranges('id')} name/text name:like/text parent_id/int parent_id:in/int"
+    f" {ranges('parent_id')} page_title/text page_title:like/text is_visible/bool"
+)
+WORDS_OF_CATEGORY = {"keyword": words_in("name", "description")}
+
+KINDS: dict[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        Kind(
+            name="customers",
+            path="v3/customers",
+            scope="store_v2_customers",
+            make=lambda number, index, created, rng, _: make_customer(number, index, created, rng),
+            filters=FILTERS | filters_of("id:in/int"),
+            includes=INCLUDES,
+            sorts=SORTS,
+            others=frozenset({"page", "limit", "before", "after"}),
+            cursors=True,
+            bare="nothing",
+            one=False,
+        ),
+        Kind(
+            name="products",
+            path="v3/catalog/products",
+            scope="store_v2_products",
+            make=make_product,
+            filters=PRODUCT_FILTERS,
+            includes={
+                "bulk_pricing_rules": "bulk_pricing_rules",
+                "channels": "channels",
+                "custom_fields": "custom_fields",
+                "images": "images",
+                "modifiers": "modifiers",
+                "options": "options",
+                "parent_relations": "parent_relations",
+                "primary_image": "",  # these products have none of the "" ones
+                "reviews": "",
+                "variants": "",
+                "videos": "videos",
+            },
+            sorts=words(
+                "id name sku price date_modified date_last_imported inventory_level is_visible total_sold"
+                " calculated_price"
+            ),
+            others=PAGES | FIELDS | DIRECTION,
+            deletes=words(
+                "name sku price weight condition brand_id date_modified date_last_imported is_visible"
+                " is_featured id:in inventory_level total_sold type categories keyword"
+            ),
+            max_batch=250,
+        ),
+        Kind(
+            name="categories",
+            path="v3/catalog/trees/categories",
+            scope="store_v2_products",
+            make=make_category,
+            id_field="category_id",
+            filters=filters_of(
+                "category_uuid:in/text category_uuid:not_in/text category_id:in/int category_id:not_in/int"
+                " tree_id:in/int tree_id:not_in/int parent_id:in/int parent_id:not_in/int page_title/text"
+                " page_title:like/text name/text name:like/text is_visible/bool"
+            )
+            | WORDS_OF_CATEGORY,
+            others=PAGES | FIELDS,
+            by="category_id:in",
+            deletes=frozenset({"category_uuid:in", "category_id:in", "tree_id:in", "parent_id:in"}),
+            bare="all",
+            done=202,
+            one=False,
+        ),
+        Kind(
+            name="older_categories",
+            path="v3/catalog/categories",
+            scope="store_v2_products",
+            make=make_category,
+            records="categories",
+            view=older_category,
+            filters=filters_of(CATEGORY_FILTERS) | WORDS_OF_CATEGORY,
+            sorts=frozenset({"name", "id", "parent_id", "sort_order"}),
+            others=PAGES | FIELDS,
+            deletes=frozenset(filters_of(CATEGORY_FILTERS)) | {"keyword"},
+        ),
+        Kind(
+            name="brands",
+            path="v3/catalog/brands",
+            scope="store_v2_products",
+            make=make_brand,
+            filters=filters_of(
+                f"id/int id:in/int id:not_in/int {ranges('id')} name/text name:like/text page_title/text"
+            ),
+            sorts=frozenset({"name"}),
+            others=PAGES | FIELDS | DIRECTION,
+            by="",
+            deletes=frozenset({"name", "page_title"}),
+            needs=frozenset({"name"}),
+            missing=404,
+        ),
+        Kind(
+            name="promotions",
+            path="v3/promotions",
+            scope="store_v2_marketing",
+            make=make_promotion,
+            filters=filters_of("id/int name/text currency_code/text redemption_type/text status/text")
+            | {
+                "code": lambda _: lambda record: False,  # none of their codes is made up
+                "query": words_in("name"),
+                "channels": lambda value: (
+                    lambda record: bool(
+                        {row["id"] for row in record["channels"]} & set(whole_numbers("channels", value))
+                    )
+                ),
+            },
+            sorts=frozenset({"id", "name", "priority", "start_date"}),
+            others=PAGES | DIRECTION,
+            max_batch=50,
+        ),
+        Kind(
+            name="coupons",
+            path="v2/coupons",
+            scope="store_v2_marketing",
+            make=make_coupon,
+            filters=filters_of("id/int code/text name/text type/text")
+            | {
+                "min_id": at_id("min_id"),
+                "max_id": at_id("max_id"),
+                "exclude_type": lambda value: lambda record: record["type"] != value,
+            },
+            bare="all",
+            missing=404,
+        ),
+        Kind(
+            name="gift_certificates",
+            path="v2/gift_certificates",
+            scope="store_v2_marketing",
+            make=make_gift_certificate,
+            filters=filters_of(
+                "code/text order_id/int to_name/text to_email/text from_name/text from_email/text"
+            )
+            | {"min_id": at_id("min_id"), "max_id": at_id("max_id")},
+            sorts=frozenset({"id"}),
+            others=PAGES | DIRECTION,
+            by="",
+            deletes=frozenset(),
+            bare="all",
+            missing=404,
+        ),
+        Kind(
+            name="price_lists",
+            path="v3/pricelists",
+            scope="store_v2_products",
+            make=make_price_list,
+            filters=filters_of(
+                f"id:in/int name/text name:like/text {dates('date_created', 'date_modified')}"
+            ),
+            others=PAGES | {"before", "after"},
+            cursors=True,
+            deletes=frozenset({"id:in", "name"}),
+            bare="all",
+            max_concurrent=1,
+        ),
+        Kind(
+            name="redirects",
+            path="v3/storefront/redirects",
+            scope="store_v2_content",
+            make=make_redirect,
+            filters=filters_of("site_id/int id:in/int id:min/int id:max/int")
+            | {
+                "keyword": lambda value: (
+                    lambda record: record["from_path"].startswith("/" + value.lstrip("/"))
+                )
+            },
+            includes={"to_url": "to_url"},
+            sorts=frozenset({"from_path", "type", "site_id", "id"}),
+            others=PAGES | DIRECTION,
+            deletes=frozenset({"id:in", "site_id"}),
+            needs=frozenset({"id:in"}),
+            one=False,
+        ),
+        Kind(
+            name="pages",
+            path="v3/content/pages",
+            scope="store_v2_content",
+            make=make_page,
+            filters=filters_of("channel_id/int id:in/int name/text")
+            | {"name:like": words_in("name", "body")},
+            includes={"body": "body"},
+            deletes=frozenset({"id:in", "delete_children"}),
+            needs=frozenset({"id:in"}),
+            missing=404,
+        ),
+        Kind(
+            name="subscribers",
+            path="v3/customers/subscribers",
+            scope="store_v2_customers",
+            make=make_subscriber,
+            filters=filters_of(
+                "email/text first_name/text last_name/text source/text order_id/int id/int id:in/int "
+                + dates("date_created", "date_modified")
+            ),
+            by="",
+            deletes=words("email first_name last_name source order_id date_created date_modified"),
+            bare="all",
+        ),
+        Kind(
+            name="orders",
+            path="v2/orders",
+            scope="store_v2_orders",
+            make=make_order,
+            filters=filters_of("customer_id/int status_id/int payment_method/text channel_id/int")
+            | {"min_id": at_id("min_id"), "max_id": at_id("max_id")},
+            sorts=frozenset(
+                f"{name}{way}"
+                for name in ("id", "customer_id", "status_id", "channel_id")
+                for way in ("", ":asc", ":desc")
+            ),
+            by="",
+            deletes=frozenset({"limit"}),
+            needs=frozenset(),
+            bare="all",
+            one=False,
+        ),
+    )
+}
+NAMES = tuple(kind.name for kind in KINDS.values() if not kind.records)
+SCOPES = frozenset(
+    {"store_v2_information_read_only", "store_v2_orders_read_only"}
+    | {kind.scope for kind in KINDS.values() if kind.name != "orders"}
+)
+
+
+def kind_at(path: str) -> tuple[Kind, str] | None:
+    """The kind that a path below /stores/<hash>/ belongs to, and what follows its own path."""
+    for kind in KINDS.values():
+        if path == kind.path:
+            return kind, ""
+    for kind in KINDS.values():
+        if path.rpartition("/")[0] == kind.path:
+            return kind, path.rpartition("/")[2]
+    return None
+
+
+def make_records(name: str, count: int, seed: int, others: Others) -> None:
+    """Fill others[name]: ids have gaps, and ascend with the time at which they were made."""
+    rng = random.Random(f"{name} {seed}")
+    number, step = 10, (END - BEGIN) / max(count, 1)
+    for index in range(count):
+        number += 1 if rng.random() < 0.8 else 2 + int(rng.random() * 8)
+        created = BEGIN + int((index + rng.random()) * step)
+        others[name][number] = KINDS[name].make(number, index, created, rng, others)
+
+
+class Shelf:
+    """The records of one kind, and what was made of them for its lists."""
+
+    def __init__(self, records: MutableMapping[int, Record]) -> None:
+        self.records = records
+        self.next_id = max(ids_in_order(records)[-1:], default=10) + 1
+        self.changes = 0
+        self.ghosts: dict[int, tuple[Record, float]] = {}
+        self.json: dict[object, dict[int, bytes]] = {}
+        self.orders: dict[object, Sequence[int]] = {}
+        self.orders_of = (0, 0)
+
+    def changed(self, *ids: int) -> None:
+        self.changes += 1
+        for cached in self.json.values():
+            for number in ids:
+                cached.pop(number, None)
+
+    def record(self, number: int) -> Record:
+        return self.records[number] if number in self.records else self.ghosts[number][0]
+
+
 # --- the store -----------------------------------------------------------------------------------
 
 
@@ -550,16 +1292,21 @@ class FakeStore:
         window_anchor: str = "first",  # "grid": windows start with the store, not with a request
         count_latency: str = "after",  # counted on arrival, then the latency; or "before" it
         count_items: bool = False,  # each id of a DELETE costs a token
-        max_batch: int = 10,
+        max_batch: int = 10,  # of customers
+        **counts: int,  # of the other kinds: products=60, orders=20, …
     ) -> None:
         self.quota, self.window, self.latency, self.lag = quota, window, latency, lag
         self.window_anchor, self.count_latency = window_anchor, count_latency
         self.count_items, self.max_batch = count_items, max_batch
-        self.customers: MutableMapping[int, Record] = (
-            LightCustomers(customers) if light else make_customers(customers, seed)
-        )
+        if unknown := counts.keys() - set(NAMES):
+            raise TypeError(f"FakeStore has no such kinds of records: {unknown}")
+        self.records: dict[str, MutableMapping[int, Record]] = {name: {} for name in NAMES}
+        self.records["customers"] = LightCustomers(customers) if light else make_customers(customers, seed)
+        for name in ("categories", "brands", *counts):  # those that others name come first
+            if not self.records[name]:
+                make_records(name, counts.get(name, 0), seed, self.records)
         self.token, self.store_hash = TOKEN, STORE_HASH
-        self.scopes = {"store_v2_customers", "store_v2_information_read_only"}
+        self.scopes = set(SCOPES)
         self.info = store_information()
         self.log: list[Request] = []
         self.faults: list[Fault] = []
@@ -570,20 +1317,23 @@ class FakeStore:
         self.per_item: dict[int, tuple[int, str]] = {}  # refused alone; the others are deleted
         self.per_item_status, self.per_item_shape = 207, "errors"  # or "meta" or "rows"
         self.sticky: dict[int, float] = {}  # DELETEs still to be answered 204 without any effect
+        self.with_codes: set[int] = set()  # promotions that still have coupon codes attached
+        self.partial_promotions = False  # the others of such a batch go, and the answer is 422 too
         self.others: collections.Counter[int] = collections.Counter()  # window → others' tokens
 
         self._rng = random.Random(seed + 1)
-        self._next_id = max(ids_in_order(self.customers)[-1:], default=10) + 1
+        self._shelves = {name: Shelf(records) for name, records in self.records.items()}
+        self._busy: collections.Counter[str] = collections.Counter()  # kind → DELETEs in flight
         self._lock = threading.RLock()
         self._anchor: float | None = None
         self._used: collections.Counter[int] = collections.Counter()
-        self._in_flight = self._changes = 0
-        self._ghosts: dict[int, tuple[Record, float]] = {}
-        self._json: dict[frozenset[str], dict[int, bytes]] = {}
-        self._orders: dict[object, Sequence[int]] = {}
-        self._orders_of = (0, 0)
+        self._in_flight = 0
         self._sockets: set[socket.socket] = set()
         self._stopping = threading.Event()
+
+    @property
+    def customers(self) -> MutableMapping[int, Record]:
+        return self.records["customers"]
 
     # serving
 
@@ -671,12 +1421,11 @@ class FakeStore:
             if headers.get("connection", "").lower() == "close":
                 return
 
-    def _arrive(
-        self, method: str, target: str, headers: dict[str, str], connection: int
-    ) -> Request:
+    def _arrive(self, method: str, target: str, headers: dict[str, str], connection: int) -> Request:
         path, _, query_string = target.partition("?")
         query = dict(urllib.parse.parse_qsl(query_string, keep_blank_values=True))
-        ids = query["id:in"].split(",") if "id:in" in query else [path.rpartition("/")[2]]
+        named = query.get("id:in", query.get("category_id:in"))
+        ids = [path.rpartition("/")[2]] if named is None else named.split(",")
         with self._lock:
             self._in_flight += 1
             self.max_in_flight = max(self.max_in_flight, self._in_flight)
@@ -692,21 +1441,31 @@ class FakeStore:
                 ids=tuple(int(part) for part in ids if part.isascii() and part.isdigit()),
             )
             self.log.append(request)
+            if name := self._deleting(request):
+                self._busy[name] += 1
+                request.beside = self._busy[name]
             if "authorization" in headers:
                 self.violations.append(f"{method} {path} with an Authorization header")
             if method not in ("GET", "DELETE"):
                 self.violations.append(f"{method} {path}: only GET and DELETE are expected")
         return request
 
+    def _deleting(self, request: Request) -> str:
+        """The kind that a DELETE is for, "" for anything else."""
+        found = kind_at(request.path.split("/", 3)[-1]) if request.method == "DELETE" else None
+        return found[0].store if found else ""
+
     def _exchange(self, tls: ssl.SSLSocket, request: Request) -> bool:
         """Answer one request; False when the connection ends with it."""
         try:
             answer, data, close = self._prepare(request)
-        except Exception as error:  # noqa: BLE001  # a test's own function's
+        except Exception as error:  # a test's own function's
             self.violations.append(f"a scripted function failed: {error!r}")
             answer, data, close = None, b"", "reset"
         with self._lock:  # before it is sent: the client may send its next request at once
             self._in_flight -= 1
+            if name := self._deleting(request):
+                self._busy[name] -= 1
             request.status = answer.status if answer else 0
             request.answered = time.monotonic()
         if answer is None:
@@ -744,9 +1503,7 @@ class FakeStore:
         if seconds > 0:
             self._stopping.wait(seconds)
 
-    def _message(
-        self, answer: Answer, headers: dict[str, str], fault: Fault | None, *, cut: bool
-    ) -> bytes:
+    def _message(self, answer: Answer, headers: dict[str, str], fault: Fault | None, *, cut: bool) -> bytes:
         """Head and body in one piece; half of the body when it is to be cut off."""
         if answer.body:
             headers["Content-Type"] = "application/json"
@@ -783,9 +1540,7 @@ class FakeStore:
             return Answer(200, to_json({"data": [], "meta": {"note": "this is cut off"}}))
         body = fault.body
         if not isinstance(body, bytes):
-            body = (
-                b"" if body is None else body.encode() if isinstance(body, str) else to_json(body)
-            )
+            body = b"" if body is None else body.encode() if isinstance(body, str) else to_json(body)
         return Answer(fault.status, body, {"Content-Type": fault.content_type} if body else {})
 
     def _rewritten(self, request: Request, answer: Answer, fault: Fault) -> Answer:
@@ -794,9 +1549,7 @@ class FakeStore:
         value = fault.rewrite(request, json.loads(answer.body) if answer.body else None)
         if value is None:
             return answer
-        return answer._replace(
-            status=200 if answer.status == 204 else answer.status, body=to_json(value)
-        )
+        return answer._replace(status=200 if answer.status == 204 else answer.status, body=to_json(value))
 
     # the quota; everything below runs with the lock held
 
@@ -856,49 +1609,140 @@ class FakeStore:
             return problem(404, "The resource at that URL is not found.")
         if request.headers.get("x-auth-token") != self.token:
             return problem(401, "X-Auth-Token header is required and must be valid")
-        match request.method, request.path.removeprefix(prefix):
-            case "GET", "v2/store":
-                return self._scoped("store_v2_information_read_only", self._information, request)
-            case "GET", "v3/customers":
-                return self._scoped("store_v2_customers", self._list, request)
-            case "DELETE", "v3/customers":
-                return self._scoped("store_v2_customers", self._delete, request)
-            case "DELETE", "v2/customers":
-                return self._scoped("store_v2_customers", self._delete_all, request)
-            case (("GET" | "DELETE"), _):
-                return problem(404, "The resource at that URL is not found.")
-        return problem(405, "Method not allowed")
+        # What ends with a slash is the collection, whatever the client meant.
+        path = request.path.removeprefix(prefix).rstrip("/")
+        found, method = kind_at(path), request.method
+        if method not in ("GET", "DELETE"):
+            return problem(405, "Method not allowed")
+        if (method, path) == ("GET", "v2/store"):
+            return self._scoped("store_v2_information", request, lambda: Answer(200, to_json(self.info)))
+        if (method, path) == ("DELETE", "v2/customers"):
+            return self._scoped("store_v2_customers", request, lambda: self._delete_all("customers", path))
+        if found is None:
+            return problem(404, "The resource at that URL is not found.")
+        kind, tail = found
+        if tail and (method == "GET" or not kind.one):
+            return problem(404, "The resource at that URL is not found.")
+        deed = functools.partial(self._list if method == "GET" else self._delete, kind, request)
+        if tail:
+            deed = functools.partial(self._delete_one, kind, request, tail)
+        return self._scoped(kind.scope, request, deed)
 
-    def _scoped(self, scope: str, deed: Callable[[Request], Answer], request: Request) -> Answer:
-        if scope not in self.scopes:
+    def _scoped(self, scope: str, request: Request, deed: Callable[[], Answer]) -> Answer:
+        enough = {scope, f"{scope}_read_only"} if request.method == "GET" else {scope}
+        if not enough & self.scopes:
             return problem(403, "You don't have a required scope to access the endpoint")
-        return deed(request)
+        return deed()
 
-    def _information(self, request: Request) -> Answer:
-        return Answer(200, to_json(self.info))
+    def _delete_all(self, name: str, path: str) -> Answer:
+        self.violations.append(f"DELETE /{path} without a filter: that deletes everything")
+        shelf = self._shelves[name]
+        shelf.changed(*shelf.records)
+        shelf.records.clear()
+        return Answer(202 if name == "categories" else 204)
 
-    def _delete_all(self, request: Request) -> Answer:
-        self.violations.append("DELETE /v2/customers: that empties the store")
-        self.customers.clear()
-        self._changes += 1
-        return Answer(204)
+    def _delete(self, kind: Kind, request: Request) -> Answer:
+        """DELETE of a collection: by ids, by its other filters, or by none."""
+        known = kind.deletes
+        if kind.bare == "all":  # these were not seen to mind what they do not know
+            known = known | request.query.keys()
+        query = self._heard(request.query, known)
+        needs = kind.deletes if kind.needs is None else kind.needs
+        if not any(query.get(name) for name in needs):
+            if kind.bare == "all":
+                return self._delete_all(kind.store, kind.path)
+            self.violations.append(f"DELETE /{kind.path} without {' or '.join(sorted(needs))}")
+            if kind.bare == "nothing":
+                return Answer(204)
+            return problem(422, f"Parameter {min(needs)} is required")
+        if busy := self._too_busy(kind, request):
+            return busy
+        ids: list[int] | None = None
+        if value := query.get(kind.by, ""):
+            largest = self.max_batch if kind.name == "customers" else kind.max_batch
+            if value.count(",") >= largest:
+                return problem(413, f"The maximum number of items is {largest}.")
+            try:
+                ids = whole_numbers(kind.by, value)
+            except Invalid:
+                self.violations.append(f"DELETE with an id that is no positive integer: {value!r}")
+                raise
+        tests = [
+            kind.filters[name](value)
+            for name, value in query.items()
+            if name in kind.filters and name in kind.deletes and name != kind.by
+        ]
+        if tests:
+            shelf = self._shelves[kind.store]
+            among = [n for n in (list(shelf.records) if ids is None else ids) if n in shelf.records]
+            ids = [n for n in among if all(test(self._shown(kind, n)) for test in tests)]
+        children = query.get("delete_children") == "true"
+        return self._delete_ids(kind, request, ids or [], children=children)
 
-    def _delete(self, request: Request) -> Answer:
-        value = self._heard(request.query, {"id:in"}).get("id:in", "")
-        if not value:
-            self.violations.append("DELETE /v3/customers without id:in")
-            return Answer(204)
-        if value.count(",") >= self.max_batch:
-            return problem(413, f"The maximum number of items is {self.max_batch}.")
+    def _delete_one(self, kind: Kind, request: Request, tail: str) -> Answer:
         try:
-            ids = whole_numbers("id:in", value)
+            (number,) = whole_numbers("id", tail)
+        except ValueError:
+            self.violations.append(f"DELETE of several by path: {tail!r}")
+            raise Invalid("id", "must be a positive integer") from None
         except Invalid:
-            self.violations.append(f"DELETE with an id that is no positive integer: {value!r}")
+            self.violations.append(f"DELETE with an id that is no positive integer: {tail!r}")
             raise
+        if busy := self._too_busy(kind, request):
+            return busy
+        if number not in self.records[kind.store] and kind.missing != 204:
+            return self._problem(kind, kind.missing, "The requested resource was not found.")
+        return self._delete_ids(kind, request, [number])
+
+    def _problem(self, kind: Kind, status: int, title: str) -> Answer:
+        if kind.v2:
+            return Answer(status, to_json([{"status": status, "message": title}]))
+        return problem(status, title)
+
+    def _too_busy(self, kind: Kind, request: Request) -> Answer | None:
+        if kind.max_concurrent is None or request.beside <= kind.max_concurrent:
+            return None
+        self.violations.append(f"{request.beside} DELETEs of /{kind.path} at once")
+        return problem(429, f"Limit of {kind.max_concurrent} concurrent request")
+
+    def _kept(self, kind: Kind, ids: Sequence[int]) -> Answer | None:
+        """The refusal of a batch with a record that something else holds."""
+        if kind.store == "categories":
+            held = {n for record in self.records["products"].values() for n in record["categories"]}
+            if held & set(self._with_children("categories", ids)):
+                return problem(422, "A category that contains products cannot be deleted.")
+        if kind.name == "promotions" and (bad := [n for n in ids if n in self.with_codes]):
+            gone = [n for n in ids if n not in self.with_codes] if self.partial_promotions else []
+            for number in gone:
+                self._drop(kind.store, number, self.lag)
+            words = {
+                f"{ids.index(n)}.code": f"Failed for id={n}. Error: some relating codes are still present."
+                for n in bad
+            }
+            error = json.loads(problem(422, "Errors occurred in bulk delete action.", words).body)
+            meta = {"total": len(ids), "success": len(gone), "failed": len(ids) - len(gone)}
+            return Answer(422, to_json({"errors": [error], "meta": meta}))
+        return None
+
+    def _with_children(self, name: str, ids: Iterable[int]) -> list[int]:
+        """The ids, and those of all that stand below them."""
+        below: dict[int, list[int]] = {}
+        for number, record in self.records[name].items():
+            below.setdefault(record["parent_id"], []).append(number)
+        found = list(ids)
+        for number in found:
+            found += below.get(number, [])
+        return found
+
+    def _delete_ids(
+        self, kind: Kind, request: Request, ids: Sequence[int], *, children: bool = False
+    ) -> Answer:
         for number in ids:
             if number in self.refuse:
                 status, body = self.refuse[number]
                 return Answer(status, to_json(body))
+        if refusal := self._kept(kind, ids):
+            return refusal
         fitting = request.cost if self.count_items and request.counted else len(ids)
         done: list[int] = []
         failed: dict[int, tuple[int, str]] = {}
@@ -911,9 +1755,13 @@ class FakeStore:
                 done.append(number)
                 if self.sticky.get(number, 0) > 0:
                     self.sticky[number] -= 1
-                else:
-                    self._drop(number, self.lag)
-        return self._partly(done, failed) if failed else Answer(204)
+                    continue
+                goes = [number]
+                if kind.store == "categories" or children:
+                    goes = self._with_children(kind.store, goes)
+                for each in goes:
+                    self._drop(kind.store, each, self.lag)
+        return self._partly(done, failed) if failed else Answer(kind.done)
 
     def _partly(self, done: list[int], failed: dict[int, tuple[int, str]]) -> Answer:
         """The three shapes in which BigCommerce tells a partial success."""
@@ -929,15 +1777,23 @@ class FakeStore:
         errors = [{"id": n, "status": status, "message": m} for n, (status, m) in failed.items()]
         return Answer(self.per_item_status, to_json({"data": data, "errors": errors}))
 
-    def _drop(self, number: int, lag: float = 0.0) -> None:
-        record = self.customers.pop(number, None)
+    def _drop(self, name: str, number: int, lag: float = 0.0) -> None:
+        shelf = self._shelves[name]
+        record = shelf.records.pop(number, None)
         if record is None:
             return
-        self._changes += 1
-        for cached in self._json.values():
-            cached.pop(number, None)
+        shelf.changed(number)
         if lag:
-            self._ghosts[number] = (record, time.monotonic() + lag)
+            shelf.ghosts[number] = (record, time.monotonic() + lag)
+        loose: tuple[str, str, dict[str, Any]] | None = {
+            "brands": ("products", "brand_id", {"brand_id": 0}),
+            "pages": ("pages", "parent_id", {"parent_id": 0, "is_visible": False}),
+        }.get(name)
+        if loose:
+            other, key, fields = loose
+            for each, its in list(self.records[other].items()):
+                if its[key] == number:
+                    self.change(each, kind=other, **fields)
 
     def _heard(self, query: dict[str, str], known: Iterable[str]) -> dict[str, str]:
         """The query without what the store is deaf to; anything unknown is refused."""
@@ -946,18 +1802,23 @@ class FakeStore:
             raise Invalid(name, "is not a known parameter")
         return heard
 
-    def _list(self, request: Request) -> Answer:
-        query = self._heard(request.query, PARAMETERS)
+    def _list(self, kind: Kind, request: Request) -> Answer:
+        query = self._heard(request.query, kind.parameters)
         limit = min(positive(query, "limit", 50), 250)
         page = positive(query, "page", 1)
         asked = frozenset(query["include"].split(",") if query.get("include") else ())
-        if asked - INCLUDES.keys():
+        if asked - kind.includes.keys():
             raise Invalid("include", "names an unknown sub-resource")
-        if query.get("sort", "date_created:asc") not in SORTS:
+        if "sort" in query and query["sort"] not in kind.sorts:
             raise Invalid("sort", "is not a known order")
-        now = time.monotonic()
-        self._ghosts = {n: ghost for n, ghost in self._ghosts.items() if ghost[1] > now}
-        order = self._order({k: v for k, v in query.items() if k not in PAGING - {"sort"}})
+        if query.get("direction", "asc") not in ("asc", "desc"):
+            raise Invalid("direction", "must be asc or desc")
+        if kind.name == "products" and asked & {"options", "modifiers"}:
+            limit = min(limit, 10)
+        shelf, now = self._shelves[kind.store], time.monotonic()
+        shelf.ghosts = {n: ghost for n, ghost in shelf.ghosts.items() if ghost[1] > now}
+        ways = ("sort", "direction")
+        order = self._order(kind, {k: v for k, v in query.items() if k in kind.filters or k in ways})
 
         by_cursor = next((name for name in ("after", "before") if query.get(name)), "")
         start = (page - 1) * limit
@@ -966,58 +1827,72 @@ class FakeStore:
             start = at + 1 if by_cursor == "after" else max(0, at - limit)
             limit = min(limit, at) if by_cursor == "before" else limit
         shown = order[start : start + limit]
-        include = frozenset(INCLUDES[name] for name in asked) - {""}
-        rows = b",".join([self._record_json(number, include) for number in shown])
+        include = frozenset(kind.includes[name] for name in asked) - {""}
+        fields = tuple(query.get(name, "") for name in ("include_fields", "exclude_fields"))
+        rows = b",".join([self._record_json(kind, number, include, fields) for number in shown])
+        if kind.v2:
+            return Answer(200, b"[" + rows + b"]") if shown else Answer(204)
 
         meta: dict[str, Any] = {}
         if not by_cursor:
             meta["pagination"] = self._pagination(query, len(order), len(shown), page, limit)
-        if by_cursor or page == 1:
+        if kind.cursors and (by_cursor or page == 1):
             more = start + len(shown) < len(order)
             meta["cursor_pagination"] = self._cursors(query, shown, limit, start > 0, more)
         return Answer(200, b'{"data":[' + rows + b'],"meta":' + to_json(meta) + b"}")
 
-    def _order(self, query: dict[str, str]) -> Sequence[int]:
+    def _order(self, kind: Kind, query: dict[str, str]) -> Sequence[int]:
         """The ids that the filters select, sorted; kept until something changes."""
-        if self._orders_of != (self._changes, len(self.customers)):
-            self._orders, self._orders_of = {}, (self._changes, len(self.customers))
-        key = tuple(sorted(query.items()))
-        if not self._ghosts and key in self._orders:
-            return self._orders[key]
+        shelf, by_id = self._shelves[kind.store], f"{kind.id_field}:in"
+        if shelf.orders_of != (shelf.changes, len(shelf.records)):
+            shelf.orders, shelf.orders_of = {}, (shelf.changes, len(shelf.records))
+        key = (kind.name, *sorted(query.items()))
+        if not shelf.ghosts and key in shelf.orders:
+            return shelf.orders[key]
         sort, _, way = query.get("sort", "").partition(":")
-        tests = [FILTERS[name](value) for name, value in query.items() if name in FILTERS]
+        way = query.get("direction", way)
+        tests = [kind.filters[n](v) for n, v in query.items() if n in kind.filters and n != by_id]
         order: Sequence[int]
-        if "id:in" in query:
-            wanted = sorted(set(whole_numbers("id:in", query["id:in"])))
-            order = [n for n in wanted if n in self.customers or n in self._ghosts]
-        elif self._ghosts:
-            order = sorted({*self.customers, *self._ghosts})
+        if by_id in query:
+            wanted = sorted(set(whole_numbers(by_id, query[by_id])))
+            order = [n for n in wanted if n in shelf.records or n in shelf.ghosts]
+        elif shelf.ghosts:
+            order = sorted({*shelf.records, *shelf.ghosts})
         else:
-            order = ids_in_order(self.customers)
+            order = ids_in_order(shelf.records)
         if tests:
-            order = [n for n in order if all(test(self._record(n)) for test in tests)]
+            order = [n for n in order if all(test(self._shown(kind, n)) for test in tests)]
         if isinstance(order, range) and sort in ("", "date_created"):
             order = order[::-1] if way == "desc" else order
         elif sort:
-            order = sorted(order, key=lambda n: (self._record(n)[sort], n), reverse=way == "desc")
-        if not self._ghosts and "id:in" not in query:
-            self._orders[key] = order
+            order = sorted(order, key=lambda n: self._rank(kind, n, sort), reverse=way == "desc")
+        if not shelf.ghosts and by_id not in query:
+            shelf.orders[key] = order
         return order
 
-    def _record(self, number: int) -> Record:
-        return self.customers[number] if number in self.customers else self._ghosts[number][0]
+    def _shown(self, kind: Kind, number: int) -> Record:
+        record = self._shelves[kind.store].record(number)
+        return kind.view(record) if kind.view else record
 
-    def _record_json(self, number: int, include: frozenset[str]) -> bytes:
-        cached = self._json.setdefault(include, {})
+    def _rank(self, kind: Kind, number: int, sort: str) -> tuple[Any, int]:
+        record = self._shown(kind, number)
+        return (record["to"]["type"] if "to" in record and sort == "type" else record.get(sort, 0)), number
+
+    def _record_json(
+        self, kind: Kind, number: int, include: frozenset[str], fields: tuple[str, ...]
+    ) -> bytes:
+        shelf = self._shelves[kind.store]
+        cached = shelf.json.setdefault((kind.name, include, fields), {})
         if number not in cached:
-            record = self._record(number)
+            only, without = (set(text.split(",")) if text else set() for text in fields)
             shown = {
                 # A list shows at most 10 addresses and attributes; the counts tell the truth.
                 name: value[:10] if name in ("addresses", "attributes") else value
-                for name, value in record.items()
-                if name not in SUB_RESOURCES or name in include
+                for name, value in self._shown(kind, number).items()
+                if (name not in kind.sub_resources or name in include)
+                and (name == kind.id_field or ((not only or name in only) and name not in without))
             }
-            if isinstance(self.customers, LightCustomers) or number in self._ghosts:
+            if isinstance(shelf.records, LightCustomers) or number in shelf.ghosts:
                 return to_json(shown)
             cached[number] = to_json(shown)
         return cached[number]
@@ -1084,30 +1959,31 @@ class FakeStore:
             parser.write(file)
         return path
 
-    def add(self, n: int = 1, **fields: Any) -> list[int]:
-        """Sign-ups: customers with the next ids, created now."""
+    def add(self, n: int = 1, kind: str = "customers", **fields: Any) -> list[int]:
+        """Sign-ups: customers, or others, with the next ids, created now."""
         with self._lock:
-            ids = list(range(self._next_id, self._next_id + n))
-            self._next_id += n
+            shelf, made = self._shelves[kind], KINDS[kind].make
+            ids = list(range(shelf.next_id, shelf.next_id + n))
+            shelf.next_id += n
             for number in ids:
-                record = make_customer(number, 0, int(time.time()), self._rng)
-                record["date_modified"] = record["date_created"]
-                self.customers[number] = record | fields
-            self._changes += 1
+                record = made(number, 0, int(time.time()), self._rng, self.records)
+                if kind == "customers":
+                    record["date_modified"] = record["date_created"]
+                shelf.records[number] = record | fields
+            shelf.changed(*ids)
             return ids
 
-    def remove(self, *ids: int) -> None:
+    def remove(self, *ids: int, kind: str = "customers") -> None:
         """Another app deletes them, at once."""
         with self._lock:
             for number in ids:
-                self._drop(number)
+                self._drop(kind, number)
 
-    def change(self, number: int, **fields: Any) -> None:
+    def change(self, number: int, kind: str = "customers", **fields: Any) -> None:
         with self._lock:
-            self.customers[number] = self.customers[number] | fields
-            self._changes += 1
-            for cached in self._json.values():
-                cached.pop(number, None)
+            shelf = self._shelves[kind]
+            shelf.records[number] = shelf.records[number] | fields
+            shelf.changed(number)
 
     def use(self, n: int = 1) -> int:
         """Another app takes up to n tokens of this window; how many it got."""
@@ -1173,10 +2049,10 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def serve(store: FakeStore, ini: Path) -> int:
-    for name, value in store.env().items():
-        print(f"export {name}={value}")
-    print(f"# --config {ini}", flush=True)
     with contextlib.suppress(KeyboardInterrupt):
+        for name, value in store.env().items():
+            print(f"export {name}={value}")
+        print(f"# --config {ini}", flush=True)
         while True:
             signal.pause()
     return 0
@@ -1193,9 +2069,7 @@ def run_tool(store: FakeStore, ini: Path, folder: Path, options: list[str]) -> i
     # A handler, since the child would inherit SIG_IGN.
     before = signal.signal(signal.SIGINT, lambda *_: None)
     try:
-        status = subprocess.run(
-            [*command, *options], env=environment | store.env(), check=False
-        ).returncode
+        status = subprocess.run([*command, *options], env=environment | store.env(), check=False).returncode
     finally:
         signal.signal(signal.SIGINT, before)
     refused = sum(request.status == 429 for request in store.log)
@@ -1215,9 +2089,7 @@ def main(argv: list[str] | None = None) -> int:
     quota = own.quota or None
     pace = f"{quota} requests per {own.window:g} s" if quota else "any number of requests"
     with (
-        FakeStore(
-            customers=own.customers, quota=quota, window=own.window, latency=own.latency
-        ) as store,
+        FakeStore(customers=own.customers, quota=quota, window=own.window, latency=own.latency) as store,
         tempfile.TemporaryDirectory(prefix="sandbox-") as name,
     ):
         folder = Path(name)

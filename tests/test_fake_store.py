@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import signal
 import subprocess
 import sys
@@ -30,13 +31,9 @@ def sender(store: FakeStore) -> Send:
     session.verify = str(store.ca_file)
     session.headers["X-Auth-Token"] = TOKEN
 
-    def send(
-        method: str, path: str, params: dict[str, Any] | None = None, **more: Any
-    ) -> requests.Response:
+    def send(method: str, path: str, params: dict[str, Any] | None = None, **more: Any) -> requests.Response:
         url = f"https://{store.host}/stores/{more.pop('store_hash', STORE_HASH)}/{path}"
-        return session.request(
-            method, url, params=params, timeout=10, allow_redirects=False, **more
-        )
+        return session.request(method, url, params=params, timeout=10, allow_redirects=False, **more)
 
     return send
 
@@ -74,7 +71,8 @@ def test_made_up_customers_are_the_same_for_a_seed() -> None:
     created = [record["date_created"] for record in customers.values()]
     assert created == sorted(created)
     names = [record["first_name"] for record in customers.values()]
-    assert any("\x1b" in name for name in names) and any("[bold" in name for name in names)
+    assert any("\x1b" in name for name in names)
+    assert any("[bold" in name for name in names)
 
 
 def test_pages(store: FakeStore, send: Send) -> None:
@@ -91,7 +89,8 @@ def test_pages(store: FakeStore, send: Send) -> None:
         "total_pages": 2,
         "links": {"current": "?page=1&limit=250", "next": "?page=2&limit=250"},
     }
-    assert "cursor_pagination" in first["meta"] and "cursor_pagination" not in second["meta"]
+    assert "cursor_pagination" in first["meta"]
+    assert "cursor_pagination" not in second["meta"]
     assert listed(send, page=3) == []
 
 
@@ -158,7 +157,8 @@ def test_include(store: FakeStore, send: Send) -> None:
     rows = listed(send, include=INCLUDE)
     assert all(row.keys() >= fake_store.SUB_RESOURCES for row in rows)
     cut = [row for row in rows if row["address_count"] > len(row["addresses"])]
-    assert cut and all((row["address_count"], len(row["addresses"])) == (12, 10) for row in cut)
+    assert cut
+    assert all((row["address_count"], len(row["addresses"])) == (12, 10) for row in cut)
 
 
 @pytest.mark.parametrize(
@@ -193,10 +193,12 @@ def test_delete(store: FakeStore, send: Send) -> None:
     ids = list(store.customers)[:3]
     answer = delete(send, *ids, 999_999)
     assert (answer.status_code, answer.content) == (204, b"")
-    assert len(store.customers) == 297 and not store.customers.keys() & set(ids)
+    assert len(store.customers) == 297
+    assert not store.customers.keys() & set(ids)
     assert listed(send, **{"id:in": ",".join(map(str, ids))}) == []
     assert store.deletes()[0].ids == (*ids, 999_999)
-    assert set(store.deleted_ids().values()) == {1} and store.violations == []
+    assert set(store.deleted_ids().values()) == {1}
+    assert store.violations == []
 
 
 def test_deletes_that_must_not_be_sent(store: FakeStore, send: Send) -> None:
@@ -214,7 +216,8 @@ def test_deletes_that_must_not_be_sent(store: FakeStore, send: Send) -> None:
 def test_the_v2_delete_empties_the_store(store: FakeStore, send: Send) -> None:
     """DELETE /v2/customers takes everything, whatever its query, and is a violation."""
     assert send("DELETE", "v2/customers", {"id:in": "1"}).status_code == 204
-    assert not store.customers and len(store.violations) == 1
+    assert not store.customers
+    assert len(store.violations) == 1
 
 
 def test_access(store: FakeStore, send: Send) -> None:
@@ -224,11 +227,7 @@ def test_access(store: FakeStore, send: Send) -> None:
     assert send("GET", "v3/customers", store_hash="other").status_code == 404
     assert send("GET", "v3/customers/7").status_code == 404
     store.scopes.clear()
-    for method, path in (
-        ("GET", "v2/store"),
-        ("GET", "v3/customers"),
-        ("DELETE", "v3/customers"),
-    ):
+    for method, path in (("GET", "v2/store"), ("GET", "v3/customers"), ("DELETE", "v3/customers")):
         answer = send(method, path)
         assert (answer.status_code, answer.json()["status"]) == (403, 403)
     assert store.violations == []
@@ -244,13 +243,15 @@ def test_quota() -> None:
         assert lefts == ["2", "1"]
         assert store.use(5) == 1
         answer = delete(send, *list(store.customers)[:2])
-        assert answer.status_code == 429 and len(store.customers) == 20
+        assert answer.status_code == 429
+        assert len(store.customers) == 20
         assert answer.headers["X-Rate-Limit-Requests-Quota"] == "3"
         assert answer.headers["X-Rate-Limit-Time-Window-Ms"] == "3600000"
         reset = int(answer.headers["X-Rate-Limit-Time-Reset-Ms"])
         assert int(answer.headers["X-Retry-After"]) == math.ceil(reset / 1000) <= 3600
         assert parsedate_to_datetime(answer.headers["Date"]).tzinfo
-        assert store.windows() == {0: 2} and store.others == {0: 1}
+        assert store.windows() == {0: 2}
+        assert store.others == {0: 1}
         assert [request.counted for request in store.log] == [True, True, False]
 
 
@@ -268,8 +269,10 @@ def test_many_connections_share_one_quota() -> None:
         with ThreadPoolExecutor(5) as pool:
             assert list(pool.map(work, [ids[n::5] for n in range(5)])) == [None] * 5
         assert not store.customers
-        assert sum(store.windows().values()) == 200 and max(store.windows().values()) <= 13
-        assert store.max_in_flight <= 5 and store.connections == 5
+        assert sum(store.windows().values()) == 200
+        assert max(store.windows().values()) <= 13
+        assert store.max_in_flight <= 5
+        assert store.connections == 5
         assert [request.number for request in store.log] == list(range(1, len(store.log) + 1))
 
 
@@ -280,7 +283,8 @@ def test_windows_follow_one_another() -> None:
         assert send("GET", "v2/store").status_code == 200
         while send("GET", "v2/store").status_code == 429:
             pass
-        assert set(store.windows().values()) == {1} and len(store.windows()) == 2
+        assert set(store.windows().values()) == {1}
+        assert len(store.windows()) == 2
 
 
 def test_an_unlimited_plan() -> None:
@@ -304,7 +308,8 @@ def test_count_items() -> None:
             (ids[14], 429),
         ]
         assert delete(send, *ids[13:15]).status_code == 429
-        assert len(store.customers) == 17 and store.windows() == {0: 13}
+        assert len(store.customers) == 17
+        assert store.windows() == {0: 13}
 
 
 def test_a_fault_after_the_commit(store: FakeStore, send: Send) -> None:
@@ -319,9 +324,7 @@ def test_a_fault_after_the_commit(store: FakeStore, send: Send) -> None:
 
 
 @pytest.mark.parametrize("commit", [True, False])
-def test_a_reset(
-    store: FakeStore, send: Send, commit: bool, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_reset(store: FakeStore, send: Send, commit: bool, capfd: pytest.CaptureFixture[str]) -> None:
     """A reset ends the connection without an answer, before or after the deed."""
     store.faults = [Fault("DELETE", close="reset", commit=commit)]
     with pytest.raises(requests.ConnectionError):
@@ -329,7 +332,8 @@ def test_a_reset(
     assert len(store.customers) == (299 if commit else 300)
     assert store.log[-1].status == 0
     assert listed(send, limit=1)
-    assert store.connections == 2 and capfd.readouterr().err == ""
+    assert store.connections == 2
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
@@ -362,16 +366,15 @@ def test_hooks_and_rewritten_answers(store: FakeStore, send: Send) -> None:
     assert store.violations == []
 
 
-def test_a_fault_that_fails_itself(
-    store: FakeStore, send: Send, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_fault_that_fails_itself(store: FakeStore, send: Send, capfd: pytest.CaptureFixture[str]) -> None:
     """An error in a scripted function is a violation; the store goes on."""
     store.faults = [Fault(where=lambda _: 1 / 0 > 0)]
     with pytest.raises(requests.ConnectionError):
         send("GET", "v2/store")
     store.faults.clear()
     assert send("GET", "v2/store").status_code == 200
-    assert len(store.violations) == 1 and capfd.readouterr().err == ""
+    assert len(store.violations) == 1
+    assert capfd.readouterr().err == ""
     assert store.max_in_flight == 1
 
 
@@ -389,7 +392,8 @@ def test_lag() -> None:
     with FakeStore(customers=5, lag=3600.0) as store:
         send, first = sender(store), next(iter(store.customers))
         delete(send, first)
-        assert len(store.customers) == 4 and len(listed(send)) == 5
+        assert len(store.customers) == 4
+        assert len(listed(send)) == 5
         assert listed(send, **{"id:in": first})[0]["id"] == first
 
 
@@ -411,8 +415,10 @@ def test_per_item_results(store: FakeStore, send: Send, shape: str, status: int,
     ids = list(store.customers)[:3]
     store.per_item, store.per_item_shape = {ids[1]: (409, "is locked")}, shape
     answer = delete(send, *ids)
-    assert answer.status_code == status and key in answer.json()
-    assert str(ids[1]) in answer.text and "is locked" in answer.text
+    assert answer.status_code == status
+    assert key in answer.json()
+    assert str(ids[1]) in answer.text
+    assert "is locked" in answer.text
     assert store.customers.keys() & set(ids) == {ids[1]}
 
 
@@ -450,9 +456,7 @@ def test_config(store: FakeStore, tmp_path: Path) -> None:
     ]
 
 
-def test_a_client_that_does_not_trust_the_store(
-    store: FakeStore, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_client_that_does_not_trust_the_store(store: FakeStore, capfd: pytest.CaptureFixture[str]) -> None:
     """A failed handshake is the client's affair: no traceback, and the store goes on."""
     with pytest.raises(requests.exceptions.SSLError):
         requests.get(f"https://{store.host}/", timeout=10, verify=True)
@@ -467,7 +471,7 @@ def test_leaving_frees_everything() -> None:
         send("GET", "v2/store")
         assert store.ca_file.exists()
     assert not store.ca_file.exists()
-    with pytest.raises(OSError, match="refused|reset|aborted|Max retries"):
+    with pytest.raises(OSError, match=r"refused|reset|aborted|Max retries"):
         requests.get(f"https://{store.host}/", timeout=10)
 
 
@@ -475,13 +479,10 @@ def test_the_sandbox_serves_and_cleans_up() -> None:
     """`--serve` tells how to reach the store; Ctrl-C ends it with exit status 0."""
     command = [sys.executable, "-m", "tests.fake_store", "--customers", "3", "--serve"]
     with subprocess.Popen(
-        command,
-        cwd=Path(__file__).parent.parent,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+        command, cwd=Path(__file__).parent.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
-        assert process.stdout and process.stderr
+        assert process.stdout
+        assert process.stderr
         lines = iter(process.stdout.readline, "")
         ini = Path(next(line for line in lines if "--config" in line).split()[-1])
         assert ini.exists()
@@ -548,11 +549,526 @@ def test_every_field_is_documented(openapi: dict[str, Any], send: Send) -> None:
     assert error.keys() == schemas["Error"]["properties"].keys()
 
 
-def test_delete_answers_as_documented(
-    openapi: dict[str, Any], store: FakeStore, send: Send
-) -> None:
+def test_delete_answers_as_documented(openapi: dict[str, Any], store: FakeStore, send: Send) -> None:
     """A DELETE has the one documented parameter, and the documented statuses."""
     documented = openapi["paths"]["/customers"]["delete"]
     assert [row["name"] for row in documented["parameters"]] == ["id:in"]
     good, bad = delete(send, next(iter(store.customers))), delete(send, 0)
     assert [str(good.status_code), str(bad.status_code)] == list(documented["responses"])
+
+
+# --- the other kinds of records ------------------------------------------------------------------
+
+
+FOLDER = OPENAPI.parent
+COUNTS: dict[str, Any] = dict.fromkeys((name for name in fake_store.NAMES if name != "customers"), 60)
+# The kind's list and path-id operations: file, path of the collection, path of one.
+FILES = {
+    "customers": ("customers.v3.yml", "/customers", ""),
+    "products": ("products_catalog.v3.yml", "/catalog/products", "/catalog/products/{product_id}"),
+    "categories": ("category-trees_catalog.v3.yml", "/catalog/trees/categories", ""),
+    "older_categories": (
+        "categories_catalog.v3.yml",
+        "/catalog/categories",
+        "/catalog/categories/{category_id}",
+    ),
+    "brands": ("brands_catalog.v3.yml", "/catalog/brands", "/catalog/brands/{brand_id}"),
+    "promotions": ("promotions.v3.yml", "/promotions", "/promotions/{id}"),
+    "coupons": ("marketing.v2.yml", "/coupons", "/coupons/{id}"),
+    "gift_certificates": ("marketing.v2.yml", "/gift_certificates", "/gift_certificates/{id}"),
+    "price_lists": ("price_lists.v3.yml", "/pricelists", "/pricelists/{price_list_id}"),
+    "redirects": ("redirects.v3.yml", "/storefront/redirects", ""),
+    "pages": ("pages.v3.yml", "/content/pages", "/content/pages/{pageId}"),
+    "subscribers": ("subscribers.v3.yml", "/customers/subscribers", "/customers/subscribers/{subscriber_id}"),
+    "orders": ("orders.v2.oas2.yml", "/orders", ""),
+}
+KIND_NAMES = list(fake_store.KINDS)
+
+
+@pytest.fixture
+def full() -> Iterator[FakeStore]:
+    """A store with sixty of everything."""
+    with FakeStore(customers=60, quota=10_000, window=3600.0, **COUNTS) as started:
+        for record in started.records["products"].values():
+            record["categories"] = []
+        yield started
+
+
+@pytest.fixture
+def ask(full: FakeStore) -> Send:
+    return sender(full)
+
+
+def all_of(ask: Send, name: str, /, **params: Any) -> list[dict[str, Any]]:
+    answer = ask("GET", fake_store.KINDS[name].path, {"limit": 250} | params)
+    assert answer.status_code in (200, 204), answer.text
+    body = answer.json() if answer.content else []
+    rows: list[dict[str, Any]] = body if isinstance(body, list) else body["data"]
+    return rows
+
+
+def ids_of(name: str, rows: list[dict[str, Any]]) -> list[int]:
+    return [row[fake_store.KINDS[name].id_field] for row in rows]
+
+
+def joined(*ids: int) -> str:
+    return ",".join(map(str, ids))
+
+
+def test_no_such_kind() -> None:
+    """A count of something that the store does not have is an error, not an empty store."""
+    with pytest.raises(TypeError, match="product"):
+        FakeStore(product=3)
+
+
+def test_counts(full: FakeStore) -> None:
+    """Each kind has as many as was asked for, the same for a seed, and customers are one of them."""
+    assert {len(records) for records in full.records.values()} == {60}
+    assert full.customers is full.records["customers"]
+    again = FakeStore(customers=60, **COUNTS)
+    del full.records["products"], again.records["products"]  # the fixture changed them
+    assert again.records == full.records
+
+
+@pytest.mark.parametrize("name", KIND_NAMES)
+def test_a_list_has_all(full: FakeStore, ask: Send, name: str) -> None:
+    """Pages of 25 hold each record once, and an empty page ends them."""
+    kind = fake_store.KINDS[name]
+    listed_ids: list[int] = []
+    for page in (1, 2, 3, 4):
+        answer = ask("GET", kind.path, {"limit": 25, "page": page})
+        if not answer.content:
+            assert (answer.status_code, page, kind.v2) == (204, 4, True)
+        elif kind.v2:
+            listed_ids += ids_of(name, answer.json())
+        else:
+            listed_ids += ids_of(name, answer.json()["data"])
+            pagination = answer.json()["meta"]["pagination"]
+            assert (pagination["total"], pagination["total_pages"]) == (60, 3)
+    assert listed_ids == list(full.records[kind.store])
+
+
+@pytest.mark.parametrize("name", KIND_NAMES)
+def test_a_list_refuses_what_it_does_not_know(full: FakeStore, ask: Send, name: str) -> None:
+    """An unknown parameter is 422, unless the store is deaf to it."""
+    path = fake_store.KINDS[name].path
+    assert ask("GET", path, {"colour:in": "red"}).status_code == 422
+    full.deaf = {"colour:in"}
+    assert len(all_of(ask, name, **{"colour:in": "red"})) == 60
+
+
+@pytest.mark.parametrize("name", KIND_NAMES)
+def test_scopes(full: FakeStore, ask: Send, name: str) -> None:
+    """Read-only is enough to read and not to delete; without both there is nothing."""
+    kind = fake_store.KINDS[name]
+    full.scopes = {f"{kind.scope}_read_only"}
+    assert ask("GET", kind.path).status_code == 200
+    assert ask("DELETE", kind.path, {"id:in": "1"}).status_code == 403
+    full.scopes.clear()
+    assert ask("GET", kind.path).status_code == 403
+    assert full.violations == []
+
+
+BARE = {
+    "customers": (204, 60),
+    "products": (422, 60),
+    "categories": (202, 0),
+    "older_categories": (422, 60),
+    "brands": (422, 60),
+    "promotions": (422, 60),
+    "coupons": (204, 0),
+    "gift_certificates": (204, 0),
+    "price_lists": (204, 0),
+    "redirects": (422, 60),
+    "pages": (422, 60),
+    "subscribers": (204, 0),
+    "orders": (204, 0),
+}
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+@pytest.mark.parametrize("name", KIND_NAMES)
+def test_a_delete_without_a_filter(full: FakeStore, ask: Send, name: str, slash: str) -> None:
+    """It is a violation, and takes everything wherever BigCommerce does not say otherwise."""
+    kind = fake_store.KINDS[name]
+    status, left = BARE[name]
+    full.scopes.add(kind.scope)
+    assert ask("DELETE", kind.path + slash).status_code == status
+    assert len(full.records[kind.store]) == left
+    assert len(full.violations) == 1
+    others = [len(records) for other, records in full.records.items() if other != kind.store]
+    assert set(others) == {60}
+
+
+@pytest.mark.parametrize("name", ["subscribers", "gift_certificates", "orders"])
+def test_an_id_filter_that_is_not_documented_is_none(full: FakeStore, ask: Send, name: str) -> None:
+    """A collection that has no id filter is emptied by a DELETE with one."""
+    first = next(iter(full.records[name]))
+    full.scopes.add(fake_store.KINDS[name].scope)
+    ask("DELETE", fake_store.KINDS[name].path, {"id:in": first})
+    assert not full.records[name]
+    assert len(full.violations) == 1
+
+
+@pytest.mark.parametrize("name", [n for n in KIND_NAMES if fake_store.KINDS[n].by])
+def test_a_delete_by_ids(full: FakeStore, ask: Send, name: str) -> None:
+    """A DELETE of a collection takes the ids that it names, as many as are allowed, and no others."""
+    kind = fake_store.KINDS[name]
+    ids = list(full.records[kind.store])[:6]
+    answer = ask("DELETE", kind.path, {kind.by: joined(*ids)})
+    assert answer.status_code == kind.done
+    assert list(full.deleted_ids()) == ids
+    rest = [number for number in full.records[kind.store] if number not in ids]
+    assert len(rest) == 54
+    assert ids_of(name, all_of(ask, name)) == rest
+    assert full.violations == []
+    largest = joined(*range(1, kind.max_batch + 2))
+    assert ask("DELETE", kind.path, {kind.by: largest}).status_code == 413
+    assert ask("DELETE", kind.path, {kind.by: "1,0"}).status_code == 422
+    assert len(full.records[kind.store]) == 54
+    assert len(full.violations) == 1
+
+
+@pytest.mark.parametrize("name", [n for n in KIND_NAMES if fake_store.KINDS[n].one])
+def test_a_delete_by_path(full: FakeStore, ask: Send, name: str) -> None:
+    """A DELETE by path id takes that one; the id must be a positive integer, and one alone."""
+    kind = fake_store.KINDS[name]
+    first, second = list(full.records[kind.store])[:2]
+    assert ask("DELETE", f"{kind.path}/{first}").status_code == 204
+    assert len(full.records[kind.store]) == 59
+    assert first not in full.records[kind.store]
+    assert ask("DELETE", f"{kind.path}/{first}").status_code == kind.missing
+    assert full.violations == []
+    for tail in ("0", "-1", "None", f"{first},{second}"):
+        assert ask("DELETE", f"{kind.path}/{tail}").status_code == 422
+    assert len(full.violations) == 4
+    assert len(full.records[kind.store]) == 59
+
+
+@pytest.mark.parametrize("name", [n for n in KIND_NAMES if not fake_store.KINDS[n].one])
+def test_no_delete_by_path(full: FakeStore, ask: Send, name: str) -> None:
+    """Where no path id is documented there is none."""
+    kind = fake_store.KINDS[name]
+    first = next(iter(full.records[kind.store]))
+    assert ask("DELETE", f"{kind.path}/{first}").status_code == 404
+    assert first in full.records[kind.store]
+
+
+def test_brands_go_by_name(full: FakeStore, ask: Send) -> None:
+    """A DELETE of brands takes those of the name, and their products stay without a brand."""
+    product = next(r for r in full.records["products"].values() if r["brand_id"])
+    brand = full.records["brands"][product["brand_id"]]
+    assert len(all_of(ask, "products", brand_id=brand["id"])) > 0
+    assert ask("DELETE", "v3/catalog/brands", {"name": brand["name"]}).status_code == 204
+    assert len(full.records["brands"]) == 59
+    assert all_of(ask, "products", brand_id=brand["id"]) == []
+    assert len(full.records["products"]) == 60
+
+
+def test_categories_take_their_children(full: FakeStore, ask: Send) -> None:
+    """A deleted parent takes its children along; the older path shows the same categories."""
+    child = next(r for r in full.records["categories"].values() if r["parent_id"])
+    assert ids_of("older_categories", all_of(ask, "older_categories")) == list(full.records["categories"])
+    assert ask("DELETE", f"v3/catalog/categories/{child['parent_id']}").status_code == 204
+    assert len(full.records["categories"]) == 58
+    assert child["category_id"] not in full.records["categories"]
+
+
+def test_categories_that_hold_products_are_refused(full: FakeStore, ask: Send) -> None:
+    """A category that holds products stays, and so does one whose child holds some."""
+    child = next(r for r in full.records["categories"].values() if r["parent_id"])
+    full.change(next(iter(full.records["products"])), kind="products", categories=[child["category_id"]])
+    for number in (child["category_id"], child["parent_id"]):
+        answer = ask("DELETE", f"v3/catalog/categories/{number}")
+        assert (answer.status_code, "contains products" in answer.text) == (422, True)
+    assert len(full.records["categories"]) == 60
+
+
+def test_pages_leave_their_children(full: FakeStore, ask: Send) -> None:
+    """Children of a deleted page are moved to the top and hidden, unless they are to go too."""
+    children = [r for r in full.records["pages"].values() if r["parent_id"]]
+    ask("DELETE", "v3/content/pages", {"id:in": children[0]["parent_id"]})
+    moved = full.records["pages"][children[0]["id"]]
+    assert (moved["parent_id"], moved["is_visible"]) == (0, False)
+    both = {"id:in": children[1]["parent_id"], "delete_children": "true"}
+    ask("DELETE", "v3/content/pages", both)
+    assert children[1]["id"] not in full.records["pages"]
+    assert len(full.records["pages"]) == 57
+
+
+@pytest.mark.parametrize("partial", [False, True])
+def test_promotions_with_codes(full: FakeStore, ask: Send, partial: bool) -> None:
+    """A promotion with coupon codes is refused, with its batch or, as documented, alone."""
+    full.partial_promotions = partial
+    ids = list(full.records["promotions"])[:3]
+    full.with_codes = {ids[1]}
+    answer = ask("DELETE", "v3/promotions", {"id:in": joined(*ids)})
+    assert answer.status_code == 422
+    assert "related" not in answer.text
+    assert f"Failed for id={ids[1]}." in answer.json()["errors"][0]["errors"]["1.code"]
+    assert answer.json()["meta"]["success"] == (2 if partial else 0)
+    assert len(full.records["promotions"]) == (58 if partial else 60)
+    assert ids[1] in full.records["promotions"]
+
+
+def test_price_lists_one_at_a_time() -> None:
+    """A second DELETE of a price list at the same time is 429, and a violation."""
+    with FakeStore(price_lists=4, quota=10_000, window=3600.0, latency=0.3) as store:
+        first, second = list(store.records["price_lists"])[:2]
+        path = "v3/pricelists"
+        with ThreadPoolExecutor(2) as pool:
+            sent = [pool.submit(sender(store), "DELETE", f"{path}/{n}") for n in (first, second)]
+            assert sorted(each.result().status_code for each in sent) == [204, 429]
+        assert len(store.violations) == 1
+        assert len(store.records["price_lists"]) == 3
+        left = next(iter(store.records["price_lists"]))
+        assert sender(store)("DELETE", f"{path}/{left}").status_code == 204
+        assert len(store.violations) == 1
+
+
+def test_v2_lists_are_paged_by_id(full: FakeStore, ask: Send) -> None:
+    """min_id and max_id are inclusive, and orders that come in stand at the end."""
+    for name in ("orders", "coupons", "gift_certificates"):
+        ids = list(full.records[name])
+        assert ids_of(name, all_of(ask, name, min_id=ids[20])) == ids[20:]
+        assert ids_of(name, all_of(ask, name, max_id=ids[20])) == ids[:21]
+        assert ids_of(name, all_of(ask, name, min_id=ids[-1] + 1)) == []
+    (new,) = full.add(kind="orders", customer_id=7)
+    assert ids_of("orders", all_of(ask, "orders", sort="id:asc"))[-1] == new
+    assert ids_of("orders", all_of(ask, "orders", sort="id:desc"))[0] == new
+    assert ids_of("orders", all_of(ask, "orders", customer_id=7))[-1] == new
+    orders = full.records["orders"].values()
+    assert {order["customer_id"] for order in orders} <= {0, 7, *full.customers}
+    assert 0 in {order["customer_id"] for order in orders}
+
+
+def equality_filters() -> list[tuple[str, str]]:
+    kinds = [kind for kind in fake_store.KINDS.values() if kind.name not in ("customers", "orders")]
+    special = {"keyword", "query", "code", "categories", "channel_id:in", "categories:in", "exclude_type"}
+    pairs = [(kind.name, name) for kind in kinds for name in sorted(kind.filters)]
+    return [
+        (kind, name)
+        for kind, name in pairs
+        if name.endswith(":in") or ":" not in name
+        if name not in special or (kind, name) in (("coupons", "code"), ("gift_certificates", "code"))
+        if not name.startswith(("min_", "max_", "inventory_low", "out_of", "keyword_", "channels"))
+    ]
+
+
+@pytest.mark.parametrize(("name", "parameter"), equality_filters())
+def test_filters_of_the_other_lists(full: FakeStore, ask: Send, name: str, parameter: str) -> None:
+    """A filter selects the records whose field has its value, and no others."""
+    base = parameter.partition(":")[0]
+    kind = fake_store.KINDS[name]
+    shown = [kind.view(r) if kind.view else r for r in full.records[kind.store].values()]
+    values = [row[base] for row in shown if row[base]]
+    value = values[len(values) // 2]
+    wanted = [row[kind.id_field] for row in shown if row[base] == value]
+    asked = str(value).lower() if isinstance(value, bool) else value
+    assert ids_of(name, all_of(ask, name, **{parameter: asked})) == wanted
+    assert wanted
+
+
+def test_operators(full: FakeStore, ask: Send) -> None:
+    """:not_in, :like, :min, :max, :greater, :less, and searches select what their names say."""
+    products = full.records["products"]
+    middle = list(products)[30]
+
+    def found(**params: Any) -> list[int]:
+        return ids_of("products", all_of(ask, "products", **params))
+
+    assert found(**{"id:min": middle}) == list(products)[30:]
+    assert found(**{"id:greater": middle}) == list(products)[31:]
+    assert found(**{"id:max": middle}) == list(products)[:31]
+    assert found(**{"id:less": middle}) == list(products)[:30]
+    assert found(**{"id:not_in": middle}) == [n for n in products if n != middle]
+    moment = products[middle]["date_modified"]
+    assert middle in found(**{"date_modified:min": moment, "date_modified:max": moment})
+    assert middle in found(date_modified=moment[:10])
+    assert found(keyword="TEST do not buy") == [n for n, r in products.items() if "TEST" in r["name"]]
+    assert found(out_of_stock=1) == [n for n, r in products.items() if not r["inventory_level"]]
+    brands = full.records["brands"]
+    part = next(iter(brands.values()))["name"][:5].upper()
+    rows = all_of(ask, "brands", **{"name:like": part})
+    assert ids_of("brands", rows) == [n for n, r in brands.items() if part.lower() in r["name"].lower()]
+    assert ask("GET", "v3/catalog/products", {"price": "cheap"}).status_code == 422
+    assert ask("GET", "v3/catalog/products", {"id": "x"}).status_code == 422
+    assert ask("GET", "v3/catalog/products", {"is_visible": "perhaps"}).status_code == 422
+
+
+def test_orders_of_the_other_lists(full: FakeStore, ask: Send) -> None:
+    """`sort` and `direction` order a list; only documented orders are taken."""
+    for name in KIND_NAMES:
+        kind = fake_store.KINDS[name]
+        if "direction" not in kind.others:
+            continue
+        for sort in kind.sorts:
+            up = ids_of(name, all_of(ask, name, sort=sort, direction="asc"))
+            assert ids_of(name, all_of(ask, name, sort=sort, direction="desc")) == up[::-1]
+        assert ask("GET", kind.path, {"sort": "colour"}).status_code == 422
+        assert ask("GET", kind.path, {"sort": min(kind.sorts), "direction": "up"}).status_code == 422
+    prices = [row["price"] for row in all_of(ask, "products", sort="price", direction="asc")]
+    assert prices == sorted(prices)
+
+
+def test_fields_of_products(full: FakeStore, ask: Send) -> None:
+    """Sub-resources and fields come as asked for; with options no more than ten products come."""
+    assert "images" not in all_of(ask, "products")[0]
+    assert "images" in all_of(ask, "products", include="images,variants")[0]
+    assert len(all_of(ask, "products", include="options")) == 10
+    assert all_of(ask, "products", include_fields="name,sku")[0].keys() == {"id", "name", "sku"}
+    assert "name" not in all_of(ask, "products", exclude_fields="name")[0]
+
+
+# --- the other kinds and BigCommerce's own description of them -----------------------------------
+
+
+@pytest.fixture(scope="module")
+def documents() -> Callable[[str], dict[str, Any]]:
+    if not FOLDER.is_dir():
+        pytest.skip("BigCommerce's API files are not at hand")
+    yaml = pytest.importorskip("yaml")
+    loaded: dict[str, dict[str, Any]] = {}
+
+    def load(name: str) -> dict[str, Any]:
+        if name not in loaded:
+            loaded[name] = yaml.safe_load((FOLDER / name).read_text(encoding="utf-8"))
+        return loaded[name]
+
+    return load
+
+
+Documents = Callable[[str], dict[str, Any]]
+
+
+def resolved(document: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
+    """What a $ref stands for."""
+    while "$ref" in part:
+        found: Any = document
+        for step in part["$ref"].removeprefix("#/").split("/"):
+            found = found[step.replace("~1", "/")]
+        part = found
+    return part
+
+
+def parameters_of(document: dict[str, Any], operation: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    rows = [resolved(document, row) for row in operation.get("parameters", [])]
+    return {row["name"]: row for row in rows if row["in"] == "query"}
+
+
+def fits(value: Any, schema: dict[str, Any], document: dict[str, Any], where: str) -> None:
+    """Like `check`, for schemas that are put together of several."""
+    schema = resolved(document, schema)
+    if value is None:
+        assert schema.get("nullable"), where
+        return
+    for way in ("oneOf", "anyOf"):
+        for one in schema.get(way, [])[:-1]:
+            try:
+                return fits(value, one, document, where)
+            except AssertionError:
+                continue
+        if way in schema:
+            return fits(value, schema[way][-1], document, where)
+    parts = flat(schema, document)
+    types: dict[str, Any] = {
+        "object": dict,
+        "array": list,
+        "string": str,
+        "integer": int,
+        "number": (int, float),
+        "boolean": bool,
+    }
+    kinds = {part["type"] for part in parts if "type" in part}
+    assert len(kinds) <= 1, where
+    assert isinstance(value, types.get(kinds.pop() if kinds else "", object)), where
+    if isinstance(value, dict):
+        properties = {n: s for part in parts for n, s in part.get("properties", {}).items()}
+        assert value.keys() >= {name for part in parts for name in part.get("required", ())}, where
+        for name, its in value.items():
+            assert name in properties, f"{where}.{name}"
+            fits(its, properties[name], document, f"{where}.{name}")
+    if isinstance(value, list):
+        for part in value:
+            fits(part, parts[0]["items"], document, f"{where}[]")
+    if isinstance(value, str):
+        assert len(value) <= min(part.get("maxLength", math.inf) for part in parts), where
+        assert all(value in part.get("enum", [value]) for part in parts), where
+    return None
+
+
+def flat(schema: dict[str, Any], document: dict[str, Any]) -> list[dict[str, Any]]:
+    """A schema and all that it is put together of."""
+    schema = resolved(document, schema)
+    below = [part for one in schema.get("allOf", []) for part in flat(one, document)]
+    return [schema, *below]
+
+
+@pytest.mark.parametrize("name", KIND_NAMES)
+def test_parameters_are_the_documented_ones(documents: Documents, name: str) -> None:
+    """A list, and the DELETE of its collection, know the documented parameters, and no others."""
+    file, path, _ = FILES[name]
+    document, kind = documents(file), fake_store.KINDS[name]
+    listing = parameters_of(document, document["paths"][path]["get"])
+    if name == "orders":  # those that the store learned
+        assert kind.parameters <= listing.keys()
+        assert {sort.partition(":")[0] for sort in kind.sorts} <= set(listing["sort"]["schema"]["enum"])
+    else:
+        assert kind.parameters == listing.keys()
+        sorts = listing["sort"]["schema"]["enum"] if kind.sorts else []
+        assert kind.sorts == set(sorts)
+    if kind.includes:
+        its = resolved(document, listing["include"]["schema"])
+        assert kind.includes.keys() == set(its["items"]["enum"])
+    deleting = parameters_of(document, document["paths"][path]["delete"])
+    assert kind.deletes == deleting.keys()
+    required = {n for n, row in deleting.items() if row.get("required")}
+    if kind.needs and name != "customers":
+        assert kind.needs == required
+    assert kind.by in {"", *deleting}
+
+
+@pytest.mark.parametrize("name", KIND_NAMES)
+def test_paths_and_scopes_are_the_documented_ones(documents: Documents, name: str) -> None:
+    """Path, version, scope, and whether there is a DELETE by path id, are the file's."""
+    file, path, one = FILES[name]
+    document, kind = documents(file), fake_store.KINDS[name]
+    assert document["servers"][0]["url"].endswith("/" + kind.path.split("/")[0])
+    assert kind.path == kind.path.split("/")[0] + path
+    assert f"`{kind.scope}`" in document["components"]["securitySchemes"]["X-Auth-Token"]["description"]
+    single = [other for other in document["paths"] if re.fullmatch(re.escape(path) + r"/\{\w+\}", other)]
+    has_delete = [other for other in single if "delete" in document["paths"][other]]
+    if name != "orders":  # archives one; the store has no need of it
+        assert has_delete == ([one] if one else [])
+        assert kind.one is bool(one)
+
+
+@pytest.mark.parametrize("name", [name for name in KIND_NAMES if name != "customers"])
+def test_records_are_as_documented(documents: Documents, full: FakeStore, ask: Send, name: str) -> None:
+    """Records and meta have no field, type or value that the file does not have."""
+    file, path, _ = FILES[name]
+    document, kind = documents(file), fake_store.KINDS[name]
+    answer = resolved(document, document["paths"][path]["get"]["responses"]["200"])
+    schema = answer["content"]["application/json"]["schema"]
+    params: dict[str, Any] = {"limit": 250}
+    if kind.includes:
+        params["include"] = ",".join(n for n in kind.includes if n not in ("options", "modifiers"))
+    body = ask("GET", kind.path, params).json()
+    if name == "price_lists":  # its file leaves out the links of a list, which every other has
+        del body["meta"]["pagination"]["links"]
+    fits(body, schema, document, name)
+
+
+@pytest.mark.parametrize("name", KIND_NAMES)
+def test_statuses_are_the_documented_ones(
+    documents: Documents, full: FakeStore, ask: Send, name: str
+) -> None:
+    """A DELETE answers with a status that the file has for it."""
+    file, path, one = FILES[name]
+    document, kind = documents(file), fake_store.KINDS[name]
+    collection = document["paths"][path]["delete"]["responses"]
+    assert str(kind.done) in collection
+    assert str(BARE[name][0]) in collection or kind.bare == "refuse"
+    if one:
+        assert "204" in document["paths"][one]["delete"]["responses"]
+        assert str(kind.missing) in document["paths"][one]["delete"]["responses"] or kind.v2
