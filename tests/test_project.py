@@ -1,0 +1,55 @@
+"""The project's own shape: one module, three packages, nothing else at the top."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+from tests.conftest import TOOL
+
+ROOT = TOOL.parent
+PACKAGES = {"bigcommerce", "requests", "rich"}
+TOP = {"bulk_delete.py", "requirements.txt", "config.example.ini", "tests", "README.md"}
+
+
+def test_requirements_and_script_block_name_the_same_packages() -> None:
+    """pip with requirements.txt, and uv run, get the same packages of the same releases."""
+    block = re.search(r"(?ms)^# /// script$(.*?)^# ///$", TOOL.read_text(encoding="utf-8"))
+    assert block
+    script = tomllib.loads(re.sub(r"(?m)^# ?", "", block[1]))
+    required = (ROOT / "requirements.txt").read_text().split()
+    assert sorted(script["dependencies"]) == sorted(required)
+    assert {re.split(r"~=", line)[0] for line in required} == PACKAGES
+
+
+def test_top_level_holds_nothing_else() -> None:
+    """Beside the five names that users see, only dot-files; one module outside of tests."""
+    listed = subprocess.run(
+        ["git", "ls-files"],  # whichever git is on the PATH
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    files = listed.stdout.splitlines()
+    assert {name for name in (f.split("/")[0] for f in files) if name[0] != "."} <= TOP
+    assert [f for f in files if f.endswith(".py") and not f.startswith("tests/")] == [TOOL.name]
+
+
+def test_module_imports_only_what_it_may() -> None:
+    """The module imports the standard library and the three packages, and nothing of tests."""
+    imported = set()
+    for node in ast.walk(ast.parse(TOOL.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0
+            imported.add((node.module or "").split(".")[0])
+    assert imported - sys.stdlib_module_names == PACKAGES
