@@ -772,7 +772,7 @@ def read_store(path: Path, ini: Mapping[str, str], environ: Mapping[str, str]) -
         raise ConfigError(
             f"{path}: store_hash in [store] is missing; fill in the hash of the store's API path"
         )
-    pasted = re.fullmatch(r"(?:https?://[^/]+)?/?stores/([^/]+)(?:/.*)?", given)
+    pasted = re.fullmatch(r"(?:(?:https?://)?[^/]+)?/?stores/([^/]+)(?:/.*)?", given)
     store_hash = pasted[1] if pasted else given
     if not re.fullmatch(r"[A-Za-z0-9]+", store_hash):
         raise ConfigError(
@@ -1384,9 +1384,7 @@ class _Listing(ListableApiResource):  # type: ignore[misc]  # the SDK has no typ
         answer = connection.make_request(method, url, *args, **kwargs)
         verdict = judge(method, answer)
         if verdict is Verdict.REFUSED:
-            raise ReadRefused(
-                f"the store refused to list {url.split('/', 1)[1]}: {connection.store.words(answer)}"
-            )
+            raise ReadRefused(connection.store.explain(method, url, answer))
         if verdict is Verdict.RETRY:
             raise StoreError(
                 f"the store does not answer ({connection.store.words(answer)}): try again once it does"
@@ -1605,8 +1603,12 @@ class Store:
         if 300 <= status <= 399:
             check = "check store_hash, and BC_API_ENDPOINT if it is set"
             return f"{config.host} answered with a redirect ({status}), which is never followed: {check}"
+        if status == 404:
+            return f"the store cannot {what} ({self.words(answer)}): check store_hash in {config.path}"
         if status == 200:
             return f"{config.host} answered with something that is not JSON: check that it is the API"
+        if 400 <= status <= 499:
+            return f"the store refused to {what} ({self.words(answer)}): correct what it names"
         return f"the store cannot {what} ({self.words(answer)}): ask BigCommerce's support"
 
     def info(self) -> Record | None:
@@ -2512,6 +2514,13 @@ class Phase:
             self._screen.say(f"{self._name}: {share}{text}")
 
 
+class PatientConsole(Console):
+    """A console whose reader may leave: rich would end the process then, and the run goes on."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+
+
 class Screen:
     """What the person sees: messages and bars on stderr, the final table on stdout."""
 
@@ -2519,8 +2528,8 @@ class Screen:
         for stream in (sys.stdout, sys.stderr):
             with suppress(AttributeError):  # a test's stand-in
                 stream.reconfigure(errors="replace")  # type: ignore[union-attr]
-        self._err = Console(stderr=True, highlight=False, markup=False)
-        self._out = self._err if json_summary else Console(highlight=False, markup=False)
+        self._err = PatientConsole(stderr=True, highlight=False, markup=False)
+        self._out = self._err if json_summary else PatientConsole(highlight=False, markup=False)
         self._phase: Phase | None = None
 
     def say(self, text: str, style: str = "", *, whole: bool = False) -> None:
@@ -2621,9 +2630,10 @@ def summary_table(summary: Mapping[str, Any], name: str, folder: Path) -> Panel:
     for key in ("selected", *outcomes, "duplicates", "not_found", "spared"):
         if summary[key] or key in ("selected", "deleted", "failed"):
             rows.append((key.replace("_", " ").capitalize(), f"{summary[key]:,}"))
+    proof = "yes: every id was read back" if summary["selected"] else "there was nothing to verify"
     waits = f"{summary['retries']:,} retries, {summary['rate_limited']:,} times told to wait"
     rows += [
-        ("Verified", "yes: every id was read back" if summary["verified"] else "no"),
+        ("Verified", proof if summary["verified"] else "no"),
         ("Requests", f"{summary['requests']:,} ({waits})"),
         ("Time", f"{duration(summary['elapsed_seconds'])}, from {summary['started_at']}"),
         ("Run folder", str(folder)),
@@ -2959,6 +2969,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = failure.exit_status
     try:
         sys.stdout.flush()
+        sys.stderr.flush()
     except OSError:  # nobody reads it any more, and the interpreter would complain of that
         stop.at_once = True
     if stop.at_once:
