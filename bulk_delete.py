@@ -48,6 +48,7 @@ from functools import cached_property
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
+from urllib.parse import urlencode
 
 try:
     import fcntl
@@ -985,8 +986,15 @@ class TokenBucket:
         self._left = capacity  # what the store had left at the last answer of this window
         self._taken = 0  # in this window
         self._in_flight = 0  # taken, and not answered yet
-        self._reset_at: float | None = None  # no earlier than the store's own reset
-        self._next_at = -math.inf  # the earliest time of the next request
+        self._untold = 0  # answered without a word on what is left: counted, for all we know
+        self._carried = 0  # answered, but the next window may have counted them
+        self._earliest = self._latest = math.inf  # this window's end is between the two
+        self._heard = False  # the store has told when that is
+        self._quota_at = -math.inf  # when the capacity was last corrected
+        self._foreign = 0  # taken in this window by nobody knows whom, before the first answer
+        self._others_before: float | None = None  # taken by other apps in the last window
+        self._told_at = -math.inf  # when the request left whose answer told what is left
+        self._last = (-math.inf, 0)  # time and cost of the last request
         self._paused_until = -math.inf
         self._demand = math.inf  # tokens that the rest of the job needs
 
@@ -1003,9 +1011,9 @@ class TokenBucket:
                 with self._lock:
                     if cost > self.largest():
                         raise TooCostly
-                    delay = self._delay(cost)
+                    delay, interval = self._delay(cost)
                     if self._queue[0] is not ticket:
-                        delay = max(delay, 0.001)
+                        delay = max(delay + self._queue.index(ticket) * interval, 0.001)
                     elif delay <= 0:
                         self._take(cost)
                         return
@@ -1022,16 +1030,26 @@ class TokenBucket:
             self._roll(now)
             self._in_flight -= cost
             if told.window is not None and told.window != self.window:
-                self.window, self._reset_at = told.window, None  # what was foretold was a guess
-            if told.reset is not None and not self._in_this_window(now, sent_at, told.reset):
+                self.window, self._heard = told.window, False
+            left, first = told.left, not self._heard
+            if now - sent_at > self.window / 3:  # too slow to tell in which window it was counted
+                self._carried += cost
+                left = None
+            elif told.reset is not None and not self._place(now, sent_at, told.reset, cost):
                 return
             if told.quota is not None and told.quota != self.capacity:
-                self.capacity = told.quota
-                self._left = told.quota if told.left is None else told.left
-            elif told.left is not None:
-                self._left = min(self._left, told.left)
+                if sent_at < self._quota_at:
+                    return  # made before the quota changed
+                self.capacity, self._quota_at = told.quota, now
+                self._left = told.quota - self._taken if left is None else left
+                self._foreign = self.capacity - self._left - self._taken
+            elif left is not None:
+                self._left = min(self._left, left)
+                self._told_at = max(self._told_at, sent_at)
             else:
-                self._left -= cost  # nothing told: it was counted, for all we know
+                self._untold += cost
+            if first:
+                self._foreign = max(0, self.capacity - self._left - self._taken)
 
     def pause(self, seconds: float) -> int:
         """A 429: nobody sends for so many seconds, and then one at a time until one succeeds.
@@ -1061,73 +1079,102 @@ class TokenBucket:
         with self._lock:
             now = self._clock()
             paused, tokens = self._paused_until - now, self._tokens()
-            resets = (self._reset_at or now) - now
+            resets = self._latest - now
         if paused >= 1:
             return f"the store says wait: {paused:.0f} s"
-        if tokens < 1 and resets >= 1:
+        if tokens < 1 and 1 <= resets < math.inf:
             return f"quota used, next in {resets:.0f} s"
         return ""
 
-    def _tokens(self) -> int:
-        tokens = self._left - self._reserve - self._in_flight
+    def _tokens(self, room: float = 0.0) -> float:
+        """Tokens that may be taken; room: to be left to other apps besides."""
+        tokens = self._left - self._untold - self._reserve - self._in_flight - room
         return tokens if self._ceiling is None else min(tokens, self._ceiling - self._taken)
 
-    def _delay(self, cost: int) -> float:
-        """Seconds until that many tokens may be taken, as far as can be known now."""
+    def _others(self) -> int:
+        """Tokens that other apps were seen to take in this window."""
+        return max(0, self.capacity - self._left - self._taken - self._foreign)
+
+    def _room(self, now: float) -> float:
+        """Tokens that other apps will have taken by the window's end, going on as they do."""
+        if self._latest == math.inf:
+            return 0.0
+        begun = self._latest - self.window
+        elapsed = now - begun
+        if self._others_before is None:
+            rate = self._others() / max(elapsed, self.window / 4)
+        else:
+            rate = (self._others_before + self._others()) / (self.window + elapsed)
+        room = rate * (self._latest - max(begun, self._told_at))
+        return min(room, 0.9 * self._left)  # next to a greedy one there is something left for us
+
+    def _delay(self, cost: int) -> tuple[float, float]:
+        """Seconds until that many tokens may be taken, as far as can be known now, and between."""
         now = self._clock()
         self._roll(now)
-        tokens = self._tokens()
         if now < self._paused_until:
-            return self._paused_until - now
+            return self._paused_until - now, 0.0
         if self.refusals_in_a_row and self._in_flight:
-            return NAP  # the one request that tries whether the store is willing again
-        if tokens < cost:
-            return self._reset_at - now if self._reset_at is not None else NAP
-        if self._demand <= tokens:
-            return 0.0
-        return self._next_at - now
+            return NAP, 0.0  # the one request that tries whether the store is willing again
+        spare = self._tokens(self._room(now))
+        if spare < cost:
+            return min(self._latest - now, NAP), 0.0
+        last_at, last_cost = self._last
+        if self._demand <= spare or last_at == -math.inf:
+            return 0.0, 0.0
+        # Spread evenly: what was left of the window over what was left of the tokens.
+        rest = max(0.0, self._earliest - last_at)
+        interval = rest / max(spare + last_cost, 1.0)
+        return last_at + last_cost * interval - now, cost * interval
 
     def _take(self, cost: int) -> None:
         now = self._clock()
-        if self._reset_at is None:
-            self._reset_at = now + self.window
-        # Spread evenly: what is left of the window over what is left of the tokens.
-        tokens = max(self._tokens(), 1)
-        self._next_at = now + cost * (self._reset_at - now) / tokens
+        if self._latest == math.inf:
+            self._earliest = self._latest = now + self.window
+        self._last = (now, cost)
         self._taken += cost
         self._in_flight += cost
         self._demand -= cost
 
     def _roll(self, now: float) -> None:
-        """Begin the next window once this one has ended."""
-        if self._reset_at is None or now < self._reset_at:
-            return
-        self._begin(self._reset_at + self.window * (1 + (now - self._reset_at) // self.window))
+        """Begin the next window once this one has surely ended."""
+        if now >= self._latest:
+            self._begin(1 + (now - self._latest) // self.window)
 
-    def _begin(self, reset_at: float) -> None:
-        self._reset_at = reset_at
-        self._left = self.capacity
-        self._taken = self._in_flight  # the store may count them in this window
-        self._next_at = -math.inf
+    def _begin(self, steps: float) -> None:
+        """Begin the window that is so many after this one."""
+        self._others_before = self._others() if steps == 1 else 0
+        drift = steps * self.window * 0.0002  # of two clocks, until an answer narrows it
+        self._earliest += steps * self.window - drift
+        self._latest += steps * self.window + drift
+        self._left = self.capacity - self._carried
+        self._taken = self._in_flight + self._carried  # the store may count them in this window
+        self._carried = self._foreign = self._untold = 0
+        self._last = (-math.inf, 0)
 
-    def _in_this_window(self, now: float, sent_at: float, reset: float) -> bool:
+    def _place(self, now: float, sent_at: float, reset: float, cost: int) -> bool:
         """Correct the end of the window by an answer; False for a late one of the last window.
 
-        The store's reset lies between sent_at + reset and now + reset: waiting for the latter is
-        safe, and the least of them over all answers is the best known.
+        The store's reset lies between sent_at + reset and now + reset, give or take the
+        millisecond to which it is cut: two such intervals, moved by whole windows, overlap.
         """
-        earliest, latest = sent_at + reset, now + reset + 0.001  # it is cut to milliseconds
-        if self._reset_at is None or earliest > self._reset_at + self.window / 2:
-            self._begin(latest)
+        earliest, latest = sent_at + reset - 0.001, now + reset + 0.001
+        if not self._heard:
+            self._heard = True
+            self._earliest, self._latest = earliest, latest
+            self._left = self.capacity - self._carried
             return True
-        middle = self._reset_at - self.window / 2
-        straddles = sent_at < self._reset_at - self.window
-        if straddles and latest < middle:
+        ahead = (earliest + latest - self._earliest - self._latest) / 2
+        steps = round(ahead / self.window)
+        if steps < 0 and sent_at < self._latest - self.window:
+            self._taken = max(0, self._taken - cost)
             return False
-        if earliest > self._reset_at:
-            self._reset_at = latest  # this window began later than the last one foretold
-        elif not straddles or earliest > middle:
-            self._reset_at = min(self._reset_at, latest)
+        if steps > 0:
+            self._begin(steps)
+            self._taken += cost
+        self._earliest, self._latest = max(earliest, self._earliest), min(latest, self._latest)
+        if self._earliest > self._latest:  # its windows do not follow one another exactly
+            self._earliest, self._latest = earliest, latest
         return True
 
 
@@ -1150,8 +1197,8 @@ def retry_after(headers: Mapping[str, str]) -> float:
             waits.append(float(text) * unit)
         else:
             with suppress(ValueError, TypeError):
-                until = email.utils.parsedate_to_datetime(text)
-                since = email.utils.parsedate_to_datetime(headers.get("Date", ""))
+                dates = map(email.utils.parsedate_to_datetime, (text, headers.get("Date", "")))
+                until, since = (date if date.tzinfo else date.replace(tzinfo=UTC) for date in dates)
                 waits.append((until - since).total_seconds())
     return max(waits)
 
@@ -1166,8 +1213,6 @@ def retry_delay(attempt: int, status: int, headers: Mapping[str, str], jitter: f
     told = retry_after(headers)
     if status == 429:
         return None if told > PATIENCE else told or backoff
-    if status == 503 and 0 < told <= PATIENCE:  # closed for maintenance, and says for how long
-        return max(told, backoff)
     return backoff if retriable(status) else None
 
 
@@ -1382,13 +1427,7 @@ class _Listing(ListableApiResource):  # type: ignore[misc]  # the SDK has no typ
     @classmethod
     def _make_request(cls, method: str, url: str, connection: Connection, *args: Any, **kwargs: Any) -> Any:
         answer = connection.make_request(method, url, *args, **kwargs)
-        verdict = judge(method, answer)
-        if verdict is Verdict.REFUSED:
-            raise ReadRefused(connection.store.explain(method, url, answer))
-        if verdict is Verdict.RETRY:
-            raise StoreError(
-                f"the store does not answer ({connection.store.words(answer)}): try again once it does"
-            )
+        connection.store.check_read(url, answer)
         body = answer.json
         connection.pagination = value_at(body, "meta.pagination")
         bare = [] if answer.status == 204 else body  # V2: no envelope, and an empty page is a 204
@@ -1488,7 +1527,9 @@ class Connection(OAuthConnection):  # type: ignore[misc]  # the SDK has no types
     def _exchange(self, method: str, url: str, params: Mapping[str, Any] | None) -> Answer:
         stop, host = self.store.stop, self.store.config.host
         try:
-            response = self._run_method(method, url, None, params)
+            # Encoded here: the SDK's %2C for each comma is parsed again in four places.
+            query = "?" + urlencode(params, safe=":,") if params else ""
+            response = self._run_method(method, url + query)
         except requests.TooManyRedirects as error:
             response = error.response
         except requests.Timeout:
@@ -1587,8 +1628,11 @@ class Store:
             self.stop.set(StoreError(f"{what}: resume when its other apps are quieter"))
 
     def words(self, answer: Answer) -> str:
+        return self.without_token(answer.words)
+
+    def without_token(self, text: str) -> str:
         """What the store said; should it repeat the token, that is cut out."""
-        return answer.words.replace(self.config.access_token, "[token]")
+        return text.replace(self.config.access_token, "[token]")
 
     def explain(self, method: str, url: str, answer: Answer) -> str:
         """One sentence on an answer that ends the run, and what to do."""
@@ -1613,10 +1657,18 @@ class Store:
 
     def info(self) -> Record | None:
         """GET /v2/store: name, domain and plan, None where the token may not read it."""
-        answer = self.connection().make_request("GET", "v2/store", tolerate=(403, 404))
-        if judge("GET", answer) is Verdict.RETRY:
-            raise StoreError(f"the store does not answer ({self.words(answer)}): try again once it does")
+        answer = self.connection().make_request("GET", "v2/store", tolerate=(403,))
+        if answer.status != 403:
+            self.check_read("v2/store", answer)
         return answer.json if answer.status == 200 and isinstance(answer.json, dict) else None
+
+    def check_read(self, url: str, answer: Answer) -> None:
+        """Raise ReadRefused or StoreError when a GET was not answered with what it asked for."""
+        verdict = judge("GET", answer)
+        if verdict is Verdict.REFUSED:
+            raise ReadRefused(self.explain("GET", url, answer))
+        if verdict is Verdict.RETRY:
+            raise StoreError(f"the store does not answer ({self.words(answer)}): try again once it does")
 
     def id_of(self, record: Record) -> int:
         number: int = record[self.resource.id_field]
@@ -1698,6 +1750,8 @@ class Store:
                 self.stop.set(error)
             return replace(result, sent=acted, unsent=() if acted else batch.ids)
         result = batch_result(batch, trace, self.words(answer), self.resource.done)
+        reasons = {number: self.without_token(reason) for number, reason in result.failed.items()}
+        result = replace(result, failed=reasons)
         if result.again and result.sent:  # some of its ids were told to wait
             self.throttled(answer)
         return result
@@ -1822,7 +1876,7 @@ class Listing:
         last = store.call(self._page, pages).records[: total - (pages - 1) * size]
         edges.append(list(map(store.id_of, last)))
         for page in store.in_order(self._page, range(2, pages)):
-            if page.total < total:
+            if page.total < total or not page.records:
                 raise ListingChanged("records went while the pages were read")
             yield page.records
         yield last
@@ -1857,7 +1911,7 @@ class Sample:
         self.count += 1
         if len(self.records) < 5:
             self.records.append(record)
-        elif (place := self._random.randrange(self.count)) < 5:
+        elif (place := int(self._random.random() * self.count)) < 5:  # randrange is slow
             self.records[place] = record
 
 

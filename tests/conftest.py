@@ -59,7 +59,7 @@ def check(outcome: Outcome) -> Outcome:
     assert TOKEN not in outcome.text
     if outcome.folder is None:
         return outcome
-    for path in outcome.folder.iterdir():
+    for path in filter(Path.is_file, outcome.folder.iterdir()):
         assert TOKEN not in path.read_text(errors="replace"), path
     if (outcome.folder / "summary.json").exists():
         summary = outcome.summary
@@ -103,7 +103,7 @@ class Tool:
 
     def finish(self, process: subprocess.Popen[str], folder: Path | None = None) -> Outcome:
         """Wait for it, and check what must always hold."""
-        before = getattr(process, "folders_before", set())
+        before: set[Path] = getattr(process, "folders_before", set())
         out, err = process.communicate(timeout=100)
         new = self.folders() - before
         return check(Outcome(process.returncode, out, err, folder or (new.pop() if new else None)))

@@ -544,6 +544,11 @@ def _comparable(name: str, type_: str) -> tuple[Callable[[str], Any], Callable[[
             raise Invalid(name, "must be a boolean")
         return value.lower() in TRUE
 
+    def flag(value: str) -> bool:
+        if value not in ("0", "1"):
+            raise Invalid(name, "must be 0 or 1")
+        return value == "1"
+
     def moment_or_day(value: str) -> str:
         exact = moment(name, value)
         return exact[:10] if len(value) == 10 else exact
@@ -553,6 +558,7 @@ def _comparable(name: str, type_: str) -> tuple[Callable[[str], Any], Callable[[
         "int": (whole, lambda have: have),
         "number": (number, lambda have: have),
         "bool": (truth, bool),
+        "flag": (flag, bool),
         "date": (moment_or_day, lambda have: moment(name, have)),
     }[type_]
 
@@ -728,7 +734,7 @@ def make_category(number: int, index: int, created: int, rng: random.Random, oth
     return {
         "category_id": number,
         "category_uuid": f"00000000-0000-4000-8000-{number:012}",
-        "tree_id": 1,
+        "tree_id": 1 + index // 10 % 2,
         "parent_id": made[-1] if made and index % 10 == 9 else 0,
         "name": f"{rng.choice(THINGS)}s {number}",
         "description": "",
@@ -863,7 +869,7 @@ def make_page(number: int, index: int, created: int, rng: random.Random, others:
     made = list(others["pages"])
     return {
         "id": number,
-        "channel_id": 1,
+        "channel_id": 1 + index // 10 % 2,
         "name": f"About the {rng.choice(THINGS)} {number}",
         "is_visible": True,
         "parent_id": made[-1] if made and index % 10 == 9 else 0,
@@ -984,7 +990,7 @@ PRODUCT_FILTERS = filters_of(
     f"id/int id:in/int id:not_in/int {ranges('id')} name/text mpn/text upc/text price/number weight/number"
     " condition/text brand_id/int date_modified/date date_modified:min/date date_modified:max/date"
     " date_last_imported/date date_last_imported:not/date date_last_imported:min/date"
-    " date_last_imported:max/date is_visible/bool is_featured/bool is_free_shipping/bool inventory_level/int"
+    " date_last_imported:max/date is_visible/bool is_featured/flag is_free_shipping/flag inventory_level/int"
     f" inventory_level:in/int inventory_level:not_in/int {ranges('inventory_level')} total_sold/int"
     " type/text availability/text sku/text sku:in/text"
 ) | {

@@ -1,0 +1,107 @@
+"""What runs in a child process: the tool, in surroundings that are rigged.
+
+Nothing of the tool itself is replaced, only the clocks, os.fsync and the limit on file sizes:
+before it is imported, and after all else that it imports.
+"""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Self
+
+# What the tool imports is loaded once, in the process that all children are forked from.
+PRELOADED = ["tests.launcher", "bigcommerce.connection", "requests", "rich.panel", "rich.progress"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rig:
+    """What is rigged."""
+
+    speed: float = 50.0  # the tool's clock for waiting; the store's own is never rigged
+    later: float = 0.0  # seconds that the wall clock is ahead
+    jump: float = 0.0  # seconds that the wall clock jumps to and fro, at every look at it
+    kill_at_fsync: int = 0  # kill -9 at the n-th fsync; 0: never
+    kill_before: bool = False  # before that fsync, not after it
+    file_limit: int | None = None  # bytes that any file can have: beyond them a write fails
+
+
+def hurry(speed: float) -> None:
+    """Let time.monotonic and time.sleep go that many times as fast."""
+    monotonic, sleep = time.monotonic, time.sleep
+    time.monotonic = lambda: monotonic() * speed
+    time.sleep = lambda seconds: sleep(float(seconds) / speed)
+
+
+def set_wall_clock(later: float, jump: float) -> None:
+    """Let the wall clock be late by so many seconds, and jump to and fro at every look at it."""
+    now, turn = time.time, itertools.count()
+
+    def shifted() -> float:
+        return now() + later + jump * (next(turn) % 2)
+
+    class Rigged(datetime.datetime):
+        @classmethod
+        def now(cls, tz: datetime.tzinfo | None = None) -> Self:
+            return cls.fromtimestamp(shifted(), tz)
+
+    time.time = shifted
+    time.time_ns = lambda: int(shifted() * 1e9)
+    datetime.datetime = Rigged  # type: ignore[misc]
+
+
+def kill_at_fsync(number: int, *, before: bool) -> None:
+    """End this process as `kill -9` does, right before or after its n-th fsync."""
+    turn, lock = itertools.count(1), threading.Lock()
+
+    def rigged(fsync: Callable[[int], None]) -> Callable[[int], None]:
+        def call(handle: int) -> None:
+            with lock:
+                last = next(turn) == number
+            if last and before:
+                os.kill(os.getpid(), signal.SIGKILL)
+            fsync(handle)
+            if last:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        return call
+
+    os.fsync = os.fdatasync = rigged(os.fsync)  # type: ignore[assignment]
+
+
+def run(
+    rig: Rig, argv: list[str], environ: Mapping[str, str], folder: str, out: Connection, err: Connection
+) -> None:
+    """Be `python bulk_delete.py …` in that folder, with its output going to these."""
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environ)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(out.fileno(), 1)
+    os.dup2(err.fileno(), 2)
+    out.close()
+    err.close()
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115  # as the interpreter opens them
+    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", encoding="utf-8", buffering=1, closefd=False)  # noqa: SIM115
+    if rig.speed != 1:
+        hurry(rig.speed)
+    if rig.later or rig.jump:
+        set_wall_clock(rig.later, rig.jump)
+    if rig.kill_at_fsync:
+        kill_at_fsync(rig.kill_at_fsync, before=rig.kill_before)
+    if rig.file_limit is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (rig.file_limit, rig.file_limit))
+    sys.argv = argv
+    import bulk_delete  # now, since its clock is to be the rigged one
+
+    sys.exit(bulk_delete.main())

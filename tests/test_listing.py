@@ -1,0 +1,301 @@
+"""A listing that can be trusted: complete, or no plan at all."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Outcome
+from tests.fake_store import FakeStore, Fault, Request
+from tests.rigged import QUIET, MakeStore, RiggedTool, assert_says, counts, listings
+
+
+@pytest.fixture
+def tool(tmp_path: Path) -> RiggedTool:
+    return RiggedTool(tmp_path)
+
+
+class World:
+    """A store of 600 customers, three pages, and what others do to it while it is listed."""
+
+    def __init__(self, store: FakeStore) -> None:
+        self.store = store
+        self.first = set(store.customers)
+        self.removed: set[int] = set()
+
+    def present(self, place: float) -> int:
+        """The id at that part of the listing, of those that are there."""
+        ids = sorted(self.store.customers)
+        return ids[min(int(place * len(ids)), len(ids) - 1)]
+
+    def remove(self, place: float, count: int = 1) -> None:
+        for _ in range(min(count, len(self.store.customers))):
+            number = self.present(place)
+            self.store.remove(number)
+            self.removed.add(number)
+
+    def add(self, count: int = 1) -> None:
+        self.store.add(count)
+
+    def swap(self, place: float, count: int = 1) -> None:
+        """Remove some and add as many, so that the total stays the same."""
+        self.remove(place, count)
+        self.add(count)
+
+    def check(self, outcome: Outcome) -> None:
+        """Complete, or refused: a plan holds all that was there all the time."""
+        staying = self.first - self.removed
+        if outcome.status == 3:
+            assert_says(outcome)
+            assert not self.store.deletes()
+            assert outcome.folder is not None
+            assert not (outcome.folder / "plan.json").exists()
+            assert outcome.summary["resume"] is None
+            return
+        assert outcome.status == 0, outcome.text
+        planned = set(outcome.plan["ids"])
+        assert len(outcome.plan["ids"]) == len(planned)
+        assert staying <= planned
+        assert not staying & self.store.customers.keys()
+        assert not self.store.deleted_ids().keys() - planned
+        assert self.store.customers.keys() & planned == set()
+        assert outcome.folder is not None
+        lines = (outcome.folder / "backup.jsonl").read_text().splitlines()
+        assert [json.loads(line)["id"] for line in lines] == outcome.plan["ids"]
+
+
+CHANGES: dict[str, Callable[[World], None]] = {
+    "the first removed": lambda world: world.remove(0.0),
+    "one in the middle removed": lambda world: world.remove(0.5),
+    "the last removed": lambda world: world.remove(1.0),
+    "a whole page removed": lambda world: world.remove(0.1, 250),
+    "one added": lambda world: world.add(),
+    "a page and more added": lambda world: world.add(300),
+    "the first swapped": lambda world: world.swap(0.0),
+    "one in the middle swapped": lambda world: world.swap(0.5),
+    "the last swapped": lambda world: world.swap(1.0),
+    "a whole page swapped": lambda world: world.swap(0.2, 250),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+@pytest.mark.parametrize("page", [1, 2, 3, 4])
+def test_others_change_the_store_once(
+    make_store: MakeStore, tool: RiggedTool, change: Callable[[World], None], page: int
+) -> None:
+    """Right after the n-th page was made: the plan is complete all the same, and carried out."""
+    store = make_store(customers=600, **QUIET)
+    world = World(store)
+    store.faults = [Fault(where=listings, skip=page - 1, after=lambda _: change(world))]
+    outcome = tool.run(store)
+    assert outcome.status == 0, outcome.text
+    assert store.faults[0].seen >= page
+    world.check(outcome)
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+@pytest.mark.parametrize("workers", [1, 5])
+def test_others_change_the_store_all_the_time(
+    make_store: MakeStore, tool: RiggedTool, change: Callable[[World], None], workers: int
+) -> None:
+    """After every page: the plan is complete, or there is none and nothing is deleted."""
+    store = make_store(customers=600, **QUIET)
+    world = World(store)
+    store.faults = [Fault(where=listings, times=60, after=lambda _: change(world))]
+    outcome = tool.run(store, max_concurrent=workers)
+    world.check(outcome)
+
+
+def test_a_listing_that_always_shrinks_is_refused(make_store: MakeStore, tool: RiggedTool) -> None:
+    """Three more listings, and then exit 3: nothing is deleted."""
+    store = make_store(customers=600, **QUIET)
+    world = World(store)
+    store.faults = [Fault(where=listings, times=math.inf, after=lambda _: world.remove(0.0))]
+    outcome = tool.run(store)
+    assert outcome.status == 3, outcome.text
+    world.check(outcome)
+    assert sum(listings(r) and r.query["page"] == "1" for r in store.log) >= 4
+    assert sum(map(listings, store.log)) <= 4 * 5
+
+
+@pytest.mark.parametrize("count", [1, 300])
+def test_sign_ups_during_the_listing_are_left_out(
+    make_store: MakeStore, tool: RiggedTool, count: int
+) -> None:
+    """What signed up after the first page is neither planned nor touched; one listing is enough."""
+    store = make_store(customers=600, **QUIET)
+    planned = set(store.customers)
+    fresh: list[int] = []
+    store.faults = [Fault(where=listings, after=lambda _: fresh.extend(store.add(count)))]
+    outcome = tool.run(store)
+    assert outcome.status == 0, outcome.text
+    assert set(outcome.plan["ids"]) == planned
+    assert set(store.customers) == set(fresh)
+    assert counts(outcome) == {"deleted": 600}
+    assert sum(map(listings, store.log)) <= 5
+
+
+def on_page(number: int) -> Callable[[Request], bool]:
+    return lambda request: listings(request) and request.query["page"] == str(number)
+
+
+def test_duplicates_are_dropped_and_counted(make_store: MakeStore, tool: RiggedTool) -> None:
+    """A record that is listed twice, where nothing is missing, is planned and deleted once."""
+    store = make_store(customers=600, **QUIET)
+    planned = sorted(store.customers)
+
+    def repeat(_request: Request, answer: Any) -> Any:
+        return answer | {"data": [{"id": planned[3]}, *answer["data"], {"id": planned[260]}]}
+
+    store.faults = [Fault(where=on_page(2), times=math.inf, rewrite=repeat)]
+    outcome = tool.run(store)
+    assert outcome.status == 0, outcome.text
+    assert sorted(outcome.plan["ids"]) == planned
+    assert (outcome.summary["selected"], outcome.summary["duplicates"]) == (600, 2)
+    assert store.deleted_ids() == dict.fromkeys(planned, 1)
+
+
+@pytest.mark.parametrize("page", [1, 2, 3])
+def test_a_duplicate_in_the_place_of_another(make_store: MakeStore, tool: RiggedTool, page: int) -> None:
+    """Where it hides that a record is missing, the listing is not complete: exit 3."""
+    store = make_store(customers=600, **QUIET)
+
+    def hide(_request: Request, answer: Any) -> Any:
+        data = answer["data"]
+        return answer | {"data": [data[1], *data[1:]]}
+
+    store.faults = [Fault(where=on_page(page), times=math.inf, rewrite=hide)]
+    outcome = tool.run(store)
+    assert outcome.status == 3, outcome.text
+    assert_says(outcome)
+    assert not store.deletes()
+
+
+# --- answers that make no sense ----------------------------------------------------------------
+
+
+def paged(**changes: Any) -> Callable[[Request, Any], Any]:
+    """The answer with these changes to its pagination; ... takes one out."""
+
+    def rewrite(_request: Request, answer: Any) -> Any:
+        pagination = answer["meta"]["pagination"] | changes
+        kept = {name: value for name, value in pagination.items() if value is not ...}
+        return answer | {"meta": {"pagination": kept}}
+
+    return rewrite
+
+
+def with_data(data: Any) -> Callable[[Request, Any], Any]:
+    return lambda _request, answer: answer | {"data": data}
+
+
+def with_record(record: Any) -> Callable[[Request, Any], Any]:
+    """The answer with this in the place of its second record."""
+    return lambda _, answer: answer | {"data": [answer["data"][0], record, *answer["data"][2:]]}
+
+
+def without(name: str) -> Callable[[Request, Any], Any]:
+    return lambda _, answer: {key: value for key, value in answer.items() if key != name}
+
+
+NONSENSE: dict[str, Callable[[Request, Any], Any]] = {
+    "no total": paged(total=...),
+    "total is null": paged(total=None),
+    "total is a string": paged(total="600"),
+    "total is a fraction": paged(total=600.5),
+    "total is true": paged(total=True),
+    "total is negative": paged(total=-1),
+    "total is a list": paged(total=[600]),
+    "no meta": without("meta"),
+    "meta is null": lambda _, answer: answer | {"meta": None},
+    "meta is a list": lambda _, answer: answer | {"meta": []},
+    "no pagination": lambda _, answer: answer | {"meta": {}},
+    "pagination is a number": lambda _, answer: answer | {"meta": {"pagination": 600}},
+    "no data": without("data"),
+    "data is null": with_data(None),
+    "data is a string": with_data("all"),
+    "data is an object": with_data({"id": 12}),
+    "data is a number": with_data(7),
+    "a bare list": lambda _, answer: answer["data"],
+    "a record without id": with_record({"email": "x@shop-mail.example"}),
+    "a record that is null": with_record(None),
+    "a record that is a number": with_record(12),
+    "a record that is a list": with_record([12]),
+    "id is a string": with_record({"id": "12"}),
+    "id is 0": with_record({"id": 0}),
+    "id is negative": with_record({"id": -12}),
+    "id is true": with_record({"id": True}),
+    "id is a fraction": with_record({"id": 12.5}),
+    "id is null": with_record({"id": None}),
+    "id is a list": with_record({"id": [12]}),
+}
+
+
+@pytest.mark.parametrize("rewrite", NONSENSE.values(), ids=NONSENSE)
+@pytest.mark.parametrize("page", [1, 2])
+def test_an_answer_that_makes_no_sense(
+    make_store: MakeStore, tool: RiggedTool, rewrite: Callable[[Request, Any], Any], page: int
+) -> None:
+    """It is refused with one clear sentence, exit 3; there is no plan, and nothing is deleted."""
+    store = make_store(customers=300, **QUIET)
+    store.faults = [Fault(where=on_page(page), times=math.inf, rewrite=rewrite)]
+    outcome = tool.run(store)
+    assert outcome.status == 3, outcome.text
+    assert_says(outcome)
+    assert len(outcome.summary["reason"]) > 20
+    assert outcome.summary["resume"] is None
+    assert not store.deletes()
+    assert len(store.customers) == 300
+
+
+@pytest.mark.parametrize("total", [0, 601, 10_000])
+def test_a_total_that_is_wrong(make_store: MakeStore, tool: RiggedTool, total: int) -> None:
+    """A total that the records do not amount to leads to exit 3, however wrong it is."""
+    store = make_store(customers=600, **QUIET)
+    store.faults = [Fault(where=listings, times=math.inf, rewrite=paged(total=total))]
+    outcome = tool.run(store)
+    assert outcome.status == 3, outcome.text
+    assert_says(outcome)
+    assert not store.deletes()
+
+
+@pytest.mark.parametrize("per_page", [..., None, "250", 0, -1, 100, 50])
+def test_the_page_size_that_is_told(make_store: MakeStore, tool: RiggedTool, per_page: Any) -> None:
+    """Whatever per_page claims, the plan is complete, or there is none."""
+    store = make_store(customers=600, **QUIET)
+    world = World(store)
+    store.faults = [Fault(where=listings, times=math.inf, rewrite=paged(per_page=per_page))]
+    world.check(tool.run(store))
+
+
+def test_a_store_that_gives_less_than_was_asked(make_store: MakeStore, tool: RiggedTool) -> None:
+    """Where a page holds 100 records at most, all of them are found nevertheless."""
+    store = make_store(customers=600, **QUIET)
+    planned = set(store.customers)
+    arrive = store._arrive  # the store reads the query after this
+
+    def fewer(method: str, target: str, headers: dict[str, str], connection: int) -> Request:
+        request = arrive(method, target, headers, connection)
+        if listings(request):
+            request.query["limit"] = "100"
+        return request
+
+    store._arrive = fewer  # type: ignore[method-assign]
+    outcome = tool.run(store)
+    assert outcome.status == 0, outcome.text
+    assert set(outcome.plan["ids"]) == planned
+    assert not store.customers
+
+
+def test_an_empty_store(make_store: MakeStore, tool: RiggedTool) -> None:
+    """Nothing is selected: exit 0, and no DELETE."""
+    store = make_store(customers=0, **QUIET)
+    outcome = tool.run(store)
+    assert outcome.status == 0, outcome.text
+    assert not store.deletes()
+    assert outcome.summary["selected"] == 0

@@ -1,0 +1,428 @@
+"""Each rule under "Never" in the design has a test here that fails when it is broken."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import math
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bulk_delete
+from tests.conftest import SIGNALS, Tool, sent_after
+from tests.fake_store import STORE_HASH, TOKEN, FakeStore, Fault, Request
+from tests.rigged import QUIET, MakeStore, RiggedTool, counts, journal_sent, listings, names, read_backs
+
+CUSTOMERS = f"/stores/{STORE_HASH}/v3/customers"
+
+
+@pytest.fixture
+def tool(tmp_path: Path) -> RiggedTool:
+    return RiggedTool(tmp_path)
+
+
+@pytest.fixture
+def store(make_store: MakeStore) -> FakeStore:
+    return make_store(customers=30, **QUIET)
+
+
+def trouble(store: FakeStore) -> None:
+    """Refused, exhausted, rate-limited and unproven ids: every way by which an id goes again."""
+    ids = list(store.customers)
+    store.refuse = {ids[4]: (404, {"title": "no"}), ids[5]: (422, {"title": "no"})}
+    store.sticky = {ids[12]: 1, ids[13]: math.inf}
+    store.per_item = {ids[25]: (429, "ERR_TOO_MANY_REQUEST")}
+    store.faults = [
+        Fault("DELETE", where=names(ids[25]), quota_headers=False, after=lambda _: store.per_item.clear()),
+        Fault("DELETE", where=names(ids[17]), times=math.inf, status=500),
+        Fault("DELETE", where=names(ids[29]), commit=True, close="reset"),
+    ]
+
+
+# --- which DELETEs -----------------------------------------------------------------------------
+
+
+def test_never_an_unfiltered_delete(store: FakeStore, tool: RiggedTool) -> None:
+    """Every DELETE, whatever goes wrong and is halved or resumed, names 1 to 10 ids and no more."""
+    trouble(store)
+    first = tool.run(store, max_retries=0)
+    assert first.status == 4, first.text
+    again = tool.resume(store, first.folder, max_retries=0)
+    assert again.status == 4, again.text
+    assert len(store.deletes()) > 20
+    for request in store.deletes():
+        assert request.query.keys() == {"id:in"}
+        assert 1 <= len(request.ids) <= 10
+        assert request.query["id:in"] == ",".join(map(str, request.ids))
+
+
+@pytest.mark.parametrize("customers", [0, 1, 11, 21])
+def test_never_an_empty_batch(make_store: MakeStore, tool: RiggedTool, customers: int) -> None:
+    """No rest of a division and no empty plan makes a DELETE without ids."""
+    store = make_store(customers=customers, **QUIET)
+    assert tool.run(store).status == 0
+    sizes = [min(10, customers - start) for start in range(0, customers, 10)]
+    assert sorted(len(request.ids) for request in store.deletes()) == sorted(sizes)
+
+
+def test_never_outside_the_plan(store: FakeStore, tool: RiggedTool) -> None:
+    """Neither sign-ups, nor ids that answers bring up, are deleted, also after a resume."""
+    planned = set(store.customers)
+    trouble(store)
+    later: list[int] = []
+
+    def intrude(_request: Request, answer: Any) -> Any:
+        later.extend(store.add(1))
+        number = later[-1]
+        answer["data"].append({"id": number})
+        answer["meta"]["pagination"]["total"] += 1
+        return answer
+
+    def bring_up(request: Request) -> None:
+        later.extend(store.add(1))
+
+    errors = [{"id": n, "status": 429, "message": "again"} for n in range(1, 500) if n not in planned]
+    store.faults = [
+        Fault("DELETE", skip=1, status=207, body={"errors": errors}, hook=bring_up, quota_headers=False),
+        Fault("GET", where=read_backs, times=2, rewrite=intrude),
+        *store.faults,
+    ]
+    first = tool.run(store, max_retries=0)
+    assert first.status == 4, first.text
+    store.faults = []
+    tool.resume(store, first.folder)
+    assert len(later) >= 3
+    assert store.deleted_ids().keys() <= planned
+    assert set(later) <= store.customers.keys()
+
+
+def test_never_v2_customers(store: FakeStore, tool: RiggedTool) -> None:
+    """All DELETEs go to /v3/customers, and a GET goes to it or to /v2/store."""
+    trouble(store)
+    first = tool.run(store, max_retries=0)
+    tool.resume(store, first.folder)
+    assert {request.path for request in store.deletes()} == {CUSTOMERS}
+    assert {r.path for r in store.log} == {CUSTOMERS, f"/stores/{STORE_HASH}/v2/store"}
+    assert not store.violations
+
+
+@pytest.mark.parametrize("number", [0, -7, True, "12", "", None, 12.0, [12]])
+def test_never_an_id_that_is_no_positive_integer(store: FakeStore, tool: RiggedTool, number: Any) -> None:
+    """A store that lists one gets no DELETE at all, neither with it nor without it."""
+
+    def rewrite(_request: Request, answer: Any) -> Any:
+        return answer | {"data": [*answer["data"][:-1], {"id": number}]}
+
+    store.faults = [Fault(where=listings, times=math.inf, rewrite=rewrite)]
+    outcome = tool.run(store)
+    assert outcome.status == 3, outcome.text
+    assert not store.deletes()
+
+
+# --- when --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["argv", "ini", "resume"])
+def test_never_a_delete_in_a_dry_run(store: FakeStore, tool: RiggedTool, how: str) -> None:
+    """Not even with --yes, nor when it resumes: it reads, and the store stays as it was."""
+    before = dict(store.customers)
+    outcome = tool.run(store, *([] if how == "ini" else ["--dry-run"]), dry_run=how == "ini")
+    if how == "resume":
+        outcome = tool.resume(store, outcome.folder, "--dry-run")
+    assert outcome.status == 0, outcome.text
+    assert outcome.summary["status"] == "planned"
+    assert {request.method for request in store.log} == {"GET"}
+    assert dict(store.customers) == before
+
+
+def test_never_a_delete_before_the_plan_and_the_journal_are_on_disk(
+    store: FakeStore, tool: RiggedTool
+) -> None:
+    """When a DELETE arrives, plan, backup and its line of the journal can be read already."""
+    planned = list(store.customers)
+    trouble(store)
+    seen: list[Request] = []
+
+    def look(request: Request) -> None:
+        (folder,) = tool.folders()
+        plan = bulk_delete.parse_plan((folder / "plan.json").read_text())
+        assert list(plan.ids) == planned
+        assert len((folder / "backup.jsonl").read_text().splitlines()) == len(planned)
+        text = (folder / "journal.jsonl").read_text()
+        sent = [json.loads(line).get("sent") for line in text.splitlines() if line.endswith("}")]
+        assert list(request.ids) in sent
+        seen.append(request)
+
+    def watch(request: Request) -> float:
+        if request.method == "DELETE":
+            look(request)  # an error here is a violation
+        return 0.0
+
+    store.latency = watch
+    outcome = tool.run(store, max_retries=0)
+    assert outcome.status == 4, outcome.text
+    assert len(seen) == len(store.deletes()) > 10
+    assert outcome.folder is not None
+    assert {request.ids for request in seen} == set(journal_sent(outcome.folder))
+
+
+@pytest.mark.parametrize("why", [*(signum.name for signum in SIGNALS), "401", "failures"])
+def test_never_a_delete_after_a_stop(make_store: MakeStore, tool: RiggedTool, why: str) -> None:
+    """After a signal, a fatal answer or too many failures, at most five more arrive, of 40."""
+    store = make_store(customers=400, **QUIET)
+    victim = list(store.customers)[105]
+    store.latency = lambda r: 0.3 if r.method == "DELETE" and victim not in r.ids else 0.0
+    stop = Fault("DELETE", where=names(victim))
+    if why == "401":
+        stop.status = 401
+    elif why == "failures":
+        store.per_item = {victim: (409, "locked")}
+    else:
+        signum = next(number for number in SIGNALS if number.name == why)
+        stop.hook = lambda _: tool.signal(signum)
+    store.faults = [stop]
+    outcome = tool.run(store, max_error_rate="0")
+    assert outcome.status in (5, *SIGNALS.values()), outcome.text
+    decided = next(request for request in store.deletes() if victim in request.ids)
+    assert sent_after(store, decided.answered) <= 5
+    assert store.log[-1].method == "DELETE"
+
+
+# --- what is claimed ---------------------------------------------------------------------------
+
+
+def test_never_deleted_without_proof(store: FakeStore, tool: RiggedTool) -> None:
+    """204 alone is no proof: what is still there, or cannot be read back, is not `deleted`."""
+    ids = list(store.customers)
+    store.sticky = dict.fromkeys(ids[:4], math.inf)
+    outcome = tool.run(store)
+    assert outcome.status == 4, outcome.text
+    assert counts(outcome) == {"deleted": 26, "failed": 4}
+    assert outcome.failed.keys() == set(ids[:4])
+
+
+@pytest.mark.parametrize("total", [1, None, "0"])
+def test_never_exit_0_without_proof(store: FakeStore, tool: RiggedTool, total: Any) -> None:
+    """All is gone, yet it cannot be read: unknown, not verified, and not exit 0."""
+
+    def rewrite(_request: Request, answer: Any) -> Any:
+        return {"data": [], "meta": {"pagination": {"total": total}}}
+
+    store.faults = [Fault("GET", where=read_backs, times=math.inf, rewrite=rewrite)]
+    outcome = tool.run(store)
+    assert not store.customers
+    assert outcome.status == 4, outcome.text
+    assert counts(outcome) == {"unknown": 30}
+    assert outcome.summary["verified"] is False
+
+
+def test_never_counted_twice_or_not_at_all(make_store: MakeStore, tool: RiggedTool) -> None:
+    """Every planned id is in exactly one count, however often and in whatever parts it was sent."""
+    store = make_store(customers=60, **QUIET)
+    ids = list(store.customers)
+    trouble(store)
+    first = tool.run(store, max_retries=0)
+    there = set(store.customers)
+    assert {ids[4], ids[5], ids[13], ids[17]} == there == first.failed.keys()
+    assert counts(first) == {"deleted": 56, "failed": 4}
+    assert first.summary["selected"] == 60
+    assert max(store.deleted_ids().values()) > 1
+    again = tool.resume(store, first.folder, max_retries=0)
+    assert counts(again) == counts(first)
+
+
+# --- to whom -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_never_a_redirect_followed(
+    store: FakeStore, make_store: MakeStore, tool: RiggedTool, status: int, method: str
+) -> None:
+    """Neither the request nor the token goes on to another host, nor to another path."""
+    other = make_store(customers=30, **QUIET)
+    location = f"https://{other.host}{CUSTOMERS}?id:in=11"
+    store.faults = [Fault(method, "v3/customers", status=status, headers={"Location": location})]
+    outcome = tool.run(store, max_concurrent=1)
+    assert outcome.status == 5, outcome.text
+    assert not other.log
+    assert sum(request.status == status for request in store.log) == 1
+    assert store.log[-1].status == status
+
+
+@pytest.mark.parametrize("environ", [{"REQUESTS_CA_BUNDLE": ""}, {"CURL_CA_BUNDLE": ""}])
+def test_never_an_unverified_certificate(store: FakeStore, tool: RiggedTool, environ: dict[str, str]) -> None:
+    """A store whose certificate nobody vouches for gets no request, hence no token: exit 5."""
+    config = store.config(tool.folder)
+    environ = {"REQUESTS_CA_BUNDLE": "", "PYTHONHTTPSVERIFY": "0"} | environ
+    outcome = tool(store, config, "--yes", **environ)
+    assert outcome.status == 5, outcome.text
+    assert "certificate" in outcome.text
+    assert not store.log
+
+
+def test_never_a_certificate_of_another_host(store: FakeStore, tool: RiggedTool) -> None:
+    """A certificate that is valid, but for another name, does not do either."""
+    moved = store.host.replace("localhost", "127.0.0.2")
+    outcome = tool(store, store.config(tool.folder), "--yes", BC_API_ENDPOINT=moved, NO_PROXY="127.0.0.2")
+    assert outcome.status == 5, outcome.text
+    assert not store.log
+
+
+def test_never_a_password_of_netrc(store: FakeStore, tool: RiggedTool, tmp_path: Path) -> None:
+    """A .netrc that has one for the host changes nothing: no request has it."""
+    for path in (tmp_path / ".netrc", tmp_path / "_netrc"):
+        path.write_text("machine localhost login jane password hunter2\ndefault login a password b\n")
+        path.chmod(0o600)
+    environ = {"HOME": str(tmp_path), "NETRC": str(tmp_path / ".netrc")}
+    outcome = tool(store, store.config(tool.folder), "--yes", **environ)
+    assert outcome.status == 0, outcome.text
+    assert not store.customers
+    assert not [request for request in store.log if "authorization" in request.headers]
+    assert all(request.headers["x-auth-token"] == TOKEN for request in store.log)
+
+
+# --- the token ---------------------------------------------------------------------------------
+
+
+def test_never_the_token_in_argv_or_the_environment_of_others(store: FakeStore, tmp_path: Path) -> None:
+    """While it runs, no process's command line has the token, and no file but the config."""
+    tool = Tool(tmp_path)
+    seen: list[bytes] = []
+
+    def look(_request: Request) -> None:
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                seen.append(path.read_bytes())
+            except OSError:
+                continue
+
+    store.faults = [Fault("DELETE", hook=look)]
+    outcome = tool(store, store.config(tmp_path), "--yes", "-v")
+    assert outcome.status == 0, outcome.text
+    assert any(b"bulk_delete.py" in command for command in seen)
+    assert not [command for command in seen if TOKEN.encode() in command]
+    holding = [p for p in tmp_path.rglob("*") if p.is_file() and TOKEN in p.read_text()]
+    assert holding == [tmp_path / "store.ini"]
+
+
+ECHOES: dict[str, Callable[[str], Fault]] = {
+    "a refusal": lambda m: Fault(m, times=math.inf, status=422, body={"title": f"bad {TOKEN}"}),
+    "a refusal's errors": lambda m: Fault(
+        m, times=math.inf, status=409, body={"errors": {TOKEN: f"bad {TOKEN}"}}
+    ),
+    "a fatal answer": lambda m: Fault(m, status=401, body={"title": f"{TOKEN} is wrong"}),
+    "another one": lambda m: Fault(m, status=418, body={"title": f"{TOKEN} is wrong"}),
+    "HTML": lambda m: Fault(m, status=200, body=f"<p>{TOKEN}", content_type="text/html"),
+    "an error": lambda m: Fault(m, times=math.inf, status=500, body={"title": f"bad {TOKEN}"}),
+    "a redirect": lambda m: Fault(m, status=302, headers={"Location": f"https://{TOKEN}/?{TOKEN}"}),
+    "headers": lambda m: Fault(
+        m, status=429, quota_headers=False, headers={"Retry-After": TOKEN, "Date": TOKEN}
+    ),
+    "items": lambda m: Fault(
+        m, status=207, body={"errors": [{"id": 11, "status": 409, "message": f"bad {TOKEN}"}]}
+    ),
+    "rows": lambda m: Fault(m, status=200, body={"failed_rows_data": [f"[11] {TOKEN}"]}),
+    "records": lambda m: Fault(m, status=200, body={"data": [{"id": TOKEN}], "meta": {TOKEN: 1}}),
+}
+
+
+@pytest.mark.parametrize("echo", ECHOES.values(), ids=ECHOES)
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_never_the_token_in_what_is_written(
+    store: FakeStore, tool: RiggedTool, echo: Callable[[str], Fault], method: str
+) -> None:
+    """A store that repeats the token in its answer does not get it into output, log or files."""
+    store.faults = [echo(method)]
+    outcome = tool.run(store, "-v", max_retries=1, max_concurrent=1)
+    assert outcome.status in (0, 3, 4, 5), outcome.text
+    assert TOKEN not in outcome.text
+    assert outcome.folder is not None
+    assert not [p.name for p in outcome.folder.iterdir() if TOKEN.encode() in p.read_bytes()]
+
+
+def test_never_the_token_of_the_environment_in_what_is_written(store: FakeStore, tool: RiggedTool) -> None:
+    """The token of BIGCOMMERCE_ACCESS_TOKEN is as secret as the ini's."""
+    store.token = "another-made-up-token"
+    store.faults = [Fault("DELETE", status=422, body={"title": f"bad {store.token}"})]
+    config = store.config(tool.folder, access_token="")
+    environ = {"BIGCOMMERCE_ACCESS_TOKEN": store.token}
+    outcome = tool(store, config, "--yes", "-v", **environ)
+    assert outcome.status == 0, outcome.text
+    assert store.token not in outcome.text
+    assert outcome.folder is not None
+    assert not [p for p in outcome.folder.iterdir() if store.token in p.read_text()]
+
+
+def test_never_the_token_in_a_repr() -> None:
+    """The configuration's repr leaves the token out."""
+    shown = {item.name: item.repr for item in fields(bulk_delete.Config)}
+    assert shown["access_token"] is False
+
+
+def test_never_the_token_in_a_config_error(store: FakeStore, tool: RiggedTool) -> None:
+    """A token with a space or a line break in it is an error that does not quote it."""
+    for token in (f"{TOKEN} x", f"{TOKEN}é", f"{TOKEN}\x7f"):
+        outcome = tool(store, store.config(tool.folder, access_token=token), "--yes")
+        assert outcome.status == 2, outcome.text
+        assert TOKEN not in outcome.text
+    assert not store.log
+
+
+# --- clocks and locks --------------------------------------------------------------------------
+
+
+def test_never_a_sleep_with_the_lock_held() -> None:
+    """While one worker sleeps for a token, others can use the bucket."""
+    now = [0.0]
+    got_through: list[bool] = []
+
+    def sleep(seconds: float) -> None:
+        assert seconds > 0
+        now[0] += seconds
+        other = threading.Thread(target=bucket.pause, args=(0.0,), daemon=True)
+        other.start()
+        other.join(10)
+        got_through.append(not other.is_alive())
+        bucket.sync({"X-Rate-Limit-Requests-Left": "9"}, now[0], 0)
+
+    bucket = bulk_delete.TokenBucket(3, 1.0, clock=lambda: now[0], sleep=sleep)
+    for _ in range(8):
+        bucket.acquire()
+        bucket.sync({}, now[0])
+    assert got_through
+    assert all(got_through)
+
+
+def test_never_a_wall_clock_for_pacing() -> None:
+    """No code of bucket or retries can look at the wall clock, nor sleep but as it was told."""
+    for part in (bulk_delete.TokenBucket, bulk_delete.retry_delay, bulk_delete.retry_after):
+        tree = ast.parse(inspect.getsource(part))
+        called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+        assert not called & {"time.time", "time.time_ns", "time.sleep", "time.monotonic"}
+        assert not [name for name in called if "now" in name.rpartition(".")[2].split("_")]
+        assert not [name for name in called if "datetime." in name and "parse" not in name]
+
+
+def test_the_tool_leaves_no_process_behind(store: FakeStore, tmp_path: Path) -> None:
+    """It starts no other program: what it does is in its own log."""
+    tool = Tool(tmp_path)
+    children: list[str] = []
+
+    def look(_request: Request) -> None:
+        pid = process.pid
+        children.extend(Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+
+    store.faults = [Fault("DELETE", times=3, hook=look)]
+    process = tool.start(store, store.config(tmp_path), "--yes")
+    assert tool.finish(process).status == 0
+    assert store.faults[0].seen == 3
+    assert not children
+    assert not os.path.exists(f"/proc/{process.pid}")

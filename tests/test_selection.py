@@ -1,0 +1,785 @@
+"""What is selected goes, and nothing else: the real tool on a store with mixed customers."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Outcome, Tool
+from tests.fake_store import FakeStore, Fault, Record, Request
+
+MakeStore = Callable[..., FakeStore]
+Fits = Callable[[Record], bool]
+
+SPAM = r"@(mailbin|tempinbox|spam-drop)\.example$"
+DROP = r"email=@spam-drop\.example$"  # the sandbox's spam sign-ups
+ORDERS_SCOPE = "store_v2_orders_read_only"
+
+
+@pytest.fixture
+def store(make_store: MakeStore) -> FakeStore:
+    """Mixed customers, more than a page of them, on which no test waits for quota."""
+    return make_store(customers=300, quota=10_000)
+
+
+def chosen(store: FakeStore, fits: Fits) -> set[int]:
+    """The ids that the test itself selects."""
+    return {number for number, record in store.customers.items() if fits(record)}
+
+
+def backed_up(outcome: Outcome) -> list[int]:
+    assert outcome.folder is not None
+    lines = (outcome.folder / "backup.jsonl").read_text(encoding="utf-8").split("\n")
+    return [json.loads(line)["id"] for line in lines if line]
+
+
+def run_deletes(tool: Tool, store: FakeStore, wanted: set[int], *options: str | Path, **ini: Any) -> Outcome:
+    """Run it; exactly these go, no DELETE names another, and plan and backup hold just these."""
+    before = set(store.customers)
+    assert wanted < before, "the test is to select some, and not all"
+    assert wanted
+    outcome = tool(store, store.config(tool.folder, **ini), "--yes", *options)
+    assert outcome.status == 0, outcome.text
+    assert before - set(store.customers) == wanted
+    assert store.deleted_ids() == dict.fromkeys(wanted, 1)
+    assert sorted(outcome.plan["ids"]) == sorted(backed_up(outcome)) == sorted(wanted)
+    assert (outcome.summary["selected"], outcome.summary["deleted"]) == (len(wanted), len(wanted))
+    return outcome
+
+
+def run_refused(
+    tool: Tool, store: FakeStore, status: int, *options: str | Path, words: Iterable[str] = (), **ini: Any
+) -> Outcome:
+    """Run it; it is refused in these words, and deletes nothing; with status 2 it even sends nothing."""
+    before = len(store.customers)
+    outcome = tool(store, store.config(tool.folder, **ini), "--yes", *options, COLUMNS="1000")
+    assert outcome.status == status, outcome.text
+    assert not store.deletes()
+    assert len(store.customers) == before
+    for word in words:
+        assert word in outcome.err, outcome.err
+    if status == 2:
+        assert not store.log
+        assert outcome.folder is None
+    return outcome
+
+
+def write(tool: Tool, text: str | bytes, name: str = "list.txt") -> Path:
+    path = tool.folder / name
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+def lines(values: Iterable[object]) -> str:
+    return "".join(f"{value}\n" for value in values)
+
+
+# --- filters of the API --------------------------------------------------------------------------
+
+
+def filter_cases(store: FakeStore) -> dict[str, tuple[str, Fits]]:
+    """A value for every documented filter, and what it selects."""
+    records = list(store.customers.values())
+    one, two = records[40], records[222]
+    ids = {record["id"] for record in records[10:20]}
+    company, phone = (next(r[name] for r in records if r[name]) for name in ("company", "phone"))
+    addresses = {one["email"], two["email"]}
+    whole = f"{one['first_name']} {one['last_name']}"
+    created, modified = one["date_created"], two["date_modified"]
+    address = next(r["registration_ip_address"] for r in records if r["registration_ip_address"])
+
+    def name(record: Record) -> str:
+        return f"{record['first_name']} {record['last_name']}".lower()
+
+    return {
+        "id:in": (",".join(map(str, ids)), lambda r: r["id"] in ids),
+        "company:in": (company, lambda r: r["company"] == company),
+        "customer_group_id:in": ("1,7", lambda r: r["customer_group_id"] in (1, 7)),
+        "date_created": (created[:10], lambda r: r["date_created"][:10] == created[:10]),
+        "date_created:min": (created, lambda r: r["date_created"] >= created),
+        "date_created:max": (created, lambda r: r["date_created"] <= created),
+        "date_modified": (modified[:10], lambda r: r["date_modified"][:10] == modified[:10]),
+        "date_modified:min": (modified, lambda r: r["date_modified"] >= modified),
+        "date_modified:max": (modified, lambda r: r["date_modified"] <= modified),
+        "email:in": (",".join(addresses).upper(), lambda r: r["email"] in addresses),
+        "name:in": (whole, lambda r: name(r) == whole.lower()),
+        "name:like": ("win $,Prize-", lambda r: "win $" in name(r) or "prize-" in name(r)),
+        "phone:in": (phone, lambda r: r["phone"] == phone),
+        "registration_ip_address:in": (address, lambda r: r["registration_ip_address"] == address),
+    }
+
+
+FILTER_NAMES = sorted(filter_cases(FakeStore(customers=300)))
+
+
+@pytest.mark.parametrize("name", FILTER_NAMES)
+def test_a_filter(store: FakeStore, tool: Tool, name: str) -> None:
+    """Each documented filter of customers deletes what it selects, and is told in panel and summary."""
+    value, fits = filter_cases(store)[name]
+    outcome = run_deletes(tool, store, chosen(store, fits), "--filter", f"{name}={value}")
+    assert name in outcome.err
+    assert outcome.summary["filters"] == {name: value}
+    assert "ALL" not in outcome.err
+
+
+@pytest.mark.parametrize("name", FILTER_NAMES)
+def test_a_filter_that_the_store_ignores(store: FakeStore, tool: Tool, name: str) -> None:
+    """A store that is deaf to a filter loses nothing: the first record that does not fit is noticed."""
+    value, fits = filter_cases(store)[name]
+    store.deaf = {name}
+    assert chosen(store, fits) < set(store.customers)
+    words = ("the store ignored the filter", name)
+    outcome = run_refused(tool, store, 3, "--filter", f"{name}={value}", words=words)
+    assert (outcome.summary["selected"], outcome.summary["resume"]) == (0, None)
+
+
+@pytest.mark.parametrize("name", FILTER_NAMES)
+def test_a_deaf_store_in_a_dry_run(store: FakeStore, tool: Tool, name: str) -> None:
+    """What a real run would refuse, its dry run refuses too."""
+    value, _ = filter_cases(store)[name]
+    store.deaf = {name}
+    run_refused(tool, store, 3, "--dry-run", "--filter", f"{name}={value}", words=["ignored the filter"])
+
+
+@pytest.mark.parametrize("name", ["date_created", "date_modified"])
+def test_days_as_limits_of_dates(store: FakeStore, tool: Tool, name: str) -> None:
+    """A day as :min and :max takes what the store finds from its first moment to its first moment."""
+    days = sorted(record[name][:10] for record in store.customers.values())
+    low, high = days[50], days[250]
+    wanted = chosen(store, lambda r: f"{low}T00:00:00Z" <= r[name] <= f"{high}T00:00:00Z")
+    run_deletes(tool, store, wanted, "--filter", f"{name}:min={low}", "--filter", f"{name}:max={high}")
+
+
+def test_customers_of_no_group(store: FakeStore, tool: Tool) -> None:
+    """Group 0, which is none, can be selected like any other."""
+    wanted = chosen(store, lambda r: r["customer_group_id"] == 0)
+    run_deletes(tool, store, wanted, "--filter", "customer_group_id:in=0")
+
+
+def test_filters_must_all_fit(store: FakeStore, tool: Tool) -> None:
+    """Several filters select what fits them all."""
+    middle = store.customers[list(store.customers)[150]]["date_created"]
+    wanted = chosen(store, lambda r: r["date_created"] >= middle and r["customer_group_id"] == 1)
+    options = ("--filter", f"date_created:min={middle}", "--filter", "customer_group_id:in=1")
+    run_deletes(tool, store, wanted, *options)
+
+
+def test_filters_of_the_ini(store: FakeStore, tool: Tool) -> None:
+    """[filters] selects by itself, names in any case."""
+    middle = store.customers[list(store.customers)[150]]["date_created"]
+    wanted = chosen(store, lambda r: r["date_created"] >= middle and r["customer_group_id"] == 1)
+    run_deletes(tool, store, wanted, filters={"date_created:min": middle, "Customer_Group_ID:in": "1"})
+
+
+def test_filters_of_argv_are_merged_by_name(store: FakeStore, tool: Tool) -> None:
+    """A filter on the command line takes the place of the ini's of that name; the others stay."""
+    middle = store.customers[list(store.customers)[150]]["date_created"]
+    ini = {"date_created:min": middle, "customer_group_id:in": "1"}
+    wanted = chosen(store, lambda r: r["date_created"] >= middle and r["customer_group_id"] in (2, 3))
+    outcome = run_deletes(tool, store, wanted, "--filter", "customer_group_id:in=2,3", filters=ini)
+    assert outcome.summary["filters"] == ini | {"customer_group_id:in": "2,3"}
+
+
+@pytest.mark.parametrize("by", ["argv", "ini"])
+@pytest.mark.parametrize(
+    ("name", "value", "word"),
+    [
+        ("emial:in", "a@b.example", "email:in"),
+        ("date_create:min", "2025-01-01", "date_created:min"),
+        ("id", "5", "id:in"),
+        ("company", "Acme", "company:in"),
+        ("limit", "5", "filter"),
+        ("page", "2", "filter"),
+        ("sort", "date_created:desc", "filter"),
+        ("include", "addresses", "filter"),
+    ],
+)
+def test_an_unknown_filter(store: FakeStore, tool: Tool, by: str, name: str, value: str, word: str) -> None:
+    """A name that is no filter of the resource sends nothing; the nearest known one is named."""
+    words = (name, word)
+    if by == "argv":
+        run_refused(tool, store, 2, "--filter", f"{name}={value}", words=words)
+    else:
+        run_refused(tool, store, 2, words=words, filters={name: value})
+
+
+@pytest.mark.parametrize("by", ["argv", "ini"])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("company:in", ""),
+        ("company:in", "  "),
+        ("company:in", "Acme,,Blue"),
+        ("email:in", ","),
+        ("id:in", "abc"),
+        ("id:in", "0"),
+        ("id:in", "1,-2"),
+        ("id:in", "1.5"),
+        ("id:in", "٣"),
+        ("customer_group_id:in", "x"),
+        ("date_created", "yesterday"),
+        ("date_created:min", "2025-13-01"),
+        ("date_created:max", "1714521600"),
+        ("date_modified:max", "31/12/2024"),
+    ],
+)
+def test_a_filter_of_a_wrong_value(store: FakeStore, tool: Tool, by: str, name: str, value: str) -> None:
+    """An empty value, or one of another type, sends nothing, and the filter is named."""
+    if by == "argv":
+        run_refused(tool, store, 2, "--filter", f"{name}={value}", words=[name])
+    else:
+        run_refused(tool, store, 2, words=[name], filters={name: value})
+
+
+def test_a_filter_without_a_value(store: FakeStore, tool: Tool) -> None:
+    """--filter NAME alone sends nothing."""
+    run_refused(tool, store, 2, "--filter", "company:in", words=["NAME=VALUE"])
+
+
+# --- --match -------------------------------------------------------------------------------------
+
+MATCHES: list[tuple[tuple[str, ...], Fits]] = [
+    (
+        (f"email={SPAM}",),
+        lambda r: r["email"].split("@")[1] in ("mailbin.example", "tempinbox.example", "spam-drop.example"),
+    ),
+    (("last_name=^https?://",), lambda r: r["last_name"].startswith("https://")),
+    (("first_name=[0-9]",), lambda r: any(c.isdigit() for c in r["first_name"])),
+    (
+        ("addresses.0.country_code=^(US|DE)$",),
+        lambda r: bool(r["addresses"]) and r["addresses"][0]["country_code"] in ("US", "DE"),
+    ),
+    (
+        ("addresses.1.city=^Leeds$",),
+        lambda r: len(r["addresses"]) > 1 and r["addresses"][1]["city"] == "Leeds",
+    ),
+    (("customer_group_id=^7$",), lambda r: r["customer_group_id"] == 7),
+    (
+        ("accepts_product_review_abandoned_cart_emails=^true$",),
+        lambda r: r["accepts_product_review_abandoned_cart_emails"],
+    ),
+    (
+        ("authentication.force_password_reset=false", "company=^Acme"),
+        lambda r: r["company"].startswith("Acme"),
+    ),
+    (
+        ("company=^Acme", "customer_group_id=^[01]$", "phone=^$"),
+        lambda r: r["company"].startswith("Acme") and r["customer_group_id"] in (0, 1) and not r["phone"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("given", "fits"), MATCHES)
+def test_match(store: FakeStore, tool: Tool, given: tuple[str, ...], fits: Fits) -> None:
+    """--match selects the records in whose field the expression is found; several must all match."""
+    options = itertools.chain.from_iterable(("--match", text) for text in given)
+    run_deletes(tool, store, chosen(store, fits), *options)
+
+
+def test_match_of_the_ini(store: FakeStore, tool: Tool) -> None:
+    """`match` in the ini selects; --match on the command line takes its place."""
+    wanted = chosen(store, lambda r: r["company"].startswith("Tide"))
+    run_deletes(tool, store, wanted, match="company=^Tide & ")
+    wanted = chosen(store, lambda r: r["email"].endswith("@spam-drop.example"))
+    before = set(store.customers)
+    config = store.config(tool.folder, match="company=.")
+    outcome = tool(store, config, "--yes", "--match", DROP)
+    assert outcome.status == 0
+    assert before - set(store.customers) == wanted
+    assert wanted
+
+
+@pytest.mark.parametrize("text", ["email=[", "email=(?P<", "email=", "=x", "email", "email=*"])
+def test_a_bad_match(store: FakeStore, tool: Tool, text: str) -> None:
+    """What is no FIELD=REGEX, or no regular expression, sends nothing."""
+    run_refused(tool, store, 2, "--match", text, words=["--match"])
+
+
+@pytest.mark.parametrize(
+    "path", ["emial", "addresses.0.country_cod", "email.0", "addresses.99.city", "Email", "addresses.city"]
+)
+def test_match_on_a_field_that_no_record_has(store: FakeStore, tool: Tool, path: str) -> None:
+    """A field that no listed record has is refused, and the fields there are named."""
+    words = (path, "email", "first_name", "company", "date_created")
+    run_refused(tool, store, 3, "--match", f"{path}=.", words=words)
+
+
+def test_one_of_several_matches_on_no_field(store: FakeStore, tool: Tool) -> None:
+    """A second --match is checked for its field even where the first one takes nobody."""
+    run_refused(tool, store, 3, "--match", "email=^nobody$", "--match", "emial=.", words=["emial"])
+
+
+def test_match_of_nobody(store: FakeStore, tool: Tool) -> None:
+    """An expression that nobody's field holds selects nothing, which is no error."""
+    outcome = tool(store, None, "--yes", "--match", "email=^nobody$")
+    assert (outcome.status, outcome.summary["selected"]) == (0, 0)
+    assert not store.deletes()
+
+
+# --- --ids ---------------------------------------------------------------------------------------
+
+
+def csv_of(store: FakeStore, ids: Iterable[int], head: str, between: str = ",") -> str:
+    """Like an export: the id in the second column, a quoted name in the third."""
+    rows = [
+        between.join([str(place), str(n), f'"Doe{between} ""J"" {place}"', store.customers[n]["email"]])
+        for place, n in enumerate(ids)
+    ]
+    return lines([between.join(["Row", head, "Name", "Email"]), *rows])
+
+
+ID_FILES: dict[str, Callable[[FakeStore, list[int]], str | bytes]] = {
+    "plain": lambda _, ids: lines(ids),
+    "no line break at the end": lambda _, ids: lines(ids).rstrip("\n"),
+    "empty lines and spaces": lambda _, ids: "\n" + lines(f"  {n} \n" for n in ids),
+    "CRLF": lambda _, ids: lines(ids).replace("\n", "\r\n"),
+    "BOM": lambda _, ids: b"\xef\xbb\xbf" + lines(ids).encode(),
+    "header id": lambda _, ids: lines(["id", *ids]),
+    "export": lambda store, ids: csv_of(store, ids, "Customer ID"),
+    "export with BOM and CRLF": lambda store, ids: (
+        b"\xef\xbb\xbf" + csv_of(store, ids, "Customer ID").replace("\n", "\r\n").encode()
+    ),
+    "semicolons": lambda store, ids: csv_of(store, ids, "Customer ID", ";"),
+    "tabs": lambda store, ids: csv_of(store, ids, "customer_id", "\t"),
+    "quoted": lambda _, ids: lines(['"ID"', *(f'"{n}"' for n in ids)]),
+}
+
+
+@pytest.mark.parametrize("form", list(ID_FILES))
+def test_ids(store: FakeStore, tool: Tool, form: str) -> None:
+    """A list of ids, in each form, deletes exactly those."""
+    ids = list(store.customers)[20:270:5]
+    path = write(tool, ID_FILES[form](store, ids))
+    outcome = run_deletes(tool, store, set(ids), "--ids", path)
+    assert (outcome.summary["duplicates"], outcome.summary["not_found"]) == (0, 0)
+
+
+def test_ids_are_read_250_a_request(make_store: MakeStore, tool: Tool) -> None:
+    """600 ids are read by three requests, before and after, and nobody else is listed."""
+    store = make_store(customers=1000, quota=10_000)
+    ids = list(store.customers)[100:700]
+    outcome = run_deletes(tool, store, set(ids), "--ids", write(tool, lines(ids)))
+    reads = [request for request in store.log if request.path.endswith("v3/customers")]
+    reads = [request for request in reads if request.method == "GET"]
+    assert [len(request.ids) for request in reads] == [250, 250, 100] * 2
+    assert outcome.summary["verified"]
+
+
+def test_ids_twice_and_unknown(store: FakeStore, tool: Tool) -> None:
+    """Ids that stand twice are counted, and those that the store does not know are reported."""
+    ids = list(store.customers)[:10]
+    path = write(tool, lines([*ids, ids[0], ids[0], ids[3], 999_001, 999_002, 999_001]))
+    outcome = run_deletes(tool, store, set(ids), "--ids", path, "--json")
+    summary = json.loads(outcome.out)
+    assert (summary["duplicates"], summary["not_found"]) == (4, 2)
+    assert "Not found" in outcome.err
+    assert 999_001 not in outcome.plan["ids"]
+
+
+def test_only_unknown_ids(store: FakeStore, tool: Tool) -> None:
+    """A list of which the store knows nothing selects nothing, and says how many were not found."""
+    outcome = tool(store, None, "--yes", "--ids", write(tool, lines([999_001, 999_002])))
+    assert (outcome.status, outcome.summary["selected"], outcome.summary["not_found"]) == (0, 0, 2)
+    assert not store.deletes()
+
+
+@pytest.mark.parametrize(
+    ("bad", "number"),
+    [
+        ("5\n6\nabc\n7\n", 3),
+        ("5\n0\n", 2),
+        ("5\n-6\n", 2),
+        ("5\n\n6.5\n", 3),
+        ("5\n6 7\n", 2),
+        ("5\n6,7\n", 2),
+        ("5\n1e3\n", 2),
+        ("5\n+6\n", 2),
+        ("5\n٣\n", 2),
+        ("5\n" + "9" * 30 + "\n", 2),
+        ("id\n5\nfive\n", 3),
+        ("Name,Customer ID\nA,5\nB,x\n", 3),
+        ("Name,Customer ID\nA,5\nB\n", 3),
+        ('Name,Customer ID\nA,5\n"two\nlines",x\n', 4),
+        ("someone@shop-mail.example\n", 1),
+    ],
+)
+def test_a_bad_line_of_ids(store: FakeStore, tool: Tool, bad: str, number: int) -> None:
+    """A line that is no positive whole number sends nothing, and is told by its number."""
+    path = write(tool, bad)
+    run_refused(tool, store, 2, "--ids", path, words=[str(path), f"line {number}"])
+
+
+@pytest.mark.parametrize("option", ["--ids", "--keep"])
+@pytest.mark.parametrize("text", ["", "\n\n", "\ufeff", "id\n", "Customer ID,Email\r\n", " \r\n"])
+def test_an_empty_list(store: FakeStore, tool: Tool, option: str, text: str) -> None:
+    """A list file that holds nothing sends nothing."""
+    path = write(tool, text)
+    run_refused(tool, store, 2, option, path, words=[option, str(path)])
+
+
+@pytest.mark.parametrize("option", ["--ids", "--keep"])
+@pytest.mark.parametrize(
+    ("head", "columns"),
+    [
+        ("Order ID,Product ID,Total", ("Order ID", "Product ID", "Total")),
+        ("Name,Group", ("Name", "Group")),
+        ("ID,Customer ID", ("ID", "Customer ID")),
+        ("id,id", ("id",)),
+    ],
+)
+def test_unclear_columns(
+    store: FakeStore, tool: Tool, option: str, head: str, columns: tuple[str, ...]
+) -> None:
+    """A CSV in which the column is not plain sends nothing, and its columns are named."""
+    path = write(tool, f"{head}\n{','.join('5' for _ in head.split(','))}\n")
+    run_refused(tool, store, 2, option, path, words=columns)
+
+
+@pytest.mark.parametrize("option", ["--ids", "--keep"])
+def test_a_list_that_is_not_there(store: FakeStore, tool: Tool, option: str) -> None:
+    """A list file that cannot be read sends nothing, and is named."""
+    run_refused(tool, store, 2, option, tool.folder / "none.txt", words=["none.txt", option])
+    path = write(tool, b"5\n\xff\xfe\n")
+    run_refused(tool, store, 2, option, path, words=[str(path)])
+
+
+def test_ids_on_a_store_that_ignores_them(store: FakeStore, tool: Tool) -> None:
+    """A list that is deaf to id:in proves nothing of the ids: nothing is deleted."""
+    store.deaf = {"id:in"}
+    path = write(tool, lines(list(store.customers)[:10]))
+    run_refused(tool, store, 3, "--ids", path, words=["ignored the filter", "id:in"])
+
+
+@pytest.mark.parametrize("by", ["argv", "ini"])
+def test_ids_with_filters(store: FakeStore, tool: Tool, by: str) -> None:
+    """--ids and filters exclude each other: nothing is sent."""
+    path = write(tool, lines(list(store.customers)[:10]))
+    if by == "argv":
+        run_refused(tool, store, 2, "--ids", path, "--filter", "company:in=Acme Corp", words=["--ids"])
+    else:
+        run_refused(tool, store, 2, "--ids", path, words=["--ids"], filters={"company:in": "Acme Corp"})
+
+
+# --- --keep --------------------------------------------------------------------------------------
+
+KEEP_FILES: dict[str, Callable[[list[Record]], str]] = {
+    "ids": lambda kept: lines(record["id"] for record in kept),
+    "addresses": lambda kept: lines(record["email"] for record in kept),
+    "addresses in any case": lambda kept: lines(record["email"].upper() for record in kept),
+    "ids and addresses": lambda kept: lines(
+        record["id"] if place % 2 else record["email"].title() for place, record in enumerate(kept)
+    ),
+    "CSV of ids": lambda kept: lines(["Customer ID,Name", *(f"{r['id']},x" for r in kept)]),
+    "CSV of addresses": lambda kept: lines(["Name;Email", *(f"x;{r['email'].upper()}" for r in kept)]),
+    "CSV of both": lambda kept: lines(
+        ["Customer ID,Email", *(f"{r['id']},{kept[0]['email']}" for r in kept)]
+    ),
+}
+
+
+@pytest.mark.parametrize("form", list(KEEP_FILES))
+def test_keep(store: FakeStore, tool: Tool, form: str) -> None:
+    """Those that a file names, by id or e-mail address in any case, stay, and are counted."""
+    kept = [store.customers[number] for number in list(store.customers)[30:280:10]]
+    path = write(tool, "\ufeff" + KEEP_FILES[form](kept))
+    wanted = set(store.customers) - {record["id"] for record in kept}
+    outcome = run_deletes(tool, store, wanted, "--keep", path)
+    assert outcome.summary["spared"] == len(kept)
+    assert "Spared" in outcome.err
+
+
+def test_keep_counts_only_the_selected(store: FakeStore, tool: Tool) -> None:
+    """What a keep list names beside the selection is neither spared nor an error."""
+    spam = sorted(chosen(store, lambda r: r["email"].endswith("spam-drop.example")))
+    others = sorted(set(store.customers) - set(spam))[:50]
+    path = write(tool, lines([*spam[:2], *others, 999_999]))
+    outcome = run_deletes(tool, store, set(spam[2:]), "--match", DROP, "--keep", path)
+    assert outcome.summary["spared"] == 2
+
+
+@pytest.mark.parametrize("text", ["999001\n999002\n", "nobody@elsewhere.example\n"])
+def test_keep_of_none_among_the_selected(store: FakeStore, tool: Tool, text: str) -> None:
+    """A keep list of which nobody is selected is likelier the wrong file: nothing is deleted."""
+    run_refused(tool, store, 3, "--keep", write(tool, text), words=["--keep"])
+
+
+def test_keep_of_none_among_the_matched(store: FakeStore, tool: Tool) -> None:
+    """Listed, but not matched, is not selected."""
+    real = sorted(chosen(store, lambda r: r["email"].endswith("shop-mail.example")))[:5]
+    path = write(tool, lines(real))
+    run_refused(tool, store, 3, "--keep", path, "--match", f"email={SPAM}", words=["--keep"])
+
+
+@pytest.mark.parametrize("bad", ["5\nabc\n", "Customer ID\n5\nx\n"])
+def test_a_bad_line_of_keep(store: FakeStore, tool: Tool, bad: str) -> None:
+    """A line that is neither id nor e-mail address sends nothing, and is told by its number."""
+    number = bad.count("\n")
+    run_refused(tool, store, 2, "--keep", write(tool, bad), words=[f"line {number}"])
+
+
+def test_keep_of_the_whole_selection(store: FakeStore, tool: Tool) -> None:
+    """A keep list of all that is selected leaves nothing to delete."""
+    outcome = tool(store, None, "--yes", "--keep", write(tool, lines(store.customers)))
+    assert (outcome.status, outcome.summary["selected"], outcome.summary["spared"]) == (0, 0, 300)
+    assert not store.deletes()
+
+
+# --- --spare-with-orders -------------------------------------------------------------------------
+
+
+def with_orders(store: FakeStore) -> set[int]:
+    return {order["customer_id"] for order in store.records["orders"].values()} - {0}
+
+
+@pytest.mark.parametrize("by", ["argv", "ini"])
+def test_spare_with_orders(make_store: MakeStore, tool: Tool, by: str) -> None:
+    """Customers whom any order names stay, and are counted; guests' orders name nobody."""
+    store = make_store(customers=300, orders=600, quota=10_000)
+    spared = with_orders(store)
+    assert any(not order["customer_id"] for order in store.records["orders"].values())
+    options, ini = (["--spare-with-orders"], {}) if by == "argv" else ([], {"spare_with_orders": True})
+    outcome = run_deletes(tool, store, set(store.customers) - spared, *options, **ini)
+    assert outcome.summary["spared"] == len(spared)
+    pages = [request for request in store.log if request.path.endswith("v2/orders")]
+    assert all("min_id" in request.query for request in pages)
+    assert len(store.records["orders"]) == 600
+
+
+def test_orders_that_come_in_meanwhile(make_store: MakeStore, tool: Tool) -> None:
+    """An order that comes in while the orders are paged spares its customer."""
+    store = make_store(customers=300, orders=600, quota=10_000)
+    free = sorted(set(store.customers) - with_orders(store))
+    late = free[:3]
+
+    def comes_in(request: Request) -> None:
+        if pages.seen <= len(late):
+            store.add(kind="orders", customer_id=late[pages.seen - 1])
+
+    pages = Fault("GET", "v2/orders", times=1e9, hook=comes_in)
+    store.faults = [pages]
+    outcome = run_deletes(tool, store, set(free) - set(late), "--spare-with-orders")
+    assert pages.seen >= len(late)
+    assert set(late) <= with_orders(store)
+    assert not set(late) & set(outcome.plan["ids"])
+
+
+def test_orders_that_go_meanwhile(make_store: MakeStore, tool: Tool) -> None:
+    """An order that goes while the orders are paged pulls no other past the reader."""
+    store = make_store(customers=300, orders=600, quota=10_000)
+    spared = with_orders(store)
+    first = [n for n, order in store.records["orders"].items() if not order["customer_id"]][:20]
+
+    def go(_: Request) -> None:
+        store.remove(*first, kind="orders")
+
+    store.faults.append(Fault("GET", "v2/orders", skip=1, hook=go))
+    run_deletes(tool, store, set(store.customers) - spared, "--spare-with-orders")
+
+
+def test_only_guests_have_orders(make_store: MakeStore, tool: Tool) -> None:
+    """Where only guests ordered nobody is spared."""
+    store = make_store(customers=30, quota=10_000)
+    store.add(5, kind="orders", customer_id=0)
+    outcome = tool(store, None, "--yes", "--spare-with-orders")
+    assert (outcome.status, outcome.summary["deleted"], outcome.summary["spared"]) == (0, 30, 0)
+
+
+def test_orders_need_a_scope(make_store: MakeStore, tool: Tool) -> None:
+    """Without the scope of orders it is refused, the scope named, and nothing deleted."""
+    store = make_store(customers=30, orders=10, quota=10_000)
+    store.scopes.discard(ORDERS_SCOPE)
+    outcome = tool(store, None, "--yes", "--spare-with-orders")
+    assert outcome.status in (3, 5)
+    assert ORDERS_SCOPE in outcome.err
+    assert not store.deletes()
+    assert outcome.summary["selected"] == 0
+
+
+@pytest.mark.parametrize("status", [404, 500])
+def test_orders_that_cannot_be_read(make_store: MakeStore, tool: Tool, status: int) -> None:
+    """Without all the orders nothing is deleted."""
+    store = make_store(customers=30, orders=300, quota=10_000)
+    store.faults.append(Fault("GET", "v2/orders", skip=1, times=1e9, status=status))
+    config = store.config(tool.folder, max_retries=1)
+    outcome = tool(store, config, "--yes", "--spare-with-orders")
+    assert outcome.status in (3, 5)
+    assert not store.deletes()
+
+
+def test_orders_on_a_store_that_ignores_min_id(make_store: MakeStore, tool: Tool) -> None:
+    """Orders that are not paged by id as asked may be missed: nothing is deleted."""
+    store = make_store(customers=30, orders=600, quota=10_000)
+    store.deaf = {"min_id"}
+    outcome = tool(store, None, "--yes", "--spare-with-orders")
+    assert outcome.status in (3, 5)
+    assert not store.deletes()
+
+
+# --- --limit and --max-delete ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("limit", [1, 9, 251])
+def test_limit(store: FakeStore, tool: Tool, limit: int) -> None:
+    """--limit deletes the first N, the oldest, and no more."""
+    run_deletes(tool, store, set(list(store.customers)[:limit]), "--limit", str(limit))
+
+
+def test_limit_above_all(store: FakeStore, tool: Tool) -> None:
+    """A limit above the number of records takes all of them."""
+    outcome = tool(store, None, "--yes", "--limit", "1000")
+    assert (outcome.status, outcome.summary["deleted"], len(store.customers)) == (0, 300, 0)
+
+
+def test_limit_comes_last(store: FakeStore, tool: Tool) -> None:
+    """The first N are those of the selection, with what is kept left out."""
+    spam = sorted(chosen(store, lambda r: "@shop-mail" not in r["email"]))
+    path = write(tool, lines(spam[:4]))
+    options = ("--match", f"email={SPAM}", "--keep", path, "--limit", "6")
+    run_deletes(tool, store, set(spam[4:10]), *options)
+
+
+def test_max_delete(store: FakeStore, tool: Tool) -> None:
+    """One more than --max-delete is refused before anything is deleted; as many are not."""
+    spam = chosen(store, lambda r: r["email"].endswith("@spam-drop.example"))
+    match = ("--match", DROP)
+    outcome = run_refused(tool, store, 3, *match, "--max-delete", str(len(spam) - 1), words=["--max-delete"])
+    assert outcome.summary["status"] == "planned"
+    run_refused(tool, store, 3, *match, words=["--max-delete"], max_delete=0)
+    run_deletes(tool, store, spam, *match, "--max-delete", str(len(spam)))
+
+
+@pytest.mark.parametrize(
+    "option", [("--limit", "0"), ("--limit", "-1"), ("--limit", "x"), ("--max-delete", "-1")]
+)
+def test_bad_numbers(store: FakeStore, tool: Tool, option: tuple[str, str]) -> None:
+    """No limit is below 1, and no number is negative: nothing is sent."""
+    run_refused(tool, store, 2, *option)
+
+
+# --- all together --------------------------------------------------------------------------------
+
+
+def test_all_of_it_with_filters(make_store: MakeStore, tool: Tool) -> None:
+    """Filter, match, keep, orders and limit together delete exactly what fits them all."""
+    store = make_store(customers=900, orders=500, quota=10_000)
+    middle = store.customers[list(store.customers)[200]]["date_created"]
+
+    def fits(record: Record) -> bool:
+        return record["date_created"] >= middle and record["customer_group_id"] in (1, 2)
+
+    matched = sorted(chosen(store, lambda r: fits(r) and not r["company"]))
+    kept, ordered = matched[::7], with_orders(store)
+    left = [number for number in matched if number not in kept and number not in ordered]
+    assert ordered & set(matched) - set(kept)
+    options: list[str | Path] = [
+        *("--filter", f"date_created:min={middle}", "--filter", "customer_group_id:in=1,2"),
+        *("--match", "company=^$", "--keep", write(tool, lines(kept)), "--spare-with-orders"),
+        *("--limit", "40", "--max-delete", "40", "--json"),
+    ]
+    outcome = run_deletes(tool, store, set(left[:40]), *options)
+    passed = matched[: matched.index(left[39])]
+    spared = [number for number in passed if number in kept or number in ordered]
+    assert json.loads(outcome.out)["spared"] == len(spared)
+
+
+def test_all_of_it_with_ids(make_store: MakeStore, tool: Tool) -> None:
+    """Ids, match, keep, orders and limit together delete exactly what fits them all."""
+    store = make_store(customers=900, orders=500, quota=10_000)
+    ids = list(store.customers)[50:850:2]
+    matched = [number for number in ids if not store.customers[number]["company"]]
+    kept = matched[::7]
+    left = [number for number in matched if number not in {*kept, *with_orders(store)}]
+    spared = len(matched) - len(left)
+    options: list[str | Path] = [
+        *("--ids", write(tool, lines([*ids, *ids[:3], 999_999]))),
+        *("--match", "company=^$", "--keep", write(tool, lines(kept), "keep.txt"), "--spare-with-orders"),
+        *("--limit", "500", "--json"),
+    ]
+    outcome = run_deletes(tool, store, set(left), *options)
+    summary = json.loads(outcome.out)
+    assert (summary["duplicates"], summary["not_found"], summary["spared"]) == (3, 1, spared)
+
+
+# --- what is said, and resumed --------------------------------------------------------------------
+
+
+def panel(tool: Tool, store: FakeStore, *options: str | Path) -> str:
+    outcome = tool(store, None, "--dry-run", *options, COLUMNS="300")
+    assert outcome.status == 0, outcome.text
+    return outcome.err
+
+
+def says_whole_store(text: str) -> bool:
+    return "all customers" in text.lower() or "whole store" in text.lower()
+
+
+def test_the_panel_says_when_it_is_the_whole_store(store: FakeStore, tool: Tool) -> None:
+    """Without a selection the panel says that these are all; with one it says what was selected."""
+    assert says_whole_store(panel(tool, store))
+    for options in (
+        ("--filter", "customer_group_id:in=1"),
+        ("--match", DROP),
+        ("--limit", "7"),
+        ("--ids", write(tool, lines(list(store.customers)[:5]))),
+    ):
+        text = panel(tool, store, *options)
+        assert not says_whole_store(text)
+        said = str(options[1]).rpartition("/")[2]
+        assert all(word in text for word in said.split("=", 1))
+
+
+def test_a_match_of_everybody_is_the_whole_store(store: FakeStore, tool: Tool) -> None:
+    """The panel says so too when an expression turns out to match every record there is."""
+    assert says_whole_store(panel(tool, store, "--match", "email=@"))
+
+
+def test_resume_ignores_the_selection_of_the_ini(store: FakeStore, tool: Tool) -> None:
+    """--resume deletes what was planned, whatever the ini selects by now, lists that went included."""
+    spam = chosen(store, lambda r: "@shop-mail" not in r["email"])
+    keep = write(tool, lines(sorted(spam)[:3]), "keep.txt")
+    config = store.config(tool.folder, match=f"email={SPAM}", keep=keep, dry_run=True)
+    planned = tool(store, config)
+    assert planned.status == 0
+    assert planned.folder is not None
+    keep.unlink()
+    late = store.add(2, email="late@mailbin.example")
+    other = {"match": "email=@shop-mail", "keep": keep, "limit": 1, "resource": "products"}
+    store.config(tool.folder, filters={"company:in": "Acme Corp"}, **other)
+    wanted = set(sorted(spam)[3:])
+    before = set(store.customers)
+    outcome = tool(store, config, "--yes", "--resume", planned.folder)
+    assert outcome.status == 0, outcome.text
+    assert before - set(store.customers) == wanted
+    assert set(store.deleted_ids()) == wanted
+    assert set(late) < set(store.customers)
+    assert set(backed_up(outcome)) == wanted
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ("--filter", "company:in=Acme Corp"),
+        ("--match", "email=x"),
+        ("--ids", "list.txt"),
+        ("--keep", "list.txt"),
+        ("--spare-with-orders",),
+        ("--limit", "5"),
+        ("--resource", "products"),
+    ],
+)
+def test_resume_takes_no_selection(store: FakeStore, tool: Tool, option: tuple[str, ...]) -> None:
+    """A selection on the command line beside --resume is an error, and sends nothing."""
+    write(tool, lines(list(store.customers)[:5]))
+    planned = tool(store, None, "--dry-run")
+    assert planned.folder is not None
+    sent, config = len(store.log), store.config(tool.folder)
+    process = tool.start(store, config, "--yes", "--resume", planned.folder, *option)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert option[0] in said
+    assert len(store.log) == sent
