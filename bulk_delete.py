@@ -231,7 +231,7 @@ RESOURCES = {
             scope="store_v2_customers",
             delete_by="id:in",
             params={"sort": "date_created:asc", "include": "addresses,storecredit,attributes,formfields"},
-            filters="id:in/id company:in/text customer_group_id:in/id email:in/text name:in/text "
+            filters="id:in/id company:in/text customer_group_id:in/int email:in/text name:in/text "
             f"name:like/text phone:in/text registration_ip_address:in/text {_DATES} {_CHANGES}",
             show=("email", "first_name", "last_name", "date_created"),
             email="email",
@@ -245,7 +245,7 @@ RESOURCES = {
             max_batch=250,
             params=_BY_ID | {"include": "variants,images,custom_fields,bulk_pricing_rules"},
             filters="id:in/id name/text sku/text sku:in/text mpn/text upc/text price/number weight/number "
-            "condition/text brand_id/int is_visible/bool is_featured/bool type/text availability/text "
+            "condition/text brand_id/int is_visible/bool is_featured/int type/text availability/text "
             f"total_sold/int inventory_level/int inventory_level:min/int inventory_level:max/int {_CHANGES}",
             show=("name", "sku", "price", "date_created"),
             note="variants, images, custom fields, options and modifiers go along",
@@ -258,7 +258,7 @@ RESOURCES = {
             done=(202, 204),
             read_by="category_id:in",
             id_field="category_id",
-            filters="category_id:in/id tree_id:in/id parent_id:in/id name/text name:like/text "
+            filters="category_id:in/id tree_id:in/int parent_id:in/int name/text name:like/text "
             "page_title/text is_visible/bool",
             show=("name", "parent_id"),
             note="a parent may take its child categories along; one that holds products is refused",
@@ -314,7 +314,7 @@ RESOURCES = {
             path="v3/content/pages",
             scope="store_v2_content",
             delete_by="id:in",
-            filters="id:in/id channel_id/id name/text",
+            filters="id:in/id channel_id/int name/text",
             show=("name", "url", "type"),
             note="child pages stay, at the top level and hidden",
         ),
@@ -376,12 +376,11 @@ def _moment(text: str) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-_TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 _TYPES: dict[str, tuple[Callable[[str], Any], str]] = {
     "id": (positive_id, "a positive whole number"),
     "int": (lambda text: int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else None, "a whole number"),
     "number": (lambda text: float(text) if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text) else None, "a number"),
-    "bool": (lambda text: _TRUTHS.get(text.lower()), "true or false"),
+    "bool": ({"true": True, "false": False}.get, "true or false"),
     "date": (_moment, "a date, such as 2025-03-31 or 2025-03-31T12:00:00Z"),
     "text": (str.casefold, "text"),
 }
@@ -411,13 +410,13 @@ class Filter:
             return bool(have >= self.values[0] if operator == "min" else have <= self.values[0])
         return have in self.values
 
-    def _comparable(self, found: object) -> Any:
+    def _comparable(self, found: Any) -> Any:
         if self.kind == "text":
             return str(found).casefold()
         if self.kind == "bool":
             return bool(found)
         if self.kind != "date":
-            return float(str(found))
+            return float(found)
         moment = _moment(str(found))
         return moment.date() if type(self.values[0]) is date else moment
 
@@ -893,8 +892,8 @@ def read_config(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Co
         raise ConfigError("--ids and filters exclude each other: use one, and --match for the rest")
     if values["spare_with_orders"] and resource.name != "customers":
         raise ConfigError(f"--spare-with-orders is for customers, not for {resource.name}: leave it out")
-    told = [option for option in OPTIONS if option.selects and values[option.name] != option.default]
-    selection = {option.name: clean(_told(values[option.name])) for option in told}
+    told = [item for item in OPTIONS if item.selects and values[item.name] != item.default]
+    selection = {item.name: clean(_told(values[item.name])) for item in told if item.name != "resource"}
     read_lists(values)
     warnings = []
     if (mode := path.stat().st_mode & 0o777) & 0o077:
@@ -921,7 +920,7 @@ def read_config(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Co
 def _told(value: object) -> object:
     if isinstance(value, tuple):
         return " and ".join(f"{match.path}={match.pattern.pattern}" for match in value)
-    return value.name if isinstance(value, Resource) else value
+    return value
 
 
 # --- rate limiting -----------------------------------------------------------------------------
@@ -1256,16 +1255,19 @@ class Answer:
         """Status and the store's own words, or what is known in their place."""
         if self.status == 0:
             return self.problem
-        data = self.json
-        if isinstance(data, list) and data:  # V2: [{"status", "message"}]
-            data = data[0]
-        said: list[object] = []
-        if isinstance(data, dict):
-            errors = data.get("errors")
-            details = errors.values() if isinstance(errors, dict) else errors
-            said = [data.get("title") or data.get("message") or data.get("detail")]
-            said += details if isinstance(details, Iterable) else []
-        return f"{self.status} {'; '.join(dict.fromkeys(_message(item) for item in said if item))}".strip()
+        return f"{self.status} {'; '.join(dict.fromkeys(_messages(self.json)))}".strip()
+
+
+def _messages(said: object) -> Iterator[str]:
+    """What an error says, from the outside in: V3's title and errors, V2's list of messages."""
+    if isinstance(said, dict):
+        yield from _messages(said.get("title") or said.get("message") or said.get("detail"))
+    inner = said.get("errors") if isinstance(said, dict) else said
+    if isinstance(inner, (dict, list)):
+        for item in inner.values() if isinstance(inner, dict) else inner:
+            yield from _messages(item)
+    elif isinstance(said, str) and clean(said):
+        yield clean(said)
 
 
 def _message(item: object) -> str:
@@ -1316,6 +1318,9 @@ class Item:
         return not self.throttled and not 200 <= self.status <= 299
 
 
+_ID_IN_WORDS = re.compile(r".*?\bid=(\d{1,18})\b.*", re.DOTALL)  # promotions.v3.yml: "Failed for id=…"
+
+
 def item_results(answer: Answer) -> dict[int, Item] | None:
     """What an answer says of each id, None when it has no shape that is known.
 
@@ -1340,7 +1345,7 @@ def item_results(answer: Answer) -> dict[int, Item] | None:
         said += [(found, row, 422) for found in re.findall(r"\[(\d{1,18})\]", str(row))]
     items = {}
     for key, entry, status in said:
-        if number := positive_id(key):
+        if number := positive_id(key) or positive_id(_ID_IN_WORDS.sub(r"\1", str(entry))):
             given = entry.get("status") if isinstance(entry, dict) else None
             message = "" if isinstance(entry, dict) and status == 200 and "message" not in entry else entry
             items[number] = Item(given if type(given) is int else status, _message(message))
@@ -1823,7 +1828,8 @@ def post_event(url: str, event: str, summary: Mapping[str, Any]) -> str:
         with requests.Session() as session:
             session.auth = lambda request: request  # else ~/.netrc adds a password
             body = {"event": event, "summary": summary}
-            response = session.post(url, json=body, timeout=5, allow_redirects=False)
+            # stream: its body is not waited for, which may come for ever
+            response = session.post(url, json=body, timeout=5, allow_redirects=False, stream=True)
     except (OSError, ValueError) as error:
         return network_words(error)
     return "" if response.ok and not response.is_redirect else f"it answered {response.status_code}"
@@ -2897,8 +2903,10 @@ class Run:
             spared=chosen.spared,
             ids=chosen.ids,
         )
-        told = [f"{key} {value}" for key, value in {**plan.filters, **plan.selection}.items()]
-        facts = {"Selected": "; ".join(told) or f"ALL {plan.resource} of the store"}
+        told = [f"{key}={value}" for key, value in {**plan.filters, **plan.selection}.items()]
+        if not config.filters and not config.ids and len(plan.ids) == chosen.listed and not chosen.full:
+            told.append(f"ALL {plan.resource} of the store")
+        facts = {"Selected": "; ".join(told)}
         for label, count in (("Not found", plan.not_found), ("Spared", plan.spared)):
             facts |= {label: f"{count:,}"} if count else {}
         if backup_path:

@@ -117,7 +117,7 @@ LAST_NAMES = (
     "Abadi Andersson Baker Bianchi Brown Castro Chen Delgado Dubois Eriksen Fischer García Gruber"
     " Haddad Hughes Ivanova Jansen Kaya Kowalski Lindqvist López Martin Mbeki Meyer Müller Nakamura"
     " Nguyễn Novák Okafor Olsen Patel Popescu Quist Rossi Sato Schröder Silva Smith Tanaka Taylor"
-    " Ueda Varga Walker Weiß Yılmaz Zhang 佐藤 山田"  # noqa: RUF001  # a name in Turkish
+    " Ueda Varga Walker Weiß Yılmaz Zhang 佐藤 山田"  # a name in Turkish
 )
 FIRST, LAST = FIRST_NAMES.split(), LAST_NAMES.split()
 COMPANIES = (

@@ -130,7 +130,16 @@ def test_the_backup_holds_them(make_store: MakeStore, tool: Tool, resource: str)
         own = {name: value for name, value in record.items() if name not in kind.sub_resources}
         assert own.items() <= records[number].items()
     assert f"60 {resource}" in outcome.err
-    assert f"ALL {resource}" in outcome.err
+
+
+@pytest.mark.parametrize("resource", list(HOW))
+def test_the_panel_says_that_all_go(make_store: MakeStore, tool: Tool, resource: str) -> None:
+    """The panel says that the selection is the whole store, of any resource, and only then."""
+    store = stocked(make_store, resource, 8)
+    for options, all_of_them in (((), True), (("--limit", "3"), False)):
+        outcome = tool(store, None, "--dry-run", "--resource", resource, *options)
+        said = re.search(rf"(?i)\ball {resource}\b|whole store", outcome.err)
+        assert bool(said) is all_of_them, outcome.err
 
 
 @pytest.mark.parametrize(
@@ -238,17 +247,33 @@ def test_the_scope(make_store: MakeStore, tool: Tool, resource: str, read_only: 
 
 @pytest.mark.parametrize("resource", [name for name in HOW if name not in WITHOUT_ID_FILTER])
 def test_a_list_that_ignores_ids(make_store: MakeStore, tool: Tool, resource: str) -> None:
-    """Where the list is deaf to ids nothing counts as deleted: the run ends with 4, not 0."""
-    store = stocked(make_store, resource, 12)
-    store.add(1, kind=resource)
-    outcome_before = list(store.records[resource])[:-1]
+    """Where the list is deaf to ids, it cannot be told which of them there are: nothing goes."""
+    store = stocked(make_store, resource, 13)
     path = tool.folder / "ids.txt"
-    path.write_text("".join(f"{number}\n" for number in outcome_before))
+    path.write_text("".join(f"{number}\n" for number in list(store.records[resource])[:12]))
     store.deaf = {"id:in", "category_id:in"}
     outcome = tool(store, None, "--yes", "--resource", resource, "--ids", path)
     assert outcome.status == 3
     assert len(store.records[resource]) == 13
     assert not store.deletes()
+
+
+def test_a_list_that_ignores_ids_later(make_store: MakeStore, tool: Tool) -> None:
+    """Where it is deaf only when they are read back, nothing counts as deleted."""
+    store = stocked(make_store, "categories", 13)
+    first = apart(store, "categories")[0]
+    path = tool.folder / "ids.txt"
+    path.write_text(f"{first}\n")
+
+    def go_deaf(_: Request) -> None:
+        store.deaf = {"category_id:in"}
+
+    store.faults = [Fault("DELETE", hook=go_deaf)]
+    outcome = tool(store, None, "--yes", "--resource", "categories", "--ids", path)
+    assert outcome.status == 4, outcome.text
+    assert first not in store.records["categories"]
+    assert (outcome.summary["deleted"], outcome.summary["unknown"]) == (0, 1)
+    assert outcome.summary["verified"] is False
 
 
 @pytest.mark.parametrize("resource", ["coupons", "gift_certificates", "promotions", "brands"])
