@@ -13,6 +13,8 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, cast
 
+import pytest
+
 from tests.conftest import Outcome, Tool
 from tests.fake_store import FakeStore, Fault, Request
 from tests.launcher import PRELOADED, Rig, run
@@ -166,3 +168,9 @@ def listings(request: Request) -> bool:
 def names(*ids: int) -> Callable[[Request], bool]:
     """Whether a request names one of these ids."""
     return lambda request: not {*ids}.isdisjoint(request.ids)
+
+
+@pytest.fixture(name="tool")
+def forked_tool(tmp_path: Path) -> RiggedTool:
+    """A Tool in surroundings that are not rigged, forked instead of started: four times as fast."""
+    return RiggedTool(tmp_path, Rig(speed=1.0))

@@ -12,6 +12,7 @@ import pytest
 
 from tests.conftest import Tool
 from tests.fake_store import FakeStore
+from tests.rigged import forked_tool  # noqa: F401  # the fixture `tool`
 
 README = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
 RECIPES: dict[str, str] = dict(

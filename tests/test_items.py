@@ -10,6 +10,7 @@ import pytest
 
 from tests.conftest import Outcome, Tool
 from tests.fake_store import FakeStore
+from tests.rigged import forked_tool  # noqa: F401  # the fixture `tool`
 
 MakeStore = Callable[..., FakeStore]
 

@@ -16,6 +16,7 @@ import pytest
 import bulk_delete
 from tests.conftest import TOOL, Outcome, Tool
 from tests.fake_store import KINDS, NAMES, FakeStore, Fault, Record, Request
+from tests.rigged import forked_tool  # noqa: F401  # the fixture `tool`
 
 MakeStore = Callable[..., FakeStore]
 
