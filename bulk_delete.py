@@ -47,7 +47,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from types import FrameType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode
 
 try:
@@ -60,13 +60,15 @@ try:
     from rich import box
     from rich.console import Console
     from rich.panel import Panel
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
     from rich.table import Table
     from rich.text import Text
 except ImportError as error:
     needs = "it needs Python 3.11 on Linux, macOS or WSL, and: python -m pip install -r requirements.txt"
     print(f"bulk_delete.py: {error}; {needs}", file=sys.stderr)
     sys.exit(2)
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 __version__ = "1.0.0"
 
@@ -1911,7 +1913,7 @@ class Sample:
 
     def add(self, record: Record) -> None:
         created = str(record.get("date_created", ""))
-        if re.match(r"\d{4}-\d\d-\d\d", created):  # V2's RFC 2822 dates do not sort
+        if created[4:5] == "-":  # V2's RFC 2822 dates do not sort
             self.first_created = min(self.first_created or created, created)
             self.last_created = max(self.last_created, created)
         self.count += 1
@@ -1952,8 +1954,19 @@ class Selection:
     def full(self) -> bool:
         return self._config.limit is not None and len(self.ids) >= self._config.limit
 
-    def takes(self, record: Record) -> bool:
-        """Whether it goes; raises Refused for one that the store should not have listed."""
+    def take(self, records: Iterable[Record]) -> Iterator[Record]:
+        """Take what goes, and yield it for the backup; raises Refused for what the store should not list."""
+        for record in records:
+            if self.full:
+                return
+            if self._fits(record):
+                self.ids.append(record[self._config.resource.id_field])
+                self.sample.add(record)
+                cut = cut_off(record)
+                self.cut += bool(cut)
+                yield record | {"backup_cut": cut} if cut else record
+
+    def _fits(self, record: Record) -> bool:
         config, number = self._config, record[self._config.resource.id_field]
         for told in config.filters.values():
             if not told.fits(record):
@@ -1962,20 +1975,19 @@ class Selection:
         if self._wanted is not None and number not in self._wanted:
             return False
         self.listed += 1
-        self._unseen = {path for path in self._unseen if value_at(record, path) is _MISSING}
         if self._unseen:
+            self._unseen = {path for path in self._unseen if value_at(record, path) is _MISSING}
             self._fields.update(record)
         if not all(match.fits(record) for match in config.match):
             return False
         self._eligible += 1
-        address = str(record.get(config.resource.email, "")).strip().casefold()
-        kept = number in self._keep or bool(config.keep and address in config.keep.emails)
+        kept = number in self._keep
+        if config.keep and config.keep.emails:
+            kept = kept or str(record.get(config.resource.email, "")).strip().casefold() in config.keep.emails
         self._kept += kept
         if kept or number in self._with_orders:
             self.spared += 1
             return False
-        self.ids.append(number)
-        self.sample.add(record)
         return True
 
     def check(self) -> None:
@@ -2022,15 +2034,7 @@ def select(
     """List once, streaming what goes to the backup; raises ListingChanged for holes, and Refused."""
     chosen = Selection(store.config, with_orders)
     for records in listed_pages(store, listing, begin):
-        for record in records:
-            if not chosen.takes(record):
-                continue
-            if cut := cut_off(record):
-                chosen.cut += 1
-                record = record | {"backup_cut": cut}
-            backup.write(record)
-            if chosen.full:
-                break
+        backup.write(chosen.take(records))
         step(len(records))
         if chosen.full:
             break
@@ -2119,7 +2123,7 @@ def too_many_failed(failed: int, selected: int, max_error_rate: float) -> bool:
     return failed > (0 if max_error_rate == 0 else max(10, selected * max_error_rate / 100))
 
 
-class Outcome(enum.Enum):
+class Outcome(enum.StrEnum):
     """What is known of a planned id; the values are the summary's keys."""
 
     DELETED = "deleted"
@@ -2219,9 +2223,10 @@ class Backup:
         with writing(self._path):
             self._file = open(self._path, "w", encoding="utf-8")  # noqa: SIM115  # close() is below
 
-    def write(self, record: Record) -> None:
+    def write(self, records: Iterable[Record]) -> None:
+        encode = json.JSONEncoder(ensure_ascii=False).encode
         with writing(self._path):
-            self._file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            self._file.write("".join(f"{encode(record)}\n" for record in records))
 
     def close(self) -> None:
         """Let it last: what follows cannot be undone."""
@@ -2232,7 +2237,7 @@ class Backup:
 
 
 class Journal:
-    """journal.jsonl: append-only, on disk before it returns; its lock makes a run one process's.
+    """journal.jsonl: append-only; its lock makes a run one process's.
 
     A line is either {"sent": ids}, written before their DELETE leaves, or {"ids", "answer", "acted"},
     written after: what came, and which of the ids it may have deleted.
@@ -2272,11 +2277,18 @@ class Journal:
         return acted | unanswered
 
     def sent(self, batch: Batch) -> None:
+        """Note it, on disk, before its DELETE leaves."""
         self._append({"sent": batch.ids})
+        self.sync()
 
     def result(self, result: BatchResult) -> None:
+        """Note what came of it; should a power cut take this line, the ids count as sent."""
         if not result.unsent or result.answer:
             self._append({"ids": result.batch.ids, "answer": result.answer, "acted": result.acted})
+
+    def sync(self) -> None:
+        with writing(self._path):
+            os.fsync(self._file.fileno())
 
     def _append(self, entry: dict[str, Any]) -> None:
         line = json.dumps({"time": utc_now(), **entry}).encode() + b"\n"
@@ -2285,7 +2297,6 @@ class Journal:
             try:
                 if self._file.write(line) != len(line):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                os.fsync(self._file.fileno())
             except OSError:
                 self._file.truncate(size)  # else the next line would be joined to half of this one
                 raise
@@ -2444,9 +2455,10 @@ def delete(store: Store, ids: Iterable[int], ledger: Ledger, journal: Journal, s
             step(len(result.sent) + len(result.failed) + len(result.missing))
             if reason := tally.add(result):
                 store.stop.set(reason)
-    finally:  # what is left here was not waited for
-        for batch in in_flight:
+    finally:
+        for batch in in_flight:  # what is left here was not waited for
             ledger.apply(BatchResult(batch=batch, sent=batch.ids, acted=batch.ids))
+        journal.sync()
     store.stop.check()
 
 
@@ -2489,7 +2501,7 @@ def settle(
     """Read these back into the ledger: those still there for no known reason, the unknown, and samples."""
     there, unknown, shown = array("q"), array("q"), Sample()
     for chunk, records in read_back(store, ids, step):
-        found = IdSet(sorted(map(store.id_of, records or ())))
+        found = set(map(store.id_of, records or ()))
         for record in records or ():
             shown.add(record)
         for number in chunk:
@@ -2616,6 +2628,8 @@ class Screen:
         """Show a phase's progress while it lasts; `tick` redraws it."""
         bars = None
         if self._err.is_terminal and not self._err.is_dumb_terminal:
+            from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn  # slow to load
+
             detail = TextColumn("{task.fields[detail]}", markup=False)
             columns = (TextColumn("{task.description}"), BarColumn(16), TaskProgressColumn(), detail)
             bars = Progress(*columns, console=self._err, refresh_per_second=8)
