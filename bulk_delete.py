@@ -1708,7 +1708,7 @@ class Store:
 
     def _read(self, resource: Resource, params: Mapping[str, Any]) -> list[Record]:
         listing: Any = type(resource.name, (_Listing,), {"resource_name": resource.path})
-        records = list(listing.iterall(connection=self.connection(), limit=PAGE_LIMIT, **params))
+        records = list(listing.iterall(connection=self.connection(), **{"limit": PAGE_LIMIT, **params}))
         for record in records:
             number = record.get(resource.id_field) if isinstance(record, dict) else None
             if type(number) is not int or number <= 0:
@@ -2878,8 +2878,37 @@ class Run:
         """List, and make the plan; raises Refused for a listing that stays incomplete."""
         config, store = self.config, self.store
         backup_path = None if config.no_backup else self.folder.path / "backup.jsonl"
-        with_orders = IdSet()
-        if config.spare_with_orders:
+        chosen, duplicates = self.list_all(backup_path)
+        if chosen.cut and backup_path:
+            what = "records have more addresses or attributes than the ten that the API lists"
+            self.screen.warn(f"{chosen.cut:,} {what}: backup.jsonl says where it is cut (backup_cut)")
+        asked = len(config.ids.ids) if config.ids else 0
+        plan = Plan(
+            host=config.host,
+            store_hash=config.store_hash,
+            resource=config.resource.name,
+            filters={name: told.text for name, told in config.filters.items()},
+            selection=config.selection,
+            created_at=utc_now(),
+            duplicates=duplicates + (config.ids.duplicates if config.ids else 0),
+            not_found=0 if chosen.full else max(0, asked - chosen.listed),
+            spared=chosen.spared,
+            ids=chosen.ids,
+        )
+        total = chosen.listed  # of the store, unless the listing was narrowed
+        if config.filters or config.ids:
+            total = store.call(store.page, 1, limit=1).total if config.resource.has_total else -1
+        told = [f"{key}={value}" for key, value in {**plan.filters, **plan.selection}.items()]
+        if len(plan.ids) == total and not chosen.full:
+            told.append(f"ALL {plan.resource} of the store")
+        facts = {"Selected": "; ".join(told), "Not found": plan.not_found, "Spared": plan.spared}
+        facts["Backup"] = backup_path or "none"
+        return plan, {label: f"{fact}" for label, fact in facts.items() if fact}, chosen.sample
+
+    def list_all(self, backup_path: Path | None) -> tuple[Selection, int]:
+        """The selection of a complete listing, and how many records that listing held twice."""
+        store, with_orders = self.store, IdSet()
+        if self.config.spare_with_orders:
             with self.screen.phase("Orders") as phase:
                 with_orders = customers_with_orders(store, phase.step)
         with self.screen.phase("Listing") as phase:
@@ -2893,7 +2922,7 @@ class Run:
                 backup = Backup(backup_path)
                 try:
                     chosen = select(store, listing, with_orders, backup, begin, phase.step)
-                    break
+                    return chosen, listing.duplicates
                 except ListingChanged as change:
                     if attempt == LISTINGS:
                         what = f"the listing was never complete in {LISTINGS} tries ({change})"
@@ -2901,31 +2930,7 @@ class Run:
                     self.screen.warn(f"{change}; listing again")
                 finally:
                     backup.close()
-        if chosen.cut and backup_path:
-            what = "records have more addresses or attributes than the ten that the API lists"
-            self.screen.warn(f"{chosen.cut:,} {what}: backup.jsonl says where it is cut (backup_cut)")
-        asked = len(config.ids.ids) if config.ids else 0
-        plan = Plan(
-            host=config.host,
-            store_hash=config.store_hash,
-            resource=config.resource.name,
-            filters={name: told.text for name, told in config.filters.items()},
-            selection=config.selection,
-            created_at=utc_now(),
-            duplicates=listing.duplicates + (config.ids.duplicates if config.ids else 0),
-            not_found=0 if chosen.full else max(0, asked - chosen.listed),
-            spared=chosen.spared,
-            ids=chosen.ids,
-        )
-        told = [f"{key}={value}" for key, value in {**plan.filters, **plan.selection}.items()]
-        if not config.filters and not config.ids and len(plan.ids) == chosen.listed and not chosen.full:
-            told.append(f"ALL {plan.resource} of the store")
-        facts = {"Selected": "; ".join(told)}
-        for label, count in (("Not found", plan.not_found), ("Spared", plan.spared)):
-            facts |= {label: f"{count:,}"} if count else {}
-        if backup_path:
-            facts["Backup"] = str(backup_path)
-        return plan, facts, chosen.sample
+        raise AssertionError("the last try returns or raises")
 
     def reread(self, plan: Plan) -> tuple[array[int], dict[str, str], Sample]:
         """What of the plan is still there, by reading all of it back."""
