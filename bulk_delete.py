@@ -50,6 +50,9 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode
 
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until main takes it: no traceback out of an import
+
 try:
     import fcntl
     from datetime import UTC, date, datetime, timedelta
@@ -779,7 +782,7 @@ def read_store(path: Path, ini: Mapping[str, str], environ: Mapping[str, str]) -
     if not re.fullmatch(r"[A-Za-z0-9]+", store_hash):
         raise ConfigError(
             f"{path}: store_hash in [store] must be letters and digits, or the API path that BigCommerce "
-            f"shows, not {clean(given)!r}"
+            "shows; copy it from the store's API account"
         )
     token, source = ini.get("access_token", ""), f"{path}: access_token in [store]"
     if not token and (token := environ.get("BIGCOMMERCE_ACCESS_TOKEN", "").strip()):
@@ -828,12 +831,12 @@ def read_options(arguments: argparse.Namespace, ini: Mapping[str, str]) -> dict[
         except ValueError as error:
             raise ConfigError(f"{name} {error}, not {clean(text)!r}") from error
     resource, size = values["resource"], values["batch_size"]
-    if size is not None and size > resource.max_batch:
+    if arguments.resume is None and size is not None and size > resource.max_batch:
         typed = arguments.batch_size is not None
         name = "--batch-size" if typed else f"{arguments.config}: batch_size in [cleanup]"
         limits = f"a whole number from 1 to {resource.max_batch} for {resource.name}"
         raise ConfigError(f"{name} must be {limits}, not {size}")
-    values["batch_size"] = size or resource.size
+    values["batch_size"] = size or max(item.size for item in RESOURCES.values())  # the resource lowers it
     return values
 
 
@@ -901,7 +904,7 @@ def read_config(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Co
     if (mode := path.stat().st_mode & 0o777) & 0o077:
         warnings.append(f"{path} can be read by others (mode {mode:04o}): chmod 600 {path}")
     again = ["--json"] if arguments.json else []
-    for name in ("max_delete", "rate_limit", "batch_size", "max_concurrent"):
+    for name in ("rate_limit", "batch_size", "max_concurrent"):
         if (typed := getattr(arguments, name)) is not None:
             again += ["--" + name.replace("_", "-"), typed]
     config = Config(
@@ -916,7 +919,7 @@ def read_config(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Co
         **read_store(path, ini["store"], environ),
         **values,
     )
-    return config.for_resource(resource)
+    return config if arguments.resume else config.for_resource(resource)
 
 
 def _told(value: object) -> object:
@@ -1448,13 +1451,6 @@ class _Listing(ListableApiResource):  # type: ignore[misc]  # the SDK has no typ
         return response
 
 
-NETWORK_ERRORS = (
-    requests.ConnectionError,
-    requests.exceptions.ChunkedEncodingError,
-    requests.exceptions.ContentDecodingError,
-)
-
-
 class Connection(OAuthConnection):  # type: ignore[misc]  # the SDK has no types
     """The SDK's connection, one a thread; `make_request` is what every request goes through."""
 
@@ -1541,14 +1537,19 @@ class Connection(OAuthConnection):  # type: ignore[misc]  # the SDK has no types
             response = error.response
         except requests.Timeout:
             return Answer(0, problem=f"no answer within {self.timeout:g} s")
-        except NETWORK_ERRORS as error:
+        except (requests.exceptions.InvalidURL, requests.exceptions.InvalidProxyURL) as error:
+            stop.set(ConfigError(f"{clean(error)}: check BC_API_ENDPOINT and HTTPS_PROXY"))
+            raise Stopped from error
+        except requests.RequestException as error:
             if "CERTIFICATE_VERIFY_FAILED" not in str(error):
                 return Answer(0, problem=network_words(error))
             stop.set(StoreError(f"the certificate of {host} is not trusted: {network_words(error)}"))
             raise Stopped from error
-        except OSError as error:  # no such file of certificates, no such host name
-            stop.set(ConfigError(f"{clean(error)}: check BC_API_ENDPOINT and REQUESTS_CA_BUNDLE"))
+        except OSError as error:  # no such file of certificates
+            stop.set(ConfigError(f"{clean(error)}: check REQUESTS_CA_BUNDLE"))
             raise Stopped from error
+        except UnicodeError as error:  # a redirect to where requests cannot even decode
+            return Answer(302, problem=clean(error))
         return Answer(response.status_code, response.headers, response.content)
 
 
@@ -1711,7 +1712,7 @@ class Store:
         records = list(listing.iterall(connection=self.connection(), **{"limit": PAGE_LIMIT, **params}))
         for record in records:
             number = record.get(resource.id_field) if isinstance(record, dict) else None
-            if type(number) is not int or number <= 0:
+            if type(number) is not int or not 0 < number < 2**63:
                 what = f"without an id that is a positive whole number ({clean(number)!r})"
                 raise Unreadable(f"the store listed one of its {resource.name} {what}")
         return records
@@ -2187,6 +2188,9 @@ class Ledger:
 # --- run folder and journal ---------------------------------------------------------------------------
 
 
+ESCAPE = "backslashreplace"  # half a character, or an odd path: JSON writes it as \udce4 too
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Turn what a full disk or a lost folder raises into one sentence."""
@@ -2201,7 +2205,7 @@ def write_atomically(path: Path, pieces: Iterable[str], *, lasting: bool = True)
     """Replace the file as a whole; `lasting`: through a power cut too."""
     with writing(path):
         draft = path.with_name(path.name + ".new")
-        with open(draft, "w", encoding="utf-8", newline="") as file:
+        with open(draft, "w", encoding="utf-8", errors=ESCAPE, newline="") as file:
             file.writelines(pieces)
             file.flush()
             if lasting:
@@ -2221,7 +2225,7 @@ class Backup:
     def __init__(self, path: Path | None) -> None:
         self._path = path or Path(os.devnull)
         with writing(self._path):
-            self._file = open(self._path, "w", encoding="utf-8")  # noqa: SIM115  # close() is below
+            self._file = open(self._path, "w", encoding="utf-8", errors=ESCAPE)  # noqa: SIM115  # close() is below
 
     def write(self, records: Iterable[Record]) -> None:
         encode = json.JSONEncoder(ensure_ascii=False).encode
@@ -2237,7 +2241,7 @@ class Backup:
 
 
 class Journal:
-    """journal.jsonl: append-only; its lock makes a run one process's.
+    """journal.jsonl: append-only, on disk before it returns; its lock makes a run one process's.
 
     A line is either {"sent": ids}, written before their DELETE leaves, or {"ids", "answer", "acted"},
     written after: what came, and which of the ids it may have deleted.
@@ -2277,18 +2281,13 @@ class Journal:
         return acted | unanswered
 
     def sent(self, batch: Batch) -> None:
-        """Note it, on disk, before its DELETE leaves."""
+        """Note it before its DELETE leaves."""
         self._append({"sent": batch.ids})
-        self.sync()
 
     def result(self, result: BatchResult) -> None:
-        """Note what came of it; should a power cut take this line, the ids count as sent."""
+        """Note what came of it."""
         if not result.unsent or result.answer:
             self._append({"ids": result.batch.ids, "answer": result.answer, "acted": result.acted})
-
-    def sync(self) -> None:
-        with writing(self._path):
-            os.fsync(self._file.fileno())
 
     def _append(self, entry: dict[str, Any]) -> None:
         line = json.dumps({"time": utc_now(), **entry}).encode() + b"\n"
@@ -2300,6 +2299,8 @@ class Journal:
             except OSError:
                 self._file.truncate(size)  # else the next line would be joined to half of this one
                 raise
+        with writing(self._path):
+            os.fsync(self._file.fileno())  # not under the lock, so that one may serve several lines
 
 
 class RunFolder:
@@ -2333,10 +2334,13 @@ class RunFolder:
     @classmethod
     def open(cls, path: Path) -> RunFolder:
         """That of an earlier run; raises ConfigError when it holds no plan."""
-        if not (path / "plan.json").is_file():
-            what = "there is no plan.json in it; name a run folder that has one"
-            raise ConfigError(f"--resume {path}: {what}")
-        return cls(path)
+        try:
+            if (path / "plan.json").is_file():
+                return cls(path)
+            what = "there is no plan.json in it"
+        except PermissionError as error:
+            what = str(error.strerror)
+        raise ConfigError(f"--resume {path}: {what}; name a run folder of yours that has a plan")
 
     def write_plan(self, plan: Plan) -> None:
         write_atomically(self.path / "plan.json", plan.lines())
@@ -2458,7 +2462,6 @@ def delete(store: Store, ids: Iterable[int], ledger: Ledger, journal: Journal, s
     finally:
         for batch in in_flight:  # what is left here was not waited for
             ledger.apply(BatchResult(batch=batch, sent=batch.ids, acted=batch.ids))
-        journal.sync()
     store.stop.check()
 
 
@@ -2597,8 +2600,8 @@ class Screen:
     """What the person sees: messages and bars on stderr, the final table on stdout."""
 
     def __init__(self, *, json_summary: bool = False) -> None:
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(AttributeError):  # a test's stand-in
+        for stream in (sys.stdin, sys.stdout, sys.stderr):
+            with suppress(AttributeError):  # a test's stand-in, or closed
                 stream.reconfigure(errors="replace")  # type: ignore[union-attr]
         self._err = PatientConsole(stderr=True, highlight=False, markup=False)
         self._out = self._err if json_summary else PatientConsole(highlight=False, markup=False)
@@ -2752,6 +2755,8 @@ def make_parser() -> argparse.ArgumentParser:
     add("--resume", type=Path, metavar="RUN_FOLDER", help="go on with an earlier run's plan")
     add("--yes", action="store_true", help="do not ask before deleting")
     add("--json", action="store_true", help="the summary as JSON on stdout, all else on stderr")
+    for name in ("yes", "json"):
+        add(f"--no-{name}", dest=name, action="store_false", help=argparse.SUPPRESS)
     add("--version", action="version", version=f"bulk_delete.py {__version__}")
     return parser
 
@@ -2775,7 +2780,10 @@ class Run:
         self.config = config = config.for_resource(RESOURCES[self.plan.resource]) if self.plan else config
         self.ledger = Ledger(0)
         if self.plan:
-            self.ledger = Ledger(len(self.plan.ids), self.folder.journal.replay())
+            acted = self.folder.journal.replay()
+            if not acted <= set(self.plan.ids):
+                raise Refused(f"the journal in {self.folder.path} is not its plan's: start a new run")
+            self.ledger = Ledger(len(self.plan.ids), acted)
         if config.verbose:
             self.folder.log.addHandler(ScreenHandler(screen))
         self.name = store_name(config, None)
@@ -2981,9 +2989,10 @@ class Run:
 
     def finish(self, status: str, exit_status: int, reason: str) -> int:
         """Write what became of it, show it, tell of it; returns the exit status."""
+        config = self.config
         try:
-            if self.plan is not None:
-                self.folder.write_failed(self.ledger)
+            if self.plan is not None and (status == "completed" or self.ledger.reasons or not config.resume):
+                self.folder.write_failed(self.ledger)  # a resume that never began keeps the one there is
             summary = self.summary(status, exit_status, reason)
             self.folder.write_summary(summary, lasting=True)
         except Failure as failure:
@@ -2992,13 +3001,16 @@ class Run:
         self.screen.show(summary_table(summary, self.name, self.folder.path), final=True)
         if self.config.json:
             with suppress(OSError):
-                print(json.dumps(summary, ensure_ascii=False), flush=True)
+                print(json.dumps(summary), flush=True)
         if reason:
             self.screen.say(f"bulk_delete.py: {reason}", "bold red")
-        if exit_status == 4:
+        if summary["failed"]:
             self.screen.say(f"what did not go, and why: {self.folder.path / 'failed.csv'}")
+        if exit_status == 4 and summary["unknown"]:
+            self.screen.say(f"{summary['unknown']:,} could not be read back: a resume reads them again")
         if self.plan is not None and (exit_status or status == "planned"):
-            planned = "nothing was deleted; to delete exactly these:"
+            more = " more" if summary["not_attempted"] < summary["selected"] else ""
+            planned = f"nothing{more} was deleted; to delete exactly these:"
             self.screen.say(planned if status == "planned" else "to go on where it ended:")
             self.screen.say(f"  {self.resume_command()}", whole=True)
         self.tell("completed" if exit_status in (0, 4) else "interrupted", summary)
@@ -3016,7 +3028,7 @@ def run(config: Config, screen: Screen, stop: Stop) -> int:
     except (Stopped, Failure) as error:
         failure = stop.set(error if isinstance(error, Failure) else StoreError("stopped"))
         planned = isinstance(failure, Refused) and failure.planned
-        late = isinstance(failure, ReadRefused) and job.plan is not None
+        late = isinstance(failure, (ReadRefused, ConfigError)) and job.plan is not None
         exit_status = StoreError.exit_status if late else failure.exit_status
         return job.finish("planned" if planned else "interrupted", exit_status, str(failure))
     except BaseException as error:
@@ -3049,8 +3061,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         screen.say(f"bulk_delete.py: {failure}", "bold red")
         status = failure.exit_status
     try:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in filter(None, (sys.stdout, sys.stderr)):  # None: closed by the shell
+            stream.flush()
     except OSError:  # nobody reads it any more, and the interpreter would complain of that
         stop.at_once = True
     if stop.at_once:
@@ -3059,4 +3071,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_status = main()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # all is said and done
+    sys.exit(exit_status)
