@@ -207,6 +207,7 @@ class Resource:
     filters: str = ""
     show: tuple[str, ...] = ("name",)  # fields that tell a person which record it is
     email: str = ""  # the field that --keep compares e-mail addresses with
+    parent: str = ""  # the field with the record above, which takes it along
     note: str = ""  # what goes along, or forbids it
 
     @property
@@ -248,12 +249,12 @@ RESOURCES = {
             scope="store_v2_products",
             delete_by="id:in",
             max_batch=250,
-            params=_BY_ID | {"include": "variants,images,custom_fields,bulk_pricing_rules"},
+            params=_BY_ID | {"include": "variants,images,custom_fields,bulk_pricing_rules,videos,reviews"},
             filters="id:in/id name/text sku/text sku:in/text mpn/text upc/text price/number weight/number "
             "condition/text brand_id/int is_visible/bool is_featured/int type/text availability/text "
             f"total_sold/int inventory_level/int inventory_level:min/int inventory_level:max/int {_CHANGES}",
             show=("name", "sku", "price", "date_created"),
-            note="variants, images, custom fields, options and modifiers go along",
+            note="variants, images and all else go along; options and modifiers are not in the backup",
         ),
         Resource(
             name="categories",  # category-trees_catalog.v3.yml: its filter is optional; so by path id
@@ -266,6 +267,7 @@ RESOURCES = {
             filters="category_id:in/id tree_id:in/int parent_id:in/int name/text name:like/text "
             "page_title/text is_visible/bool",
             show=("name", "parent_id"),
+            parent="parent_id",
             note="a parent may take its child categories along; one that holds products is refused",
         ),
         Resource(
@@ -303,14 +305,14 @@ RESOURCES = {
             max_concurrent=1,
             filters=f"id:in/id name/text name:like/text {_DATES} {_CHANGES}",
             show=("name", "active", "date_created"),
-            note="all price records of a list go along",
+            note="all price records of a list go along, and are not in the backup",
         ),
         Resource(
             name="redirects",  # redirects.v3.yml: id:in is required
             path="v3/storefront/redirects",
             scope="store_v2_content",
             delete_by="id:in",
-            params=_BY_ID,
+            params=_BY_ID | {"include": "to_url"},
             filters="id:in/id id:min/id id:max/id site_id/int",
             show=("from_path", "site_id"),
         ),
@@ -319,6 +321,7 @@ RESOURCES = {
             path="v3/content/pages",
             scope="store_v2_content",
             delete_by="id:in",
+            params={"include": "body"},
             filters="id:in/id channel_id/int name/text",
             show=("name", "url", "type"),
             note="child pages stay, at the top level and hidden",
@@ -356,6 +359,10 @@ def clean(text: object, limit: int = 200) -> str:
     """Somebody else's words as one printable line: no control codes, no flood."""
     line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def utc_now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -473,7 +480,8 @@ class Match:
         value = value_at(record, self.path)
         if value is _MISSING or value is None:
             return False
-        return bool(self.pattern.search(value if isinstance(value, str) else json.dumps(value)))
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        return bool(self.pattern.search(text))
 
 
 class IdSet:
@@ -990,6 +998,7 @@ class TokenBucket:
         self._left = capacity  # what the store had left at the last answer of this window
         self._taken = 0  # in this window
         self._in_flight = 0  # taken, and not answered yet
+        self._told = False  # the store has told its quota
         self._untold = 0  # answered without a word on what is left: counted, for all we know
         self._carried = 0  # answered, but the next window may have counted them
         self._earliest = self._latest = math.inf  # this window's end is between the two
@@ -1033,6 +1042,7 @@ class TokenBucket:
             now = self._clock()
             self._roll(now)
             self._in_flight -= cost
+            self._told = self._told or told.quota is not None
             if told.window is not None and told.window != self.window:
                 self.window, self._heard = told.window, False
             left, first = told.left, not self._heard
@@ -1075,7 +1085,7 @@ class TokenBucket:
 
     def largest(self) -> int:
         """The most tokens that one request may ever cost."""
-        largest = self.capacity - self._reserve
+        largest = self.capacity - self._kept_back()
         return largest if self._ceiling is None else min(largest, self._ceiling)
 
     def waiting(self) -> str:
@@ -1092,8 +1102,12 @@ class TokenBucket:
 
     def _tokens(self, room: float = 0.0) -> float:
         """Tokens that may be taken; room: to be left to other apps besides."""
-        tokens = self._left - self._untold - self._reserve - self._in_flight - room
+        tokens = self._left - self._untold - self._kept_back() - self._in_flight - room
         return tokens if self._ceiling is None else min(tokens, self._ceiling - self._taken)
+
+    def _kept_back(self) -> int:
+        """The reserve; as long as the quota is but a guess, it lets the request go that asks for it."""
+        return self._reserve if self._told else min(self._reserve, self.capacity - 1)
 
     def _others(self) -> int:
         """Tokens that other apps were seen to take in this window."""
@@ -1365,6 +1379,13 @@ class Batch:
     half: bool = False
 
 
+def batches(ids: Iterable[int], size: int) -> Iterator[Batch]:
+    """The ids in batches of that size, as they are asked for."""
+    iterator = iter(ids)
+    while chunk := tuple(itertools.islice(iterator, size)):
+        yield Batch(chunk)
+
+
 def halves(batch: Batch) -> tuple[Batch, ...]:
     """A batch that did not go as a whole, in two."""
     middle = (len(batch.ids) + 1) // 2
@@ -1390,7 +1411,8 @@ def batch_result(batch: Batch, trace: Sequence[Answer], said: str, done: Sequenc
     """What the answers to the attempts at a batch, the last of which settles it, mean for its ids."""
     answer, ids = trace[-1], batch.ids
     verdict = judge("DELETE", answer, done)
-    acted = ids if any(map(may_have_acted, trace[:-1])) or verdict is Verdict.RETRY else ()
+    partly = answer.status == 404 and len(ids) > 1  # pages.v3.yml: "that did exist were … deleted"
+    acted = ids if any(map(may_have_acted, trace[:-1])) or verdict is Verdict.RETRY or partly else ()
     result = BatchResult(batch=batch, answer=said, acted=acted, exhausted=verdict is Verdict.RETRY)
     if verdict is Verdict.DONE:
         items = item_results(answer) or {} if answer.status not in done else {}
@@ -1750,8 +1772,9 @@ class Store:
             acted = batch.ids if any(map(may_have_acted, trace)) else ()
             said = self.words(trace[-1]) if trace else ""
             result = BatchResult(batch=batch, answer=said, acted=acted)
-            if isinstance(error, TooCostly) and len(batch.ids) > 1:
-                return replace(result, again=halves(batch))
+            if isinstance(error, TooCostly) and (size := min(self.bucket.largest(), len(batch.ids) - 1)) > 0:
+                parts = (replace(part, half=batch.half) for part in batches(batch.ids, size))
+                return replace(result, again=tuple(parts))
             if isinstance(error, TooCostly):
                 self.stop.set(self.too_costly())
             elif isinstance(error, Failure):  # the journal could not take the note
@@ -1760,7 +1783,7 @@ class Store:
         result = batch_result(batch, trace, self.words(answer), self.resource.done)
         reasons = {number: self.without_token(reason) for number, reason in result.failed.items()}
         result = replace(result, failed=reasons)
-        if result.again and result.sent:  # some of its ids were told to wait
+        if result.again and (result.sent or result.failed):  # some of its ids were told to wait
             self.throttled(answer)
         return result
 
@@ -1855,18 +1878,18 @@ class Listing:
         self._store, self._begin = store, begin
         told = store.config.filters if filtered else {}
         self._filters = {name: item.text for name, item in told.items()}
-        self.duplicates = 0
+        self.duplicates = self.total = 0
 
     def __iter__(self) -> Iterator[list[Record]]:
         seen, store = IdSet(), self._store
-        self.duplicates, self._total = 0, 0
-        v2 = by_id(store, store.resource, **self._filters)
+        self.duplicates = self.total = 0
+        v2 = by_id(store, store.resource, 1, **self._filters)
         for page in self._numbered() if store.resource.has_total else v2:
             fresh = [record for record in page if seen.add(store.id_of(record))]
             self.duplicates += len(page) - len(fresh)
             yield fresh
-        if store.resource.has_total and len(seen) != self._total:
-            raise ListingChanged(f"the store promised {self._total} records and listed {len(seen)}")
+        if store.resource.has_total and len(seen) != self.total:
+            raise ListingChanged(f"the store promised {self.total} records and listed {len(seen)}")
 
     def _page(self, number: int) -> Page:
         return self._store.page(number, **self._filters)
@@ -1875,7 +1898,7 @@ class Listing:
         store = self._store
         first = store.call(self._page, 1)
         total, pages, size = first.total, first.pages, len(first.records)
-        self._total = total
+        self.total = total
         self._begin(total)
         edges = [list(map(store.id_of, first.records))]
         yield first.records
@@ -1894,9 +1917,8 @@ class Listing:
                 raise ListingChanged("records moved while the pages were read")
 
 
-def by_id(store: Store, resource: Resource, **params: str) -> Iterator[list[Record]]:
-    """The pages of a V2 listing: each begins behind the last id of the one before."""
-    least = 1
+def by_id(store: Store, resource: Resource, least: int = 1, **params: str) -> Iterator[list[Record]]:
+    """The pages of a V2 listing from this id on: each begins behind the last id of the one before."""
     while records := store.call(store.page_from, least, resource, **params):
         yield records
         least = records[-1][resource.id_field] + 1
@@ -1937,7 +1959,7 @@ def cut_off(record: Record) -> dict[str, int]:
 class Selection:
     """Decides record by record what goes: filters or ids, match, keep, orders, limit, in that order."""
 
-    def __init__(self, config: Config, with_orders: IdSet) -> None:
+    def __init__(self, config: Config, orders: Orders) -> None:
         self.ids = array("q")
         self.spared = 0
         self.cut = 0  # records that the backup cannot hold whole
@@ -1945,9 +1967,10 @@ class Selection:
         self._config = config
         self._wanted = None if config.ids is None else IdSet(sorted(config.ids.ids))
         self._keep = IdSet(sorted(config.keep.ids)) if config.keep else IdSet()
-        self._with_orders = with_orders
+        self._orders = orders
         self.listed = 0
         self._kept = self._eligible = 0
+        self.parents: dict[int, int] = {}  # of what was listed, where a parent takes its children along
         self._fields: set[str] = set()
         self._unseen = {match.path for match in config.match}
 
@@ -1955,12 +1978,17 @@ class Selection:
     def full(self) -> bool:
         return self._config.limit is not None and len(self.ids) >= self._config.limit
 
+    @property
+    def decided(self) -> bool:
+        """Whether no further record matters: full, and --keep is known to be the right file."""
+        return self.full and bool(self._kept or not self._config.keep)
+
     def take(self, records: Iterable[Record]) -> Iterator[Record]:
         """Take what goes, and yield it for the backup; raises Refused for what the store should not list."""
         for record in records:
-            if self.full:
+            if self.decided:
                 return
-            if self._fits(record):
+            if self._fits(record) and not self.full:
                 self.ids.append(record[self._config.resource.id_field])
                 self.sample.add(record)
                 cut = cut_off(record)
@@ -1969,6 +1997,8 @@ class Selection:
 
     def _fits(self, record: Record) -> bool:
         config, number = self._config, record[self._config.resource.id_field]
+        if config.resource.parent:
+            self.parents[number] = positive_id(record.get(config.resource.parent)) or 0
         for told in config.filters.values():
             if not told.fits(record):
                 what = f"it listed {config.resource.name} {number}, which is none of them"
@@ -1986,10 +2016,16 @@ class Selection:
         if config.keep and config.keep.emails:
             kept = kept or str(record.get(config.resource.email, "")).strip().casefold() in config.keep.emails
         self._kept += kept
-        if kept or number in self._with_orders:
+        if kept or number in self._orders.customers:
             self.spared += 1
             return False
         return True
+
+    def spare(self, customers: set[int]) -> None:
+        """Take these out again."""
+        before = len(self.ids)
+        self.ids = array("q", (number for number in self.ids if number not in customers))
+        self.spared += before - len(self.ids)
 
     def check(self) -> None:
         """Raise Refused when --match or --keep cannot have been meant like this."""
@@ -1997,7 +2033,7 @@ class Selection:
             there = ", ".join(sorted(self._fields))
             path = ", ".join(sorted(self._unseen))
             raise Refused(f"--match {path}: no listed record has this field; there are: {there}")
-        if self._config.keep and self._eligible and not self._kept and not self.full:
+        if self._config.keep and self._eligible and not self._kept:
             raise Refused("--keep: nothing that it lists is among the selected; is it the right file?")
 
 
@@ -2017,27 +2053,50 @@ def listed_pages(store: Store, listing: Listing, begin: Step) -> Iterator[list[R
         yield records
 
 
-def customers_with_orders(store: Store, step: Step) -> IdSet:
-    """The customers that any order names; orders that come in meanwhile are read too."""
-    customers: set[int] = set()
-    for records in by_id(store, ORDERS):
-        for record in records:
-            if type(record.get("customer_id")) is not int:
-                raise Unreadable(f"order {record['id']} does not say whose it is (customer_id)")
-        customers.update(record["customer_id"] for record in records)
-        step(len(records))
-    return IdSet(sorted(customers))
+def deepest_first(ids: Sequence[int], parents: Mapping[int, int]) -> tuple[array[int], int]:
+    """Ids with children before their parents, and how many others a parent may take along.
+
+    parents: of each listed record, its parent's id, or 0.
+    """
+
+    def above(number: int) -> list[int]:
+        line: list[int] = []
+        while (number := parents.get(number, 0)) and number not in line:
+            line.append(number)
+        return line
+
+    planned = set(ids)
+    along = sum(number not in planned and not planned.isdisjoint(above(number)) for number in parents)
+    return array("q", sorted(ids, key=lambda number: -len(above(number)))), along
+
+
+class Orders:
+    """The customers that any order names; `read` again takes those that came in meanwhile."""
+
+    def __init__(self) -> None:
+        self.customers: set[int] = set()
+        self._least = 1
+
+    def read(self, store: Store, step: Step) -> None:
+        """Read on to the last order; raises Unreadable for one that does not say whose it is."""
+        for records in by_id(store, ORDERS, self._least):
+            for record in records:
+                if type(record.get("customer_id")) is not int:
+                    raise Unreadable(f"order {record['id']} does not say whose it is (customer_id)")
+                self.customers.add(record["customer_id"])
+            self._least = records[-1]["id"] + 1
+            step(len(records))
 
 
 def select(
-    store: Store, listing: Listing, with_orders: IdSet, backup: Backup, begin: Step, step: Step
+    store: Store, listing: Listing, orders: Orders, backup: Backup, begin: Step, step: Step
 ) -> Selection:
     """List once, streaming what goes to the backup; raises ListingChanged for holes, and Refused."""
-    chosen = Selection(store.config, with_orders)
+    chosen = Selection(store.config, orders)
     for records in listed_pages(store, listing, begin):
         backup.write(chosen.take(records))
         step(len(records))
-        if chosen.full:
+        if chosen.decided:
             break
     chosen.check()
     return chosen
@@ -2046,10 +2105,6 @@ def select(
 # --- plan (pure) --------------------------------------------------------------------------------------
 
 PLAN_VERSION = 1
-
-
-def utc_now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 @dataclass(frozen=True)
@@ -2110,13 +2165,6 @@ def parse_plan(text: str) -> Plan:
     if plan.head() != told or plan.digest() != data["sha256"]:
         raise ValueError("its SHA-256 does not match: it was changed")
     return plan
-
-
-def batches(ids: Iterable[int], size: int) -> Iterator[Batch]:
-    """The ids in batches of that size, as they are asked for."""
-    iterator = iter(ids)
-    while chunk := tuple(itertools.islice(iterator, size)):
-        yield Batch(chunk)
 
 
 def too_many_failed(failed: int, selected: int, max_error_rate: float) -> bool:
@@ -2834,8 +2882,14 @@ class Run:
     def tell(self, event: str, summary: Mapping[str, Any]) -> None:
         """Tell webhook_url, if there is one; it is not waited for long, and never changes the run."""
         url = "" if self.stop.at_once else self.config.webhook_url
-        if url and (why := post_event(url, event, summary)):
-            self.screen.warn(f"webhook_url was not told that the run {event}: {why}")
+        if not url:
+            return
+        words = ["no answer within 10 s"]
+        thread = threading.Thread(target=lambda: words.append(post_event(url, event, summary)), daemon=True)
+        thread.start()
+        thread.join(10)  # its own time-out is for each read only
+        if words[-1]:
+            self.screen.warn(f"webhook_url was not told that the run {event}: {words[-1]}")
 
     def work(self) -> str:
         """Do it; returns the summary's status. Raises Failure, and Stopped with Stop.failure set."""
@@ -2886,10 +2940,11 @@ class Run:
         """List, and make the plan; raises Refused for a listing that stays incomplete."""
         config, store = self.config, self.store
         backup_path = None if config.no_backup else self.folder.path / "backup.jsonl"
-        chosen, duplicates = self.list_all(backup_path)
+        chosen, listing = self.list_all(backup_path)
         if chosen.cut and backup_path:
             what = "records have more addresses or attributes than the ten that the API lists"
             self.screen.warn(f"{chosen.cut:,} {what}: backup.jsonl says where it is cut (backup_cut)")
+        ids, along = deepest_first(chosen.ids, chosen.parents) if chosen.parents else (chosen.ids, 0)
         asked = len(config.ids.ids) if config.ids else 0
         plan = Plan(
             host=config.host,
@@ -2898,27 +2953,28 @@ class Run:
             filters={name: told.text for name, told in config.filters.items()},
             selection=config.selection,
             created_at=utc_now(),
-            duplicates=duplicates + (config.ids.duplicates if config.ids else 0),
+            duplicates=listing.duplicates + (config.ids.duplicates if config.ids else 0),
             not_found=0 if chosen.full else max(0, asked - chosen.listed),
             spared=chosen.spared,
-            ids=chosen.ids,
+            ids=ids,
         )
-        total = chosen.listed  # of the store, unless the listing was narrowed
-        if config.filters or config.ids:
+        total = listing.total if config.resource.has_total else chosen.listed  # of the store
+        if config.filters or config.ids:  # or it may be, since the listing was narrowed
             total = store.call(store.page, 1, limit=1).total if config.resource.has_total else -1
         told = [f"{key}={value}" for key, value in {**plan.filters, **plan.selection}.items()]
-        if len(plan.ids) == total and not chosen.full:
+        if len(plan.ids) == total and (config.resource.has_total or not chosen.full):
             told.append(f"ALL {plan.resource} of the store")
         facts = {"Selected": "; ".join(told), "Not found": plan.not_found, "Spared": plan.spared}
+        facts["Along"] = f"{along:,} more {plan.resource}, which are below selected ones" if along else ""
         facts["Backup"] = backup_path or "none"
         return plan, {label: f"{fact}" for label, fact in facts.items() if fact}, chosen.sample
 
-    def list_all(self, backup_path: Path | None) -> tuple[Selection, int]:
-        """The selection of a complete listing, and how many records that listing held twice."""
-        store, with_orders = self.store, IdSet()
+    def list_all(self, backup_path: Path | None) -> tuple[Selection, Listing]:
+        """The selection of a complete listing, and that listing."""
+        store, orders = self.store, Orders()
         if self.config.spare_with_orders:
             with self.screen.phase("Orders") as phase:
-                with_orders = customers_with_orders(store, phase.step)
+                orders.read(store, phase.step)
         with self.screen.phase("Listing") as phase:
 
             def begin(total: int) -> None:
@@ -2929,8 +2985,11 @@ class Run:
             for attempt in range(1, LISTINGS + 1):
                 backup = Backup(backup_path)
                 try:
-                    chosen = select(store, listing, with_orders, backup, begin, phase.step)
-                    return chosen, listing.duplicates
+                    chosen = select(store, listing, orders, backup, begin, phase.step)
+                    if self.config.spare_with_orders:  # those who ordered while they were listed
+                        orders.read(store, lambda _: None)
+                        chosen.spare(orders.customers)
+                    return chosen, listing
                 except ListingChanged as change:
                     if attempt == LISTINGS:
                         what = f"the listing was never complete in {LISTINGS} tries ({change})"
