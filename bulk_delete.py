@@ -199,6 +199,7 @@ class Resource:
     delete_by: str = ""
     delete_path: str = ""  # where it is not that of the list
     done: tuple[int, ...] = (204,)  # what a DELETE well done answers
+    partly_on_404: bool = False  # then those that the store did know are gone
     read_by: str = "id:in"
     max_batch: int = 10  # ids in one DELETE; where none is documented, 10
     max_concurrent: int = 5
@@ -321,6 +322,7 @@ RESOURCES = {
             path="v3/content/pages",
             scope="store_v2_content",
             delete_by="id:in",
+            partly_on_404=True,  # "Specified pages that did exist were successfully deleted"
             params={"include": "body"},
             filters="id:in/id channel_id/int name/text",
             show=("name", "url", "type"),
@@ -1407,15 +1409,15 @@ class BatchResult:
     exhausted: bool = False  # no attempt got an answer that settles it
 
 
-def batch_result(batch: Batch, trace: Sequence[Answer], said: str, done: Sequence[int]) -> BatchResult:
+def batch_result(batch: Batch, trace: Sequence[Answer], said: str, resource: Resource) -> BatchResult:
     """What the answers to the attempts at a batch, the last of which settles it, mean for its ids."""
     answer, ids = trace[-1], batch.ids
-    verdict = judge("DELETE", answer, done)
-    partly = answer.status == 404 and len(ids) > 1  # pages.v3.yml: "that did exist were … deleted"
+    verdict = judge("DELETE", answer, resource.done)
+    partly = resource.partly_on_404 and answer.status == 404 and len(ids) > 1
     acted = ids if any(map(may_have_acted, trace[:-1])) or verdict is Verdict.RETRY or partly else ()
     result = BatchResult(batch=batch, answer=said, acted=acted, exhausted=verdict is Verdict.RETRY)
     if verdict is Verdict.DONE:
-        items = item_results(answer) or {} if answer.status not in done else {}
+        items = item_results(answer) or {} if answer.status not in resource.done else {}
         again = tuple(number for number in ids if number in items and items[number].throttled)
         failed = {
             number: clean(f"{items[number].status} {items[number].message}")
@@ -1780,7 +1782,7 @@ class Store:
             elif isinstance(error, Failure):  # the journal could not take the note
                 self.stop.set(error)
             return replace(result, sent=acted, unsent=() if acted else batch.ids)
-        result = batch_result(batch, trace, self.words(answer), self.resource.done)
+        result = batch_result(batch, trace, self.words(answer), self.resource)
         reasons = {number: self.without_token(reason) for number, reason in result.failed.items()}
         result = replace(result, failed=reasons)
         if result.again and (result.sent or result.failed):  # some of its ids were told to wait
