@@ -212,3 +212,29 @@ def test_children_go_before_their_parents(make_store: MakeStore, tool: RiggedToo
     assert outcome.status == 0, outcome.text
     assert outcome.summary["deleted"] == 12
     assert outcome.summary["already_gone"] == 0
+
+
+@pytest.mark.parametrize("total", [None, 21])
+def test_a_listing_that_proves_nothing(make_store: MakeStore, tmp_path: Path, total: int | None) -> None:
+    """Where a listing is the read-back, one that is unreadable or never complete leaves ids unknown."""
+    store = make_store(customers=5, promotions=20, quota=10_000, window=3600.0)
+
+    def lie(_request: object, answer: dict[str, dict[str, dict[str, int | None]]]) -> object:
+        answer["meta"]["pagination"]["total"] = total
+        return answer
+
+    store.faults.append(Fault(method="GET", path="v3/promotions", skip=1, times=1000, rewrite=lie))
+    outcome = RiggedTool(tmp_path).run(store, "--resource", "promotions")
+    assert outcome.status == 4, outcome.text
+    assert outcome.summary["unknown"] == 20
+    assert outcome.summary["verified"] is False
+
+
+def test_an_order_of_nobody(make_store: MakeStore, tool: RiggedTool) -> None:
+    """An order that does not say whose it is might be anybody's: nothing is deleted."""
+    store = make_store(customers=10, orders=3, quota=10_000)
+    store.change(next(iter(store.records["orders"])), kind="orders", customer_id=None)
+    outcome = tool.run(store, "--spare-with-orders")
+    assert outcome.status == 3, outcome.text
+    assert "customer_id" in outcome.err
+    assert not store.deletes()

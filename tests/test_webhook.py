@@ -259,3 +259,13 @@ def test_a_webhook_url_that_is_none(store: FakeStore, tool: Tool, url: str) -> N
     outcome = tool(store, store.config(tool.folder, webhook_url=url), "--yes")
     assert (outcome.status, store.log) == (2, [])
     assert "webhook_url" in outcome.err
+
+
+def test_a_webhook_whose_certificate_nobody_vouches_for(store: FakeStore, tool: Tool) -> None:
+    """It is told nothing, and the run goes on."""
+    with FakeStore(customers=1) as other:  # with a CA of its own
+        config = store.config(tool.folder, webhook_url=f"https://{other.host}/hooks")
+        outcome = tool(store, config, "--yes")
+        assert outcome.status == 0, outcome.text
+        assert "certificate" in outcome.text
+        assert not other.log
