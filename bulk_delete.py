@@ -2615,11 +2615,11 @@ class Phase:
     def __init__(self, screen: Screen, name: str, bars: Progress | None) -> None:
         self._screen, self._name, self._bars = screen, name, bars
         self._total = self._done = 0
-        self._began = self._shown = time.monotonic()
+        self._began = self._shown = time.monotonic()  # so the first answer counts in the rate
         self._task = bars.add_task(f"{name:<10}", total=None, detail="…") if bars else None
 
     def begin(self, total: int) -> None:
-        self._total, self._done, self._began = total, 0, time.monotonic()
+        self._total, self._done = total, 0
 
     def step(self, count: int) -> None:
         self._done += count
