@@ -359,7 +359,10 @@ ORDERS = Resource(
 
 def clean(text: object, limit: int = 200) -> str:
     """Somebody else's words as one printable line: no control codes, no flood."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+    line = str(text)
+    if not line.isprintable():
+        line = "".join(c if c.isprintable() else " " for c in line)
+    line = " ".join(line.split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
