@@ -226,6 +226,7 @@ class Resource:
 
 
 _DATES = "date_created/date date_created:min/date date_created:max/date"
+_IDS = "id/id id:in/id id:not_in/id id:min/id id:max/id id:greater/id id:less/id"
 _CHANGES = "date_modified/date date_modified:min/date date_modified:max/date"
 _BY_ID = {"sort": "id", "direction": "asc"}
 
@@ -251,9 +252,12 @@ RESOURCES = {
             delete_by="id:in",
             max_batch=250,
             params=_BY_ID | {"include": "variants,images,custom_fields,bulk_pricing_rules,videos,reviews"},
-            filters="id:in/id name/text sku/text sku:in/text mpn/text upc/text price/number weight/number "
-            "condition/text brand_id/int is_visible/bool is_featured/int type/text availability/text "
-            f"total_sold/int inventory_level/int inventory_level:min/int inventory_level:max/int {_CHANGES}",
+            filters=f"{_IDS} name/text sku/text sku:in/text mpn/text upc/text price/number weight/number "
+            "condition/text brand_id/int categories:in/int is_visible/bool is_featured/int "
+            "is_free_shipping/int type/text availability/text total_sold/int inventory_level/int inventory_level:in/int "
+            "inventory_level:not_in/int inventory_level:min/int inventory_level:max/int "
+            "inventory_level:greater/int inventory_level:less/int date_last_imported:min/date "
+            f"date_last_imported:max/date {_CHANGES}",
             show=("name", "sku", "price", "date_created"),
             note="variants, images and all else go along; options and modifiers are not in the backup",
         ),
@@ -265,8 +269,9 @@ RESOURCES = {
             done=(202, 204),
             read_by="category_id:in",
             id_field="category_id",
-            filters="category_id:in/id tree_id:in/int parent_id:in/int name/text name:like/text "
-            "page_title/text is_visible/bool",
+            filters="category_id:in/id category_id:not_in/id tree_id:in/int tree_id:not_in/int "
+            "parent_id:in/int parent_id:not_in/int name/text name:like/text page_title/text "
+            "page_title:like/text is_visible/bool",
             show=("name", "parent_id"),
             parent="parent_id",
             note="a parent may take its child categories along; one that holds products is refused",
@@ -276,7 +281,7 @@ RESOURCES = {
             path="v3/catalog/brands",
             scope="store_v2_products",
             params={"sort": "name", "direction": "asc"},
-            filters="id:in/id name/text name:like/text page_title/text",
+            filters=f"{_IDS} name/text name:like/text page_title/text",
         ),
         Resource(
             name="promotions",  # promotions.v3.yml: id:in is required (422), at most 50
@@ -403,6 +408,18 @@ _TYPES: dict[str, tuple[Callable[[str], Any], str]] = {
 }
 
 
+_OPERATORS: dict[str, Callable[[Any, Sequence[Any]], bool]] = {
+    "": lambda have, values: have in values,
+    "in": lambda have, values: have in values,
+    "not_in": lambda have, values: have not in values,
+    "like": lambda have, values: any(value in have for value in values),
+    "min": lambda have, values: have >= values[0],
+    "max": lambda have, values: have <= values[0],
+    "greater": lambda have, values: have > values[0],
+    "less": lambda have, values: have < values[0],
+}
+
+
 @dataclass(frozen=True)
 class Filter:
     """A filter of the API, which is checked here on every record, since a store may ignore it."""
@@ -417,15 +434,12 @@ class Filter:
         found = record.get(base)
         if base == "name" and "first_name" in record:  # customers.v3.yml: "first_name and last_name"
             found = f"{record.get('first_name')} {record.get('last_name')}"
+        fits = _OPERATORS[operator]
         try:
-            have = None if found is None else self._comparable(found)
+            have = [self._comparable(item) for item in (found if isinstance(found, list) else [found])]
         except (TypeError, ValueError):
             return False
-        if have is None or operator == "like":
-            return have is not None and any(value in have for value in self.values)
-        if operator in ("min", "max"):
-            return bool(have >= self.values[0] if operator == "min" else have <= self.values[0])
-        return have in self.values
+        return found is not None and any(fits(item, self.values) for item in have)
 
     def _comparable(self, found: Any) -> Any:
         if self.kind == "text":
@@ -442,7 +456,7 @@ def make_filter(name: str, text: str, types: Mapping[str, str]) -> Filter:
     """Raises ValueError for a name that is not among the types, and for a value of another type."""
     if name not in types:
         raise ValueError(f"is no filter that can be checked on the record: {nearest(name, types)}")
-    listed = name.endswith((":in", ":like"))
+    listed = name.endswith((":in", ":not_in", ":like"))
     parts = [item.strip() for item in text.split(",")] if listed else [text.strip()]
     if not all(parts):
         raise ValueError("has an empty value")

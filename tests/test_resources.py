@@ -386,17 +386,28 @@ def filter_case(name: str, records: list[Record]) -> tuple[str, list[bool]]:
     """A value for a filter, and which of the records fit it."""
     base, _, operator = name.partition(":")
     values = [record[base] for record in records]
+    if values and isinstance(values[0], list):
+        wanted = values[0][0]
+        return str(wanted), [wanted in each for each in values]
     ordered = sorted((value for value in values if value), key=comparable)
     value = ordered[len(ordered) // 2]
     wanted = comparable(value)
     if operator == "like":
-        value = value[:5].upper()
+        value = value[2:].upper()
         return value, [value.casefold() in comparable(each) for each in values]
     if operator == "min":
         return str(value), [comparable(each) >= wanted for each in values]
     if operator == "max":
         return str(value), [comparable(each) <= wanted for each in values]
-    asked = {"is_featured": "1"}.get(name, str(value).lower() if value is True else str(value))
+    if operator == "greater":
+        return str(value), [comparable(each) > wanted for each in values]
+    if operator == "less":
+        return str(value), [comparable(each) < wanted for each in values]
+    if operator == "not_in":
+        return str(value), [comparable(each) != wanted for each in values]
+    asked = {"is_featured": "1", "is_free_shipping": "1"}.get(
+        name, str(value).lower() if value is True else str(value)
+    )
     return asked, [comparable(each) == wanted for each in values]
 
 
