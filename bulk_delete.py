@@ -254,10 +254,10 @@ RESOURCES = {
             params=_BY_ID | {"include": "variants,images,custom_fields,bulk_pricing_rules,videos,reviews"},
             filters=f"{_IDS} name/text sku/text sku:in/text mpn/text upc/text price/number weight/number "
             "condition/text brand_id/int categories:in/int is_visible/bool is_featured/int "
-            "is_free_shipping/int type/text availability/text total_sold/int inventory_level/int inventory_level:in/int "
-            "inventory_level:not_in/int inventory_level:min/int inventory_level:max/int "
-            "inventory_level:greater/int inventory_level:less/int date_last_imported:min/date "
-            f"date_last_imported:max/date {_CHANGES}",
+            "is_free_shipping/int type/text availability/text total_sold/int inventory_level/int "
+            "inventory_level:in/int inventory_level:not_in/int inventory_level:min/int "
+            "inventory_level:max/int inventory_level:greater/int inventory_level:less/int "
+            f"date_last_imported:min/date date_last_imported:max/date {_CHANGES}",
             show=("name", "sku", "price", "date_created"),
             note="variants, images and all else go along; options and modifiers are not in the backup",
         ),
