@@ -2070,7 +2070,7 @@ def run_tool(store: FakeStore, ini: Path, folder: Path, options: list[str]) -> i
     command = [sys.executable, str(tool), "--config", str(ini), "--runs-dir", str(folder / "runs")]
     if not sys.stdin or not sys.stdin.isatty():
         options = [*options, "--yes"]
-    # A token of a real store has no business here, and would win over the ini's.
+    # A token of a real store has no business here.
     environment = {k: v for k, v in os.environ.items() if k != "BIGCOMMERCE_ACCESS_TOKEN"}
     # A handler, since the child would inherit SIG_IGN.
     before = signal.signal(signal.SIGINT, lambda *_: None)
