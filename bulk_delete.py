@@ -82,7 +82,8 @@ Step = Callable[[int], None]  # told how many records are done
 
 DEFAULT_HOST = "api.bigcommerce.com"
 PAGE_LIMIT = 250  # records a page, and ids a read-back: the most the API gives
-NAP = 0.1  # seconds: the longest sleep between two looks at the stop flag
+POLL = 0.1  # seconds: the longest sleep between two looks at the stop flag
+REDRAW = 0.1  # seconds: the shortest time between two drawings of a bar
 
 # --- errors -------------------------------------------------------------------------------------------
 
@@ -164,11 +165,11 @@ class Stop:
             raise Stopped
 
     def sleep(self, seconds: float) -> None:
-        """Sleep for so many seconds, or raise Stopped within NAP of a stop."""
+        """Sleep for so many seconds, or raise Stopped within POLL of a stop."""
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
             self.check()
-            time.sleep(min(left, NAP))
+            time.sleep(min(left, POLL))
         self.check()
 
     def on_signal(self, signum: int, _frame: FrameType | None) -> None:
@@ -955,21 +956,33 @@ def _told(value: object) -> object:
     return value
 
 
-# --- rate limiting -----------------------------------------------------------------------------
+# --- rate limiting ------------------------------------------------------------------------------------
+#
+# Decides when a request may leave, and nothing else: what its answer means is decided further down. The
+# store counts the requests of all its apps in fixed windows, and every answer tells four numbers: the quota
+# of a window, how long a window lasts, what was left of it, and when it ends [BigCommerce, API rate limits].
+#
+# The model: a token is the right to one request (or, with count_items, to one id of it). `Window` mirrors the
+# store's current window. Tokens to be had = left - in flight, since the store has not counted yet what is on
+# its way. Within a window `left` only falls, so of two answers the lower one is right. An answer was made
+# somewhere between the moment its request left and the moment it arrived, so the end of a window is known only
+# to lie between two times; what is in flight at that end may be counted in either window, and is counted in
+# both. `TokenBucket` is the part that waits: it hands out the window's tokens in order of arrival, spread
+# evenly over what is left of the window, or at full speed when the rest of the job fits into it.
 
 
 @dataclass(frozen=True)
 class Quota:
-    """What one answer's headers tell of the store's window; None where absent or garbage."""
+    """What one answer's headers tell of the store's window; None where a header is absent or garbage."""
 
-    quota: int | None = None
-    left: int | None = None
+    quota: int | None = None  # requests a window
+    left: int | None = None  # requests that were left of it
     reset: float | None = None  # seconds to the end of the window, when the answer was made
-    window: float | None = None  # seconds
+    window: float | None = None  # seconds that a window lasts
 
 
 def read_quota(headers: Mapping[str, str]) -> Quota:
-    """The four X-Rate-Limit headers [BigCommerce, API rate limits], each on its own."""
+    """Read the four X-Rate-Limit headers [BigCommerce, API rate limits], each on its own."""
 
     def number(name: str, low: int, high: int) -> int | None:
         text = headers.get("X-Rate-Limit-" + name, "").strip()
@@ -986,13 +999,170 @@ def read_quota(headers: Mapping[str, str]) -> Quota:
     )
 
 
-class TokenBucket:
-    """The store's fixed window of quota, mirrored: never more tokens than the store has left.
+class Window:
+    """The store's current window of quota, as far as its answers tell. It never looks at a clock.
 
-    capacity: tokens a window; refill_rate: tokens a second, so a window lasts
-    capacity / refill_rate seconds, until an answer's headers say otherwise. ceiling: the most to
-    take in a window; reserve: tokens left to other apps. clock and sleep take and give seconds;
-    sleep may raise, and is never called with the lock held.
+    quota: tokens a window, and seconds: how long one lasts, until an answer says otherwise; ceiling: the most
+    tokens to take in a window, None without a limit; reserve: tokens to leave to the store's other apps.
+    """
+
+    # Of the two clocks, as a share of the time since an answer told the end of a window.
+    DRIFT = 0.0002
+
+    def __init__(self, quota: int, seconds: float, *, ceiling: int | None, reserve: int) -> None:
+        self.quota = quota
+        self.seconds = seconds
+        self.ceiling = ceiling
+        self.reserve = reserve
+        # Whether any answer has told the quota; until then it is a guess.
+        self.quota_known = False
+        # When the quota was last corrected: an answer to an older request does not change it back.
+        self.quota_told_at = -math.inf
+        # Whether any answer has told when windows end.
+        self.end_known = False
+        # The window ends between these two times; it has not begun while they are infinite.
+        self.earliest_end = self.latest_end = math.inf
+        # What the store had left, by the lowest answer of this window.
+        self.left = quota
+        # When the request left whose answer told `left`.
+        self.left_told_at = -math.inf
+        # Tokens taken in this window, answered or not.
+        self.taken = 0
+        # Tokens of requests that are not answered yet.
+        self.in_flight = 0
+        # Tokens of answers that did not tell what is left: the store has counted them, for all we know.
+        self.answered_untold = 0
+        # Tokens of answers that took so long that the next window may have counted them.
+        self.counted_in_either = 0
+        # Tokens that were gone when the first answer of this window came: no rate of use by other apps.
+        self.used_before_us = 0
+        # Tokens that other apps took in the last window; None before there was one.
+        self.others_last_window: float | None = None
+        # Time and cost of the window's last request; -inf before its first one.
+        self.last_sent_at, self.last_cost = -math.inf, 0
+
+    def largest(self) -> int:
+        """Return the most tokens that one request may ever cost."""
+        largest = self.quota - self._kept_back()
+        return largest if self.ceiling is None else min(largest, self.ceiling)
+
+    def tokens(self, for_others: float = 0.0) -> float:
+        """Return the tokens that may be taken now; for_others: how many to leave besides the reserve."""
+        tokens = self.left - self.answered_untold - self._kept_back() - self.in_flight - for_others
+        return tokens if self.ceiling is None else min(tokens, self.ceiling - self.taken)
+
+    def _kept_back(self) -> int:
+        """Return the reserve; until the quota is known, one request must pass to learn it."""
+        return self.reserve if self.quota_known else min(self.reserve, self.quota - 1)
+
+    def used_by_others(self) -> int:
+        """Return how many tokens other apps were seen to take in this window."""
+        return max(0, self.quota - self.left - self.taken - self.used_before_us)
+
+    def expected_by_others(self, now: float) -> float:
+        """Return how many tokens other apps will take by the window's end, if they go on as they do."""
+        if self.latest_end == math.inf:
+            return 0.0
+        begun = self.latest_end - self.seconds
+        elapsed = now - begun
+        if self.others_last_window is None:
+            rate = self.used_by_others() / max(elapsed, self.seconds / 4)
+        else:
+            rate = (self.others_last_window + self.used_by_others()) / (self.seconds + elapsed)
+        expected = rate * (self.latest_end - max(begun, self.left_told_at))
+        return min(expected, 0.9 * self.left)  # beside a greedy app there is something left for us
+
+    def interval(self, spare: float) -> float:
+        """Return the seconds a token that spread so many spare tokens evenly over the rest of the window."""
+        rest = max(0.0, self.earliest_end - self.last_sent_at)
+        return rest / max(spare + self.last_cost, 1.0)
+
+    def take(self, now: float, cost: int) -> None:
+        """Count a request of that cost that leaves now."""
+        if self.latest_end == math.inf:
+            self.earliest_end = self.latest_end = now + self.seconds
+        self.last_sent_at, self.last_cost = now, cost
+        self.taken += cost
+        self.in_flight += cost
+
+    def roll(self, now: float) -> None:
+        """Begin the next window once this one has surely ended."""
+        if now >= self.latest_end:
+            self._begin(1 + (now - self.latest_end) // self.seconds)
+
+    def _begin(self, steps: float) -> None:
+        """Begin the window that comes so many windows after this one."""
+        self.others_last_window = self.used_by_others() if steps == 1 else 0
+        drift = steps * self.seconds * self.DRIFT
+        self.earliest_end += steps * self.seconds - drift
+        self.latest_end += steps * self.seconds + drift
+        self.left = self.quota - self.counted_in_either
+        self.taken = self.in_flight + self.counted_in_either  # the store may count them in this window
+        self.counted_in_either = self.used_before_us = self.answered_untold = 0
+        self.last_sent_at, self.last_cost = -math.inf, 0
+
+    def answered(self, now: float, sent_at: float, cost: int, told: Quota) -> None:
+        """Take in the answer, which came now, to a request of that cost that left at sent_at."""
+        self.in_flight -= cost
+        self.quota_known = self.quota_known or told.quota is not None
+        if told.window is not None and told.window != self.seconds:
+            self.seconds, self.end_known = told.window, False
+        first = not self.end_known
+        if now - sent_at > self.seconds / 3:  # too slow to tell in which window it was counted
+            self.counted_in_either += cost
+            told = replace(told, left=None)
+        elif told.reset is not None and not self._place_end(now, sent_at, told.reset, cost):
+            return
+        if told.quota is not None and told.quota != self.quota:
+            if sent_at < self.quota_told_at:
+                return  # made before the quota changed
+            self._change_quota(now, told.quota, told.left)
+        elif told.left is not None:
+            self.left = min(self.left, told.left)
+            self.left_told_at = max(self.left_told_at, sent_at)
+        else:
+            self.answered_untold += cost
+        if first:
+            self.used_before_us = max(0, self.quota - self.left - self.taken)
+
+    def _change_quota(self, now: float, quota: int, left: int | None) -> None:
+        """Go on with another quota, of which so many tokens are left (None: not told)."""
+        self.quota, self.quota_told_at = quota, now
+        self.left = quota - self.taken if left is None else left
+        self.used_before_us = quota - self.left - self.taken
+
+    def _place_end(self, now: float, sent_at: float, reset: float, cost: int) -> bool:
+        """Correct the end of the window by an answer; False for a late answer of the last window.
+
+        The end lies between sent_at + reset and now + reset, give or take the millisecond to which it is
+        cut. Moved by whole windows, this interval and the one known so far overlap.
+        """
+        earliest, latest = sent_at + reset - 0.001, now + reset + 0.001
+        if not self.end_known:
+            self.end_known = True
+            self.earliest_end, self.latest_end = earliest, latest
+            self.left = self.quota - self.counted_in_either
+            return True
+        ahead = (earliest + latest - self.earliest_end - self.latest_end) / 2
+        steps = round(ahead / self.seconds)
+        if steps < 0 and sent_at < self.latest_end - self.seconds:
+            self.taken = max(0, self.taken - cost)
+            return False
+        if steps > 0:
+            self._begin(steps)
+            self.taken += cost
+        self.earliest_end, self.latest_end = max(earliest, self.earliest_end), min(latest, self.latest_end)
+        if self.earliest_end > self.latest_end:  # the store's windows do not follow one another exactly
+            self.earliest_end, self.latest_end = earliest, latest
+        return True
+
+
+class TokenBucket:
+    """Hands out the tokens of the store's window to the workers, and makes them wait for the next.
+
+    capacity: tokens a window, and refill_rate: tokens a second, until the first answer; ceiling and reserve:
+    as in Window. clock and sleep take and give seconds; sleep may raise, and is never called with the lock
+    held.
     """
 
     def __init__(
@@ -1005,89 +1175,77 @@ class TokenBucket:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self.capacity = capacity
-        self.window = capacity / refill_rate
-        self.refusals_in_a_row = 0  # 429s since the last answer that was none
-        self._ceiling = ceiling
-        self._reserve = reserve
+        self.window = Window(capacity, capacity / refill_rate, ceiling=ceiling, reserve=reserve)
+        # 429s since the last answer that was none.
+        self.refusals_in_a_row = 0
         self._clock = clock
         self._sleep = sleep
+        # Guards the window, the queue and the pause.
         self._lock = threading.Lock()
-        self._queue: deque[object] = deque()  # who waits, first come first served
-        self._left = capacity  # what the store had left at the last answer of this window
-        self._taken = 0  # in this window
-        self._in_flight = 0  # taken, and not answered yet
-        self._told = False  # the store has told its quota
-        self._untold = 0  # answered without a word on what is left: counted, for all we know
-        self._carried = 0  # answered, but the next window may have counted them
-        self._earliest = self._latest = math.inf  # this window's end is between the two
-        self._heard = False  # the store has told when that is
-        self._quota_at = -math.inf  # when the capacity was last corrected
-        self._foreign = 0  # taken in this window by nobody knows whom, before the first answer
-        self._others_before: float | None = None  # taken by other apps in the last window
-        self._told_at = -math.inf  # when the request left whose answer told what is left
-        self._last = (-math.inf, 0)  # time and cost of the last request
+        # One object for each request that waits, first come first served.
+        self._queue: deque[object] = deque()
+        # A 429 told everybody to wait until then.
         self._paused_until = -math.inf
-        self._demand = math.inf  # tokens that the rest of the job needs
+        # Tokens that the rest of the job needs.
+        self._demand = math.inf
 
     def acquire(self, cost: int = 1) -> None:
-        """Wait for that many tokens, in order of arrival.
+        """Wait for that many tokens, in order of arrival, and take them.
 
-        Raises TooCostly when no window ever has that many, and what sleep raises.
+        Raises TooCostly when no window ever has that many, and whatever sleep raises.
         """
         ticket = object()
         with self._lock:
             self._queue.append(ticket)
         try:
-            while True:
-                with self._lock:
-                    if cost > self.largest():
-                        raise TooCostly
-                    delay, interval = self._delay(cost)
-                    if self._queue[0] is not ticket:
-                        delay = max(delay + self._queue.index(ticket) * interval, 0.001)
-                    elif delay <= 0:
-                        self._take(cost)
-                        return
-                self._sleep(min(delay, NAP))
+            while (delay := self._take_or_delay(ticket, cost)) > 0:
+                self._sleep(min(delay, POLL))
         finally:
             with self._lock:
                 self._queue.remove(ticket)
+
+    def _take_or_delay(self, ticket: object, cost: int) -> float:
+        """Take the tokens and return 0, or return the seconds to sleep before the next try."""
+        with self._lock:
+            if cost > self.window.largest():
+                raise TooCostly
+            now = self._clock()
+            delay, interval = self._delay(now, cost)
+            if self._queue[0] is not ticket:
+                return max(delay + self._queue.index(ticket) * interval, 0.001)
+            if delay <= 0:
+                self.window.take(now, cost)
+                self._demand -= cost
+            return delay
+
+    def _delay(self, now: float, cost: int) -> tuple[float, float]:
+        """Return the seconds until that many tokens may be taken, and the seconds between two requests."""
+        window = self.window
+        window.roll(now)
+        if now < self._paused_until:
+            return self._paused_until - now, 0.0
+        if self.refusals_in_a_row and window.in_flight:
+            return POLL, 0.0  # one request tries whether the store is willing again
+        spare = window.tokens(window.expected_by_others(now))
+        if spare < cost:
+            return min(window.latest_end - now, POLL), 0.0
+        if self._demand <= spare or window.last_sent_at == -math.inf:
+            return 0.0, 0.0
+        interval = window.interval(spare)
+        return window.last_sent_at + window.last_cost * interval - now, cost * interval
 
     def sync(self, headers: Mapping[str, str], sent_at: float, cost: int = 1) -> None:
         """Take in the answer to a request of that cost, sent at that time of the clock."""
         told = read_quota(headers)
         with self._lock:
             now = self._clock()
-            self._roll(now)
-            self._in_flight -= cost
-            self._told = self._told or told.quota is not None
-            if told.window is not None and told.window != self.window:
-                self.window, self._heard = told.window, False
-            left, first = told.left, not self._heard
-            if now - sent_at > self.window / 3:  # too slow to tell in which window it was counted
-                self._carried += cost
-                left = None
-            elif told.reset is not None and not self._place(now, sent_at, told.reset, cost):
-                return
-            if told.quota is not None and told.quota != self.capacity:
-                if sent_at < self._quota_at:
-                    return  # made before the quota changed
-                self.capacity, self._quota_at = told.quota, now
-                self._left = told.quota - self._taken if left is None else left
-                self._foreign = self.capacity - self._left - self._taken
-            elif left is not None:
-                self._left = min(self._left, left)
-                self._told_at = max(self._told_at, sent_at)
-            else:
-                self._untold += cost
-            if first:
-                self._foreign = max(0, self.capacity - self._left - self._taken)
+            self.window.roll(now)
+            self.window.answered(now, sent_at, cost, told)
 
     def pause(self, seconds: float) -> int:
-        """A 429: nobody sends for so many seconds, and then one at a time until one succeeds.
+        """Let nobody send for so many seconds after a 429, and then one at a time until one succeeds.
 
-        Returns how many there were in a row.
+        Returns how many 429s there were in a row.
         """
         with self._lock:
             self.refusals_in_a_row += 1
@@ -1095,124 +1253,28 @@ class TokenBucket:
             return self.refusals_in_a_row
 
     def succeeded(self) -> None:
-        """An answer came that was no 429."""
+        """Take note of an answer that was no 429."""
         self.refusals_in_a_row = 0
 
     def expect(self, tokens: float) -> None:
-        """So many tokens does the rest of the job need: if they are there, nobody waits."""
+        """Take note of how many tokens the rest of the job needs: if they are there, nobody waits."""
         self._demand = tokens
 
     def largest(self) -> int:
-        """The most tokens that one request may ever cost."""
-        largest = self.capacity - self._kept_back()
-        return largest if self._ceiling is None else min(largest, self._ceiling)
+        """Return the most tokens that one request may ever cost."""
+        return self.window.largest()
 
     def waiting(self) -> str:
-        """What a person would want to know about the next request's wait, or nothing."""
+        """Say why the next request has to wait, or nothing where the wait is not worth a word."""
         with self._lock:
             now = self._clock()
-            paused, tokens = self._paused_until - now, self._tokens()
-            resets = self._latest - now
+            paused, tokens = self._paused_until - now, self.window.tokens()
+            ends = self.window.latest_end - now
         if paused >= 1:
             return f"the store says wait: {paused:.0f} s"
-        if tokens < 1 and 1 <= resets < math.inf:
-            return f"quota used, next in {resets:.0f} s"
+        if tokens < 1 and 1 <= ends < math.inf:
+            return f"quota used, next in {ends:.0f} s"
         return ""
-
-    def _tokens(self, room: float = 0.0) -> float:
-        """Tokens that may be taken; room: to be left to other apps besides."""
-        tokens = self._left - self._untold - self._kept_back() - self._in_flight - room
-        return tokens if self._ceiling is None else min(tokens, self._ceiling - self._taken)
-
-    def _kept_back(self) -> int:
-        """The reserve; as long as the quota is but a guess, it lets the request go that asks for it."""
-        return self._reserve if self._told else min(self._reserve, self.capacity - 1)
-
-    def _others(self) -> int:
-        """Tokens that other apps were seen to take in this window."""
-        return max(0, self.capacity - self._left - self._taken - self._foreign)
-
-    def _room(self, now: float) -> float:
-        """Tokens that other apps will have taken by the window's end, going on as they do."""
-        if self._latest == math.inf:
-            return 0.0
-        begun = self._latest - self.window
-        elapsed = now - begun
-        if self._others_before is None:
-            rate = self._others() / max(elapsed, self.window / 4)
-        else:
-            rate = (self._others_before + self._others()) / (self.window + elapsed)
-        room = rate * (self._latest - max(begun, self._told_at))
-        return min(room, 0.9 * self._left)  # next to a greedy one there is something left for us
-
-    def _delay(self, cost: int) -> tuple[float, float]:
-        """Seconds until that many tokens may be taken, as far as can be known now, and between."""
-        now = self._clock()
-        self._roll(now)
-        if now < self._paused_until:
-            return self._paused_until - now, 0.0
-        if self.refusals_in_a_row and self._in_flight:
-            return NAP, 0.0  # the one request that tries whether the store is willing again
-        spare = self._tokens(self._room(now))
-        if spare < cost:
-            return min(self._latest - now, NAP), 0.0
-        last_at, last_cost = self._last
-        if self._demand <= spare or last_at == -math.inf:
-            return 0.0, 0.0
-        # Spread evenly: what was left of the window over what was left of the tokens.
-        rest = max(0.0, self._earliest - last_at)
-        interval = rest / max(spare + last_cost, 1.0)
-        return last_at + last_cost * interval - now, cost * interval
-
-    def _take(self, cost: int) -> None:
-        now = self._clock()
-        if self._latest == math.inf:
-            self._earliest = self._latest = now + self.window
-        self._last = (now, cost)
-        self._taken += cost
-        self._in_flight += cost
-        self._demand -= cost
-
-    def _roll(self, now: float) -> None:
-        """Begin the next window once this one has surely ended."""
-        if now >= self._latest:
-            self._begin(1 + (now - self._latest) // self.window)
-
-    def _begin(self, steps: float) -> None:
-        """Begin the window that is so many after this one."""
-        self._others_before = self._others() if steps == 1 else 0
-        drift = steps * self.window * 0.0002  # of two clocks, until an answer narrows it
-        self._earliest += steps * self.window - drift
-        self._latest += steps * self.window + drift
-        self._left = self.capacity - self._carried
-        self._taken = self._in_flight + self._carried  # the store may count them in this window
-        self._carried = self._foreign = self._untold = 0
-        self._last = (-math.inf, 0)
-
-    def _place(self, now: float, sent_at: float, reset: float, cost: int) -> bool:
-        """Correct the end of the window by an answer; False for a late one of the last window.
-
-        The store's reset lies between sent_at + reset and now + reset, give or take the
-        millisecond to which it is cut: two such intervals, moved by whole windows, overlap.
-        """
-        earliest, latest = sent_at + reset - 0.001, now + reset + 0.001
-        if not self._heard:
-            self._heard = True
-            self._earliest, self._latest = earliest, latest
-            self._left = self.capacity - self._carried
-            return True
-        ahead = (earliest + latest - self._earliest - self._latest) / 2
-        steps = round(ahead / self.window)
-        if steps < 0 and sent_at < self._latest - self.window:
-            self._taken = max(0, self._taken - cost)
-            return False
-        if steps > 0:
-            self._begin(steps)
-            self._taken += cost
-        self._earliest, self._latest = max(earliest, self._earliest), min(latest, self._latest)
-        if self._earliest > self._latest:  # its windows do not follow one another exactly
-            self._earliest, self._latest = earliest, latest
-        return True
 
 
 # --- retries -----------------------------------------------------------------------------------
@@ -1808,7 +1870,7 @@ class Store:
 
     def too_costly(self) -> ConfigError:
         config = self.config
-        what = f"leaves nothing of the store's quota of {self.bucket.capacity}: lower it"
+        what = f"leaves nothing of the store's quota of {self.bucket.window.quota}: lower it"
         return ConfigError(
             f"min_requests_remaining ({config.min_requests_remaining}) in {config.path} {what}"
         )
@@ -1850,7 +1912,7 @@ class Store:
         """Those of them that are done, at least one; raises Stopped to leave at once."""
         while True:
             self.on_wait()
-            done, _ = wait(pending, timeout=NAP, return_when=FIRST_COMPLETED)
+            done, _ = wait(pending, timeout=POLL, return_when=FIRST_COMPLETED)
             if done:
                 return done
             if self.stop.at_once:
@@ -1861,7 +1923,7 @@ class Store:
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
             self.on_wait()
-            self.stop.sleep(min(left, NAP))
+            self.stop.sleep(min(left, POLL))
 
     def close(self) -> None:
         self.pool.shutdown(wait=False, cancel_futures=True)
@@ -2644,7 +2706,7 @@ class Phase:
     def show(self, waiting: str = "", *, last: bool = False) -> None:
         """Show how far it is; called often, so it mostly does nothing."""
         now = time.monotonic()
-        if not last and now - self._shown < (NAP if self._bars else LINE_EVERY):
+        if not last and now - self._shown < (REDRAW if self._bars else LINE_EVERY):
             return
         self._shown = now
         text = progress_text(self._done, self._total, now - self._began, waiting)
@@ -3052,7 +3114,7 @@ class Run:
         try:
             typed = self.screen.ask(f"Type {count} to delete them, anything else to leave: ")
             if not typed:
-                self.stop.sleep(NAP)  # a terminal that closes ends the file before its signal comes
+                self.stop.sleep(POLL)  # a terminal that closes ends the file before its signal comes
         finally:
             self.stop.asking = False
         if typed.strip().replace(",", "") != str(count):
@@ -3061,7 +3123,7 @@ class Run:
     def estimate(self, requests: int) -> str:
         """How long so many requests take, by the quota and by the answers' times so far."""
         bucket, sent = self.store.bucket, max(1, self.store.counts["requests"])
-        by_quota = (math.ceil(requests / max(1, bucket.largest())) - 1) * bucket.window
+        by_quota = (math.ceil(requests / max(1, bucket.largest())) - 1) * bucket.window.seconds
         seconds = max(by_quota, requests * self.store.busy_seconds / sent / self.config.max_concurrent)
         return f"{math.ceil(seconds / 60)} min" if seconds > 90 else f"{math.ceil(seconds)} s"
 
