@@ -5,8 +5,40 @@
 # ///
 """Delete many records from one BigCommerce store: shown first, done exactly, proven afterwards.
 
-    store.ini + argv -> Config -> Store -> gather -> Plan (frozen on disk) -> guards, confirm
-                     -> delete -> verify -> Summary -> exit status
+The way of the data, and where each step is decided:
+
+    store.ini + argv => Config          configuration
+    Config => Store                     store: connection, client, workers
+    pages of records => Selection       gather; what fits is decided under selection
+    Selection => Plan                   plan and ledger; frozen on disk in the run folder
+    Plan => a number that is typed      guards
+    Plan => batches => BatchResult      delete and verify; what an answer means: answers
+    BatchResult, read-back => Ledger    plan and ledger
+    Ledger => summary, exit status      report, command line
+
+The sections, top to bottom, each using only what stands above it:
+
+    shared by all    the failures that end a run, the stop flag, the progress
+    resources        what is known of each kind of record
+    words            how names, times and foreign text are shown
+    selection        whether a record is one that was asked for
+    configuration    the ini and the command line, as one table of options
+    rate limiting    when a request may leave: the store's window, the token bucket
+    answers          what an answer means, and what became of a batch
+    store            everything that touches the network, and the pool of threads
+    gather           the listing, and what of it goes
+    plan and ledger  what will be deleted, and what is known of each id
+    run folder       the files that prove a run and resume it
+    delete, verify   carrying the plan out, and proving it
+    report           what the person sees
+    guards           what keeps a plan from being carried out
+    command line     a run from its first to its last step, exit statuses, main
+
+Only the main thread writes to the ledger, the run folder's results and the screen. Workers send, wait, note a
+batch in the journal before it leaves, and return what came. Words that stand for one thing each: a *page* is
+read, a *batch* is deleted, an *attempt* is one sending of a request; an id is *maybe deleted* from the first
+attempt that may have acted on it, and *deleted* once it was read back and is gone. N1, N2 … and A1, A2 … are
+the rules of the design, as tests/test_never.py and tests/test_answers.py list them.
 
 Exit status: 0 every planned id is proven gone, or a dry run is done, or nothing was selected; 1 a bug;
 2 usage or configuration; 3 refused before anything was deleted; 4 finished, and some records are not gone;
@@ -42,9 +74,9 @@ from array import array
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -71,27 +103,36 @@ except ImportError as error:
     sys.exit(2)
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress as Bars
 
 __version__ = "1.0.0"
 
 T = TypeVar("T")
 R = TypeVar("R")
 Record = dict[str, Any]
-Step = Callable[[int], None]  # told how many records are done
 
 DEFAULT_HOST = "api.bigcommerce.com"
 PAGE_LIMIT = 250  # records a page, and ids a read-back: the most the API gives
 POLL = 0.1  # seconds: the longest sleep between two looks at the stop flag
-REDRAW = 0.1  # seconds: the shortest time between two drawings of a bar
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # that end a run, its summary written
 
-# --- errors -------------------------------------------------------------------------------------------
+# --- shared by all ------------------------------------------------------------------------------------
+#
+# A run ends in one way: a Failure is raised, which says in one sentence why, and carries its exit status.
+# Threads are told by the stop flag: whoever finds the reason sets it, and everybody who is about to send or to
+# sleep raises that same reason. The main thread learns of it like everybody else.
 
 
 class Failure(Exception):
     """An end that can be expected: one sentence for the person, and the exit status."""
 
     exit_status = 5
+
+
+class Bug(Failure):
+    """An end that nobody expected; its traceback is shown."""
+
+    exit_status = 1
 
 
 class ConfigError(Failure):
@@ -101,7 +142,7 @@ class ConfigError(Failure):
 
 
 class Refused(Failure):
-    """Refused before anything was deleted. `planned`: the plan stands and may be resumed."""
+    """Refused before anything was deleted. planned: the plan stands, and may be resumed."""
 
     exit_status = 3
 
@@ -115,7 +156,13 @@ class ReadRefused(Refused):
 
 
 class Unreadable(Refused):
-    """An answer of a shape that proves nothing."""
+    """An answer that holds no list, total or ids that can be relied on."""
+
+
+class Unproven(Failure):
+    """Everything was done, and some of the planned ids are not proven gone."""
+
+    exit_status = 4
 
 
 class StoreError(Failure):
@@ -130,28 +177,27 @@ class Interrupted(Failure):
         self.exit_status = 128 + signum
 
 
-class Stopped(Exception):
-    """Raised where nothing more may be sent; the reason is `Stop.failure`."""
-
-
 class TooCostly(Exception):
     """A request costs more tokens than a whole window ever has."""
 
 
 class ListingChanged(Exception):
-    """The records moved while the pages were read, so the listing may have holes."""
+    """Records moved while the pages were read, so the listing may have holes."""
 
 
 class Stop:
     """The one flag that every thread reads before it sends; set once, never cleared.
 
-    It is plain attributes, since a lock taken in a signal handler may deadlock.
+    Plain attributes and no lock: the signal handler may run while the main thread holds it.
     """
 
     def __init__(self) -> None:
+        # Why nothing more may be sent; None while it may.
         self.failure: Failure | None = None
-        self.at_once = False  # a second signal: do not even wait for what is in flight
-        self.asking = False  # at the prompt a handler that returns would resume the read
+        # A second signal came: do not even wait for what is in flight.
+        self.at_once = False
+        # The person is asked: input() resumes after a handler that returns, so there the handler raises.
+        self.asking = False
         self._signals = 0
 
     def set(self, failure: Failure) -> Failure:
@@ -160,12 +206,12 @@ class Stop:
         return self.failure
 
     def check(self) -> None:
-        """Raise Stopped when nothing more may be sent."""
+        """Raise the reason when nothing more may be sent."""
         if self.failure is not None:
-            raise Stopped
+            raise self.failure
 
     def sleep(self, seconds: float) -> None:
-        """Sleep for so many seconds, or raise Stopped within POLL of a stop."""
+        """Sleep for so many seconds, or raise the reason within POLL of a stop."""
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
             self.check()
@@ -173,6 +219,7 @@ class Stop:
         self.check()
 
     def on_signal(self, signum: int, _frame: FrameType | None) -> None:
+        """Handle a signal: the first stops, the second leaves at once, the third ends the process."""
         self._signals += 1
         if self._signals > 2:  # the main thread has not left at the second: it hangs
             os._exit(128 + signum)
@@ -182,47 +229,97 @@ class Stop:
             raise failure
 
 
+class Progress:
+    """How far the current phase is. Those who work advance it, the screen reads it; main thread only."""
+
+    def __init__(self) -> None:
+        # Records to come; 0 where that is not known.
+        self.total = 0
+        self.done = 0
+        # What the person should know meanwhile; the screen takes them out.
+        self.warnings: deque[str] = deque()
+
+    def begin(self, total: int) -> None:
+        """Begin at 0 of so many records."""
+        self.total, self.done = total, 0
+
+    def advance(self, count: int) -> None:
+        """So many more records are done."""
+        self.done += count
+        if self.total:
+            self.done = min(self.done, self.total)
+
+
 # --- resources ----------------------------------------------------------------------------------------
+#
+# What is known of each kind of record, from BigCommerce's own API files, which are named beside it. To add a
+# resource is to add a `Resource` here, and its records to the local store of the tests. `id:in` is used for a
+# DELETE only where it is documented that nothing is deleted without it; all others go by path id, one at a time.
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resource:
-    """One kind of record, as BigCommerce's own API files describe it.
-
-    delete_by: the filter that a DELETE of the collection takes, only where it is documented that nothing is
-    deleted without one; "" deletes by path id, one at a time. read_by: the id filter of the list, "" where
-    it has none. filters: those of the list that can be checked on the record, name/type.
-    """
+    """One kind of record, and how the API lists and deletes it."""
 
     name: str
-    path: str  # of the list, below /stores/{hash}/
-    scope: str  # the OAuth scope that deleting needs
+    # Of the list, below /stores/{hash}/.
+    path: str
+    # The OAuth scope that deleting needs.
+    scope: str
+    # The filter that a DELETE of the collection takes; "" deletes by path id.
     delete_by: str = ""
-    delete_path: str = ""  # where it is not that of the list
-    done: tuple[int, ...] = (204,)  # what a DELETE well done answers
-    partly_on_404: bool = False  # then those that the store did know are gone
+    # Of the DELETE by path id, where it is not that of the list.
+    delete_path: str = ""
+    # What a DELETE well done answers.
+    done: tuple[int, ...] = (204,)
+    # A 404 for a batch: the ids that do exist were deleted.
+    deletes_known_on_404: bool = False
+    # The id filter of the list; "" where it has none.
     read_by: str = "id:in"
-    max_batch: int = 10  # ids in one DELETE; where none is documented, 10
+    # Ids in one DELETE of the collection; 10 where no maximum is documented.
+    max_batch: int = 10
     max_concurrent: int = 5
     id_field: str = "id"
-    params: Mapping[str, str] = field(default_factory=dict)  # of the listing: sort, sub-resources
+    # Parameters of the listing: sort, sub-resources.
+    params: Mapping[str, str] = field(default_factory=dict)
+    # Filters of the list that can be checked on the record, as name/type of FILTER_TYPES.
     filters: str = ""
-    show: tuple[str, ...] = ("name",)  # fields that tell a person which record it is
-    email: str = ""  # the field that --keep compares e-mail addresses with
-    parent: str = ""  # the field with the record above, which takes it along
-    note: str = ""  # what goes along, or forbids it
+    # Fields that tell a person which record it is.
+    show: tuple[str, ...] = ("name",)
+    # The field that --keep compares e-mail addresses with.
+    email: str = ""
+    # Holds the parent's id; deleting the parent may delete this record.
+    parent: str = ""
+    # What goes along with a record, or forbids to delete it.
+    note: str = ""
+
+    @property
+    def words(self) -> str:
+        """Its name in a sentence."""
+        return self.name.replace("_", " ")
 
     @property
     def has_total(self) -> bool:
-        """V3 lists say how many there are; V2 lists are paged by min_id to an empty page."""
+        """Whether a list says how many there are: V3 does; V2 is paged by min_id to an empty page."""
         return self.path.startswith("v3/")
 
     @property
-    def size(self) -> int:
+    def largest_batch(self) -> int:
         """The most ids in one DELETE."""
         return self.max_batch if self.delete_by else 1
 
+    @property
+    def scope_words(self) -> str:
+        """The OAuth scope as the control panel names it."""
+        return self.scope if self.scope.endswith("read_only") else f"{self.scope} (modify)"
+
+    def id_of(self, record: Record) -> int:
+        """Return a record's id."""
+        number: int = record[self.id_field]
+        return number
+
     def filter_types(self) -> dict[str, str]:
+        """Return the filters as name => type."""
         return dict(item.split("/") for item in self.filters.split())
 
 
@@ -328,7 +425,7 @@ RESOURCES = {
             path="v3/content/pages",
             scope="store_v2_content",
             delete_by="id:in",
-            partly_on_404=True,  # "Specified pages that did exist were successfully deleted"
+            deletes_known_on_404=True,  # "Specified pages that did exist were successfully deleted"
             params={"include": "body"},
             filters="id:in/id channel_id/int name/text",
             show=("name", "url", "type"),
@@ -361,55 +458,90 @@ ORDERS = Resource(
 )
 
 # --- words --------------------------------------------------------------------------------------------
+#
+# How other people's words, times and names are shown.
 
 
 def clean(text: object, limit: int = 200) -> str:
-    """Somebody else's words as one printable line: no control codes, no flood."""
+    """Return somebody else's words as one printable line of at most `limit` characters."""
     line = str(text)
     if not line.isprintable():
-        line = "".join(c if c.isprintable() else " " for c in line)
+        line = "".join(character if character.isprintable() else " " for character in line)
     line = " ".join(line.split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
 def utc_now() -> str:
+    """Return the wall clock's time in UTC, as ISO 8601 with milliseconds. Never used for pacing."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """What to say of an unknown name: the nearest known one, or all there are."""
+    """Return what to say of an unknown name: the nearest known one, or all there are."""
     known = list(known)
     close = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
     return f"did you mean {close[0]}?" if close else f"known are: {', '.join(known)}"
 
 
-# --- selection: what a record must be to go -------------------------------------------------------------
+# --- selection ----------------------------------------------------------------------------------------
+#
+# Decides whether a record is one of those that a person asked for: the filters of the API, each checked here
+# again since a store may ignore one, the --match expressions, and the list files. It reads text and records,
+# and knows nothing of the store; the order in which all of this is applied stands under "gather".
 
 
 def positive_id(value: object) -> int | None:
-    """A record's id: a positive whole number, and nothing that only looks like one."""
+    """Return a record's id: a positive whole number, and nothing that only looks like one."""
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}", value):
         value = int(value)
     return value if type(value) is int and value > 0 else None
 
 
-def _moment(text: str) -> datetime:
-    """A date or date-time of the API, in UTC where it names no zone; raises ValueError."""
-    moment = datetime.fromisoformat(text)
+def _moment(text: object) -> datetime:
+    """Return a date or date-time of the API, in UTC where it names no zone; raises ValueError."""
+    moment = datetime.fromisoformat(str(text))
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-_TYPES: dict[str, tuple[Callable[[str], Any], str]] = {
-    "id": (positive_id, "a positive whole number"),
-    "int": (lambda text: int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else None, "a whole number"),
-    "number": (lambda text: float(text) if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text) else None, "a number"),
-    "bool": ({"true": True, "false": False}.get, "true or false"),
-    "date": (_moment, "a date, such as 2025-03-31 or 2025-03-31T12:00:00Z"),
-    "text": (str.casefold, "text"),
+def _moment_or_day(text: str) -> datetime | date:
+    """Return the moment, or the day where no time is given: that means the whole day."""
+    moment = _moment(text)
+    return moment.date() if len(text) == 10 else moment
+
+
+def _number(text: str, pattern: str) -> float:
+    if not re.fullmatch(pattern, text):
+        raise ValueError(text)
+    return float(text)
+
+
+def _casefolded(value: object) -> str:
+    return str(value).casefold()
+
+
+@dataclass(frozen=True)
+class FilterType:
+    """How the values of one kind of filter are read, and what they are compared with."""
+
+    # What a value must be, to complete "needs …".
+    wanted: str
+    # text => the value; raises ValueError, or returns None, for any other text.
+    read: Callable[[str], Any]
+    # What the record holds => what the value is compared with; raises ValueError or TypeError.
+    of_record: Callable[[Any], Any] = float
+
+
+FILTER_TYPES = {
+    "id": FilterType("a positive whole number", positive_id),
+    "int": FilterType("a whole number", lambda text: _number(text, r"-?[0-9]{1,18}")),
+    "number": FilterType("a number", lambda text: _number(text, r"[0-9]+(\.[0-9]+)?")),
+    "bool": FilterType("true or false", {"true": True, "false": False}.get, bool),
+    "date": FilterType("a date, such as 2025-03-31 or 2025-03-31T12:00:00Z", _moment_or_day, _moment),
+    "text": FilterType("text", _casefolded, _casefolded),
 }
 
-
-_OPERATORS: dict[str, Callable[[Any, Sequence[Any]], bool]] = {
+# have: what the record holds; values: those of the filter.
+OPERATORS: dict[str, Callable[[Any, Sequence[Any]], bool]] = {
     "": lambda have, values: have in values,
     "in": lambda have, values: have in values,
     "not_in": lambda have, values: have not in values,
@@ -425,67 +557,64 @@ _OPERATORS: dict[str, Callable[[Any, Sequence[Any]], bool]] = {
 class Filter:
     """A filter of the API, which is checked here on every record, since a store may ignore it."""
 
-    name: str
-    text: str
-    kind: str
+    name: str  # such as date_created:min
+    text: str  # as it was given, and is sent
+    kind: FilterType
     values: tuple[Any, ...]
 
     def fits(self, record: Record) -> bool:
+        """Tell whether the record is one that the filter asks for."""
         base, _, operator = self.name.partition(":")
         found = record.get(base)
         if base == "name" and "first_name" in record:  # customers.v3.yml: "first_name and last_name"
             found = f"{record.get('first_name')} {record.get('last_name')}"
-        fits = _OPERATORS[operator]
+        if found is None:
+            return False
         try:
-            have = [self._comparable(item) for item in (found if isinstance(found, list) else [found])]
+            items = [self._comparable(item) for item in (found if isinstance(found, list) else [found])]
         except (TypeError, ValueError):
             return False
-        return found is not None and any(fits(item, self.values) for item in have)
+        return any(OPERATORS[operator](item, self.values) for item in items)
 
     def _comparable(self, found: Any) -> Any:
-        if self.kind == "text":
-            return str(found).casefold()
-        if self.kind == "bool":
-            return bool(found)
-        if self.kind != "date":
-            return float(found)
-        moment = _moment(str(found))
-        return moment.date() if type(self.values[0]) is date else moment
+        have = self.kind.of_record(found)
+        return have.date() if type(self.values[0]) is date else have
 
 
 def make_filter(name: str, text: str, types: Mapping[str, str]) -> Filter:
-    """Raises ValueError for a name that is not among the types, and for a value of another type."""
+    """Read a filter; types: those of the resource, as name => FILTER_TYPES.
+
+    Raises ValueError for a name that is not among the types, and for a value of another type.
+    """
     if name not in types:
         raise ValueError(f"is no filter that can be checked on the record: {nearest(name, types)}")
     listed = name.endswith((":in", ":not_in", ":like"))
     parts = [item.strip() for item in text.split(",")] if listed else [text.strip()]
     if not all(parts):
         raise ValueError("has an empty value")
-    convert, wanted = _TYPES[types[name]]
-    values = []
+    kind, values = FILTER_TYPES[types[name]], []
     for part in parts:
         value = None
         with suppress(ValueError):
-            value = convert(part)
+            value = kind.read(part)
         if value is None:
-            raise ValueError(f"needs {wanted}, not {clean(part)!r}")
-        # A date without a time means the whole day, be it for :min, :max or the date itself.
-        values.append(value.date() if types[name] == "date" and len(part) == 10 else value)
-    return Filter(name, text.strip(), types[name], tuple(values))
+            raise ValueError(f"needs {kind.wanted}, not {clean(part)!r}")
+        values.append(value)
+    return Filter(name, text.strip(), kind, tuple(values))
 
 
-_MISSING = object()
+MISSING = object()  # what value_at returns where a path leads nowhere
 
 
 def value_at(record: object, path: str) -> object:
-    """What stands at a path such as addresses.0.country_code; _MISSING when nothing does."""
+    """Return what stands at a path such as addresses.0.country_code, MISSING when nothing does."""
     for part in path.split("."):
         if isinstance(record, list) and part.isdecimal() and int(part) < len(record):
             record = record[int(part)]
         elif isinstance(record, dict) and part in record:
             record = record[part]
         else:
-            return _MISSING
+            return MISSING
     return record
 
 
@@ -497,15 +626,19 @@ class Match:
     pattern: re.Pattern[str]
 
     def fits(self, record: Record) -> bool:
+        """Tell whether the expression is found; a field that is not text is read as JSON."""
         value = value_at(record, self.path)
-        if value is _MISSING or value is None:
+        if value is MISSING or value is None:
             return False
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         return bool(self.pattern.search(text))
 
 
 class IdSet:
-    """Ids seen so far: 8 bytes each while they rise, as in a listing sorted oldest first."""
+    """Ids seen so far: 8 bytes each while they rise, as in a listing that is sorted oldest first.
+
+    A set of a million ids takes 60 bytes each, which is most of what a dry run of a large store needs.
+    """
 
     def __init__(self, ids: Iterable[int] = ()) -> None:
         self._rising = array("q")
@@ -521,7 +654,7 @@ class IdSet:
         return number in self._rising[place : place + 1] or number in self._others
 
     def add(self, number: int) -> bool:
-        """Add it; False when it was there."""
+        """Add it; returns False when it was there."""
         if self._rising and number <= self._rising[-1]:
             if number in self:
                 return False
@@ -531,68 +664,88 @@ class IdSet:
         return True
 
 
-@dataclass(frozen=True)
+@dataclass
 class Entries:
-    """What a list file names: ids in its order, and e-mail addresses in lower case."""
+    """What a list file names."""
 
-    ids: array[int]
-    emails: frozenset[str] = frozenset()
+    # In the order of the file, none twice.
+    ids: array[int] = field(default_factory=lambda: array("q"))
+    # E-mail addresses, in lower case.
+    emails: set[str] = field(default_factory=set)
+    # How many ids were there again.
     duplicates: int = 0
 
 
 def read_entries(path: Path, resource: Resource, *, emails: bool) -> Entries:
-    """Ids, and e-mail addresses where those are allowed, of a text file or of a CSV with a header.
+    """Read ids, and e-mail addresses where those are allowed, of a text file or of a CSV with a header.
 
-    Raises ValueError that names the line, or the columns when it is not plain which one to take.
+    Raises ValueError that names the line, or the columns when it is not plain which one to take, OSError and
+    csv.Error.
     """
     text = path.read_bytes().decode("utf-8-sig")
     first = text.split("\n", 1)[0]
     reader = csv.reader(io.StringIO(text), delimiter=max(",;\t", key=first.count))
     rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
-    rows = [(number, row) for number, row in rows if any(row)]
+    rows = [(line, row) for line, row in rows if any(row)]
     if not rows:
         raise ValueError("holds nothing")
-    number, header = rows[0]
+    line, header = rows[0]
     plain = len(header) == 1 and (positive_id(header[0]) or (emails and "@" in header[0]))
-    columns = [0] if plain else _columns(number, header, resource, emails=emails)
-    ids, addresses, seen, duplicates = array("q"), set(), IdSet(), 0
-    for number, row in rows if plain else rows[1:]:
+    columns = [0] if plain else find_columns(line, header, resource, emails=emails)
+    entries, seen = Entries(), IdSet()
+    for line, row in rows if plain else rows[1:]:
         if plain and len(row) > 1:
-            raise ValueError(f"line {number}: more than one value, and no header says which to take")
+            raise ValueError(f"line {line}: more than one value, and no header says which to take")
         for cell in [row[column] if column < len(row) else "" for column in columns]:
-            if identifier := positive_id(cell):
-                fresh = seen.add(identifier)
-                duplicates += not fresh
-                if fresh:
-                    ids.append(identifier)
-            elif emails and "@" in cell:
-                addresses.add(cell.casefold())
-            elif cell or len(columns) == 1:
-                what = "a positive whole number" + (" or an e-mail address" if emails else "")
-                raise ValueError(f"line {number}: {clean(cell)!r} is not {what}")
-    if not ids and not addresses:
+            if cell or len(columns) == 1:
+                _read_entry(line, cell, entries, seen, emails=emails)
+    if not entries.ids and not entries.emails:
         raise ValueError("holds nothing below its header")
-    return Entries(ids, frozenset(addresses), duplicates)
+    return entries
 
 
-def _columns(number: int, header: Sequence[str], resource: Resource, *, emails: bool) -> list[int]:
-    """Which columns of a CSV to read: that of the id and, where allowed, that of the e-mail address."""
+def _read_entry(line: int, cell: str, entries: Entries, seen: IdSet, *, emails: bool) -> None:
+    """Add what the cell names to the entries; raises ValueError that names the line."""
+    if number := positive_id(cell):
+        if seen.add(number):
+            entries.ids.append(number)
+        else:
+            entries.duplicates += 1
+    elif emails and "@" in cell:
+        entries.emails.add(cell.casefold())
+    else:
+        also = " or an e-mail address" if emails else ""
+        raise ValueError(f"line {line}: {clean(cell)!r} is not a positive whole number{also}")
+
+
+def find_columns(line: int, header: Sequence[str], resource: Resource, *, emails: bool) -> list[int]:
+    """Return which columns of a CSV to read: that of the id and, where allowed, that of the e-mail address.
+
+    Raises ValueError that names the columns when there is none, or more than one of a kind.
+    """
     names = [re.sub(r"[^a-z]", "", name.casefold()) for name in header]
     singular = re.sub(r"ies$", "y", resource.name).replace("_", "").rstrip("s")
     by_id = [place for place, name in enumerate(names) if name in ("id", f"{singular}id")]
-    by_email = [place for place, name in enumerate(names) if name in ("email", "emailaddress")]
-    by_email = by_email if emails else []
-    if len(by_id) > 1 or len(by_email) > 1 or not (by_id or by_email):
+    by_email = [place for place, name in enumerate(names) if emails and name in ("email", "emailaddress")]
+    if max(len(by_id), len(by_email)) > 1 or not (by_id or by_email):
         shown = ", ".join(clean(name, 40) for name in header)
-        wanted = f"id or {singular} id" + (" or email" if emails else "")
-        raise ValueError(f"line {number}: not plain which column is the {wanted}; there are: {shown}")
+        also = " or email" if emails else ""
+        wanted = f"id or {singular} id{also}"
+        raise ValueError(f"line {line}: not plain which column is the {wanted}; there are: {shown}")
     return by_id + by_email
 
 
 # --- configuration ------------------------------------------------------------------------------------
+#
+# Turns store.ini and the command line into one frozen Config, or says which file, key or option is wrong. A
+# field of Config that is made by `setting` is an option: its name is the key in [cleanup] and, with dashes,
+# the option of the command line. To add an option is to add such a field, and its line in config.example.ini.
+# Whether a number is sensible for this store is decided later.
 
 
-def _whole(low: int, high: int | None = None) -> Callable[[str], int]:
+def whole_number(low: int, high: int | None = None) -> Callable[[str], int]:
+    """Return a converter for whole numbers from low to high (None: without a limit)."""
+
     def convert(text: str) -> int:
         value = int(text) if re.fullmatch(r"[0-9]{1,18}", text) else -1
         if value < low or (high is not None and value > high):
@@ -603,152 +756,221 @@ def _whole(low: int, high: int | None = None) -> Callable[[str], int]:
     return convert
 
 
-def _seconds(text: str) -> float:
-    value = float(text) if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text) else 0.0
-    if not 0 < value <= 3600:
-        raise ValueError("must be a number of seconds above 0, and at most 3600")
-    return value
+def decimal_number(wanted: str, accepts: Callable[[float], bool]) -> Callable[[str], float]:
+    """Return a converter for numbers that are accepted; wanted: completes "must be …"."""
+
+    def convert(text: str) -> float:
+        number = text.removesuffix("%").rstrip() if "percent" in wanted else text
+        if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", number) or not accepts(float(number)):
+            raise ValueError(f"must be {wanted}")
+        return float(number)
+
+    return convert
 
 
-def _percent(text: str) -> float:
-    number = text.removesuffix("%").rstrip()
-    value = float(number) if re.fullmatch(r"[0-9]+(\.[0-9]+)?", number) else -1.0
-    if not 0 <= value <= 100:
-        raise ValueError("must be a percentage from 0 to 100")
-    return value
-
-
-def _boolean(text: str) -> bool:
+def yes_or_no(text: str) -> bool:
+    """Convert what an ini calls a boolean."""
     value = configparser.RawConfigParser.BOOLEAN_STATES.get(text.lower())
     if value is None:
         raise ValueError("must be yes or no")
     return value
 
 
-def _resource(text: str) -> Resource:
+def known_resource(text: str) -> Resource:
+    """Convert the name of a resource."""
     if text not in RESOURCES:
         raise ValueError(f"must be a resource ({nearest(text, RESOURCES)})")
     return RESOURCES[text]
 
 
-def _match(text: str) -> tuple[Match, ...]:
+def field_and_pattern(text: str) -> Match:
+    """Convert FIELD=REGEX."""
     path, equals, pattern = text.partition("=")
     if not path.strip() or not equals or not pattern:
         raise ValueError("must be FIELD=REGEX")
     try:
-        return (Match(path.strip(), re.compile(pattern)),)
+        return Match(path.strip(), re.compile(pattern))
     except re.error as error:
         raise ValueError(f"must hold a regular expression ({error})") from error
 
 
-def _path(text: str) -> Path:
+def some_path(text: str) -> Path:
+    """Convert a path."""
     if not text:
         raise ValueError("must be a path")
     return Path(text)
 
 
-def _url(text: str) -> str:
+def web_address(text: str) -> str:
+    """Convert an http or https URL."""
     if not re.fullmatch(r"https?://[!-~]+", text):
         raise ValueError("must be an http or https URL")
     return text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Option:
-    """One setting: a key of [cleanup] and, unless `argv` is False, an option of the same name."""
+    """How a field of Config is set: by a key of [cleanup], and by an option of the command line."""
 
-    name: str
+    name: str = ""
+    # text => value; raises ValueError that completes "NAME …".
     convert: Callable[[str], Any]
-    default: Any
     help: str = ""
     metavar: str = "N"
-    argv: bool = True
-    selects: bool = False  # part of the selection, which --resume takes from the plan
+    in_ini: bool = True
+    on_argv: bool = True
+    # Given more than once it adds up to a tuple.
+    repeats: bool = False
+    # Part of the selection, which --resume takes from the plan.
+    selects: bool = False
+    # Repeated in the command that resumes the run.
+    resumes: bool = False
 
     @property
     def flag(self) -> str:
+        """The option of the command line."""
         return "--" + self.name.replace("_", "-")
 
+    @property
+    def is_switch(self) -> bool:
+        """Whether it takes no value on the command line."""
+        return self.convert is yes_or_no
 
-OPTIONS = (
-    Option(
-        "resource", _resource, RESOURCES["customers"], "what to delete (customers); list: show all", "NAME",
-        selects=True,
-    ),
-    Option("match", _match, (), "only records whose FIELD holds the REGEX", "FIELD=REGEX", selects=True),
-    Option("ids", _path, None, "only the ids that FILE lists", "FILE", selects=True),
-    Option("keep", _path, None, "not those whose ids or e-mail addresses FILE lists", "FILE", selects=True),
-    Option("spare_with_orders", _boolean, False, "not the customers that have orders", selects=True),
-    Option("limit", _whole(1), None, "only the first N: a trial", selects=True),
-    Option("max_delete", _whole(0), None, "refuse to delete more than N"),
-    Option("dry_run", _boolean, False, "list, write the plan, and delete nothing"),
-    Option("runs_dir", _path, Path("runs"), "where the run folders go (runs)", "DIR"),
-    Option("no_backup", _boolean, False, "write no backup.jsonl"),
-    Option("rate_limit", _whole(1), None, "at most N requests in each of the store's windows"),
-    Option("batch_size", _whole(1), None, "ids in one DELETE (the most the resource takes)"),
-    Option("max_concurrent", _whole(1, 5), 5, "requests at once, 1 to 5 (5)"),
-    Option("verbose", _boolean, False, "show every request as run.log has it"),
-    Option("min_requests_remaining", _whole(0), 0, argv=False),
-    Option("count_items", _boolean, False, argv=False),
-    Option("max_retries", _whole(0, 20), 5, argv=False),
-    Option("timeout", _seconds, 60.0, argv=False),
-    Option("max_error_rate", _percent, 10.0, argv=False),
-    Option("webhook_url", _url, "", argv=False),
-)  # fmt: skip
-STORE_KEYS = ("store_hash", "access_token", "client_id", "domain")
-ARGV_ONLY = ("config", "yes", "resume", "json", "version")
+    @property
+    def opposite(self) -> str:
+        """The flag that switches it off again."""
+        positive = self.flag.replace("--no-", "--")
+        return positive if positive != self.flag else self.flag.replace("--", "--no-")
+
+
+def setting(convert: Callable[[str], Any], default: Any, help: str = "", **how: Any) -> Any:
+    """Return a field of Config that is an option; how: the other fields of Option."""
+    return field(default=default, metadata={"option": Option(convert=convert, help=help, **how)})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Everything that a run is told; seconds, percent and counts, as the option of the name says."""
+    """Everything that a run is told: the store, the options, and the words in which they were given."""
 
+    # The ini file.
     path: Path
+    # [store]; host is the API's, moved by BC_API_ENDPOINT; domain is "" where it is not pinned.
     host: str
     store_hash: str
     access_token: str = field(repr=False)
     client_id: str
     domain: str
-    resource: Resource
-    filters: Mapping[str, Filter]
-    match: tuple[Match, ...]
-    ids: Entries | None
-    keep: Entries | None
-    spare_with_orders: bool
-    limit: int | None
-    max_delete: int | None
-    dry_run: bool
-    runs_dir: Path
-    no_backup: bool
-    rate_limit: int | None
-    batch_size: int
-    max_concurrent: int
-    verbose: bool
-    min_requests_remaining: int
-    count_items: bool
-    max_retries: int
-    timeout: float
-    max_error_rate: float
-    webhook_url: str = field(repr=False)
-    yes: bool
-    json: bool
-    resume: Path | None
-    selection: Mapping[str, str]  # what was asked for, in the words it was asked for
-    typed: Sequence[str]  # options on argv that a resume needs again
-    warnings: Sequence[str]
 
-    def for_resource(self, resource: Resource) -> Config:
-        """The same for another resource: its batches and its concurrency."""
-        return replace(
-            self,
-            resource=resource,
-            batch_size=min(self.batch_size, resource.size),
-            max_concurrent=min(self.max_concurrent, resource.max_concurrent),
-        )
+    # What to delete.
+    resource: Resource = setting(
+        known_resource,
+        RESOURCES["customers"],
+        "what to delete (customers); list: show all",
+        metavar="NAME",
+        selects=True,
+    )
+    # [filters] and --filter, by name.
+    filters: Mapping[str, Filter] = field(default_factory=dict)
+    match: tuple[Match, ...] = setting(
+        field_and_pattern,
+        (),
+        "only records whose FIELD holds the REGEX",
+        metavar="FIELD=REGEX",
+        repeats=True,
+        selects=True,
+    )
+    ids: Path | None = setting(some_path, None, "only the ids that FILE lists", metavar="FILE", selects=True)
+    keep: Path | None = setting(
+        some_path, None, "not those whose ids or e-mail addresses FILE lists", metavar="FILE", selects=True
+    )
+    # What those two files list.
+    ids_entries: Entries | None = None
+    keep_entries: Entries | None = None
+    spare_with_orders: bool = setting(yes_or_no, False, "not the customers that have orders", selects=True)
+    limit: int | None = setting(whole_number(1), None, "only the first N: a trial", selects=True)
+
+    # Safety.
+    max_delete: int | None = setting(whole_number(0), None, "refuse to delete more than N")
+    dry_run: bool = setting(yes_or_no, False, "list, write the plan, and delete nothing")
+    yes: bool = setting(yes_or_no, False, "do not ask before deleting", in_ini=False)
+    resume: Path | None = setting(
+        some_path, None, "go on with an earlier run's plan", metavar="RUN_FOLDER", in_ini=False
+    )
+    runs_dir: Path = setting(some_path, Path("runs"), "where the run folders go (runs)", metavar="DIR")
+    no_backup: bool = setting(yes_or_no, False, "write no backup.jsonl")
+
+    # Pace; rate_limit is a ceiling a window, batch_size None means the resource's maximum.
+    rate_limit: int | None = setting(
+        whole_number(1), None, "at most N requests in each of the store's windows", resumes=True
+    )
+    batch_size: int | None = setting(
+        whole_number(1), None, "ids in one DELETE (the most the resource takes)", resumes=True
+    )
+    max_concurrent: int = setting(whole_number(1, 5), 5, "requests at once, 1 to 5 (5)", resumes=True)
+    min_requests_remaining: int = setting(whole_number(0), 0, on_argv=False)
+    count_items: bool = setting(yes_or_no, False, on_argv=False)
+    max_retries: int = setting(whole_number(0, 20), 5, on_argv=False)
+    timeout: float = setting(
+        decimal_number("a number of seconds above 0, and at most 3600", lambda value: 0 < value <= 3600),
+        60.0,
+        on_argv=False,
+    )
+    max_error_rate: float = setting(
+        decimal_number("a percentage from 0 to 100", lambda value: value <= 100), 10.0, on_argv=False
+    )
+
+    # Output.
+    json: bool = setting(
+        yes_or_no, False, "the summary as JSON on stdout, all else on stderr", in_ini=False, resumes=True
+    )
+    verbose: bool = setting(yes_or_no, False, "show every request as run.log has it")
+    webhook_url: str = field(
+        default="", repr=False, metadata={"option": Option(convert=web_address, on_argv=False)}
+    )
+
+    # What selected, besides the filters, in the words that were given: option => words.
+    selection: Mapping[str, str] = field(default_factory=dict)
+    # Options of the command line that the command to resume needs again.
+    resume_options: Sequence[str] = ()
+    warnings: Sequence[str] = ()
+
+
+OPTIONS = {
+    item.name: replace(item.metadata["option"], name=item.name)
+    for item in fields(Config)
+    if "option" in item.metadata
+}
+STORE_KEYS = ("store_hash", "access_token", "client_id", "domain")
+Ini = Mapping[str, Mapping[str, str]]  # section => key => value
 
 
 def read_ini(path: Path) -> dict[str, dict[str, str]]:
-    """The sections of an ini file, by name; raises ConfigError, which never quotes a line."""
+    """Return the sections of an ini file, by name; raises ConfigError, which never quotes a line."""
+    parser = configparser.RawConfigParser(delimiters=("=",), default_section="\0")
+    # Without their indentation no line continues the one before: a token never swallows a key.
+    lines = [line.strip() for line in re.split(r"\r\n|\r|\n", _read_text(path))]
+    try:
+        parser.read_string("\n".join(lines))
+    except configparser.DuplicateSectionError as error:
+        raise ConfigError(
+            f"{path}, line {error.lineno}: [{error.section}] is there twice; join the two"
+        ) from None
+    except configparser.DuplicateOptionError as error:
+        raise ConfigError(
+            f"{path}, line {error.lineno}: {error.option} is there twice in [{error.section}]; keep one"
+        ) from None
+    except configparser.MissingSectionHeaderError as error:
+        raise ConfigError(
+            f"{path}, line {error.lineno}: a section must come first; write [store] above it"
+        ) from None
+    except configparser.ParsingError as error:
+        line = error.errors[0][0] if error.errors else "?"
+        raise ConfigError(f"{path}, line {line}: this is neither [section] nor key = value") from None
+    return {name: dict(parser.items(name)) for name in parser.sections()}
+
+
+def _read_text(path: Path) -> str:
+    """Return the text of the ini file; raises ConfigError."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError as error:
@@ -762,34 +984,19 @@ def read_ini(path: Path) -> dict[str, dict[str, str]]:
         raise ConfigError(f"{path}: cannot be read ({why}); name an ini file") from error
     if "\0" in text:
         raise ConfigError(f"{path}: this is not UTF-8 text (UTF-16?); save it as UTF-8")
-    parser = configparser.RawConfigParser(delimiters=("=",), default_section="\0")
-    # Without their indentation no line continues the one before: a token never swallows a key.
-    lines = [line.strip() for line in re.split(r"\r\n|\r|\n", text)]
-    try:
-        parser.read_string("\n".join(lines))
-    except configparser.DuplicateSectionError as error:
-        what = f"[{error.section}] is there twice; join the two"
-        raise ConfigError(f"{path}, line {error.lineno}: {what}") from None
-    except configparser.DuplicateOptionError as error:
-        what = f"{error.option} is there twice in [{error.section}]; keep one"
-        raise ConfigError(f"{path}, line {error.lineno}: {what}") from None
-    except configparser.MissingSectionHeaderError as error:
-        what = "a section must come first; write [store] above it"
-        raise ConfigError(f"{path}, line {error.lineno}: {what}") from None
-    except configparser.ParsingError as error:
-        number = error.errors[0][0] if error.errors else "?"
-        raise ConfigError(f"{path}, line {number}: this is neither [section] nor key = value") from None
-    return {name: dict(parser.items(name)) for name in parser.sections()}
+    return text
 
 
-def check_names(path: Path, ini: Mapping[str, Mapping[str, str]]) -> None:
+def check_names(path: Path, ini: Ini) -> None:
     """Raise ConfigError for a section or key that nobody reads: a typo may select too much."""
-    known = {"store": STORE_KEYS, "cleanup": [option.name for option in OPTIONS], "filters": None}
+    in_ini = [option.name for option in OPTIONS.values() if option.in_ini]
+    argv_only = [option.name for option in OPTIONS.values() if not option.in_ini] + ["config", "version"]
+    known = {"store": STORE_KEYS, "cleanup": in_ini, "filters": None}
     for section, keys in ini.items():
         if section not in known:
             raise ConfigError(f"{path}: unknown section [{section}]; {nearest(section, known)}")
         for key in keys:
-            if section == "cleanup" and key in ARGV_ONLY:
+            if section == "cleanup" and key in argv_only:
                 raise ConfigError(f"{path}: {key} in [cleanup]: use --{key}, on the command line only")
             names = known[section]
             if names is not None and key not in names:
@@ -798,9 +1005,35 @@ def check_names(path: Path, ini: Mapping[str, Mapping[str, str]]) -> None:
         raise ConfigError(f"{path}: the section [store] is missing; see config.example.ini")
 
 
-def read_store(path: Path, ini: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, Any]:
-    """Host, hash, token, client id and domain; raises ConfigError, never quoting the token."""
-    given = ini.get("store_hash", "")
+def read_store(path: Path, section: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return the fields of Config that [store] and the environment set; raises ConfigError."""
+    store_hash = read_store_hash(path, section.get("store_hash", ""))
+    token, source = section.get("access_token", ""), f"{path}: access_token in [store]"
+    if not token and (token := environ.get("BIGCOMMERCE_ACCESS_TOKEN", "").strip()):
+        source = "BIGCOMMERCE_ACCESS_TOKEN"
+    if not token:
+        raise ConfigError(
+            f"{source} is missing; fill in the token of the store's API account, or set "
+            "BIGCOMMERCE_ACCESS_TOKEN"
+        )
+    client_id = section.get("client_id", "")
+    for name, value in ((source, token), (f"{path}: client_id in [store]", client_id)):
+        if not re.fullmatch(r"[!-~]*", value):  # the message never quotes it
+            raise ConfigError(f"{name} holds a space or a character that is not ASCII; paste it again, alone")
+    host = environ.get("BC_API_ENDPOINT") or DEFAULT_HOST
+    if not re.fullmatch(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?", host):
+        raise ConfigError(f"BC_API_ENDPOINT must be a host, or host:port, not {clean(host)!r}; correct it")
+    return {
+        "host": host,
+        "store_hash": store_hash,
+        "access_token": token,
+        "client_id": client_id,
+        "domain": bare_domain(section.get("domain", "")),
+    }
+
+
+def read_store_hash(path: Path, given: str) -> str:
+    """Return the hash, which may be given as the API path that BigCommerce shows; raises ConfigError."""
     if not given:
         raise ConfigError(
             f"{path}: store_hash in [store] is missing; fill in the hash of the store's API path"
@@ -812,148 +1045,132 @@ def read_store(path: Path, ini: Mapping[str, str], environ: Mapping[str, str]) -
             f"{path}: store_hash in [store] must be letters and digits, or the API path that BigCommerce "
             "shows; copy it from the store's API account"
         )
-    token, source = ini.get("access_token", ""), f"{path}: access_token in [store]"
-    if not token and (token := environ.get("BIGCOMMERCE_ACCESS_TOKEN", "").strip()):
-        source = "BIGCOMMERCE_ACCESS_TOKEN"
-    if not token:
-        raise ConfigError(
-            f"{source} is missing; fill in the token of the store's API account, or set "
-            "BIGCOMMERCE_ACCESS_TOKEN"
-        )
-    client_id = ini.get("client_id", "")
-    for name, value in ((source, token), (f"{path}: client_id in [store]", client_id)):
-        if not re.fullmatch(r"[!-~]*", value):
-            what = "holds a space or a character that is not ASCII; paste it again, alone"
-            raise ConfigError(f"{name} {what}")
-    host = environ.get("BC_API_ENDPOINT") or DEFAULT_HOST
-    if not re.fullmatch(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?", host):
-        raise ConfigError(f"BC_API_ENDPOINT must be a host, or host:port, not {clean(host)!r}; correct it")
-    domain = re.sub(r"^https?://|/.*$", "", ini.get("domain", "").lower())
-    return {
-        "host": host,
-        "store_hash": store_hash,
-        "access_token": token,
-        "client_id": client_id,
-        "domain": domain,
-    }
+    return store_hash
 
 
-def read_options(arguments: argparse.Namespace, ini: Mapping[str, str]) -> dict[str, Any]:
-    """The value of every option: argv over the ini over the default; raises ConfigError."""
+def bare_domain(url: object) -> str:
+    """Return the domain of a URL, in lower case, without scheme and path."""
+    return re.sub(r"^https?://|/.*$", "", str(url).lower())
+
+
+def read_options(arguments: argparse.Namespace, cleanup: Mapping[str, str]) -> dict[str, Any]:
+    """Return the fields of Config that options set: the command line over the ini; raises ConfigError."""
     values: dict[str, Any] = {}
-    for option in OPTIONS:
-        typed = getattr(arguments, option.name, None)
-        name = option.flag if typed is not None else f"{arguments.config}: {option.name} in [cleanup]"
-        text = typed if typed is not None else ini.get(option.name)
-        if arguments.resume is not None and (option.selects or option.name == "dry_run"):
-            if typed is not None and option.selects:
-                raise ConfigError(f"{name} selects, but --resume takes the plan's selection: leave it out")
-            text = typed
+    selection, resume_options = {}, []
+    for name, option in OPTIONS.items():
+        texts, source = given_texts(option, arguments, cleanup)
+        if not texts:
+            continue
         try:
-            if text is None or isinstance(text, bool):
-                values[option.name] = option.default if text is None else text
-            elif isinstance(text, list):
-                values[option.name] = sum((option.convert(item) for item in text), ())
-            else:
-                values[option.name] = option.convert(text)
+            converted = [option.convert(text) for text in texts]
         except ValueError as error:
-            raise ConfigError(f"{name} {error}, not {clean(text)!r}") from error
-    resource, size = values["resource"], values["batch_size"]
-    if arguments.resume is None and size is not None and size > resource.max_batch:
-        typed = arguments.batch_size is not None
-        name = "--batch-size" if typed else f"{arguments.config}: batch_size in [cleanup]"
-        limits = f"a whole number from 1 to {resource.max_batch} for {resource.name}"
-        raise ConfigError(f"{name} must be {limits}, not {size}")
-    values["batch_size"] = size or max(item.size for item in RESOURCES.values())  # the resource lowers it
-    return values
+            raise ConfigError(f"{source} {error}, not {clean(texts[-1])!r}") from error
+        values[name] = tuple(converted) if option.repeats else converted[-1]
+        if option.selects and name != "resource" and values[name] is not False:
+            selection[name] = clean(" and ".join(texts))
+        if option.resumes and source == option.flag:
+            resume_options += [option.flag] if option.is_switch else [option.flag, texts[-1]]
+    return values | {"selection": selection, "resume_options": resume_options}
+
+
+def given_texts(
+    option: Option, arguments: argparse.Namespace, cleanup: Mapping[str, str]
+) -> tuple[list[str], str]:
+    """Return what was given for an option, and the name of where; raises ConfigError beside --resume.
+
+    With --resume the selection is the plan's, so what selects is an error on the command line, and is not read
+    from the ini; nor is dry_run, which the earlier run was.
+    """
+    texts: list[str] = getattr(arguments, option.name, None) or []
+    from_plan = bool(arguments.resume) and (option.selects or option.name == "dry_run")
+    if texts and from_plan and option.selects:
+        raise ConfigError(f"{option.flag} selects, but --resume takes the plan's selection: leave it out")
+    if not texts and option.name in cleanup and not from_plan:
+        return [cleanup[option.name]], f"{arguments.config}: {option.name} in [cleanup]"
+    return texts, option.flag
 
 
 def read_filters(
-    arguments: argparse.Namespace, ini: Mapping[str, str], resource: Resource
+    arguments: argparse.Namespace, section: Mapping[str, str], resource: Resource
 ) -> dict[str, Filter]:
-    """Filters by name, argv's over the ini's, each checked; raises ConfigError."""
-    typed = arguments.filter or []
-    if arguments.resume is not None:
-        if typed:
+    """Return filters by name, the command line's over the ini's, each checked; raises ConfigError."""
+    if arguments.resume:
+        if arguments.filter:
             raise ConfigError("--filter selects, but --resume takes the plan's selection: leave it out")
         return {}
-    sources = {name: (f"{arguments.config}: {name} in [filters]", value) for name, value in ini.items()}
+    sources = {name: (f"{arguments.config}: {name} in [filters]", text) for name, text in section.items()}
     given: set[str] = set()
-    for text in typed:
-        name, equals, value = text.partition("=")
+    for argument in arguments.filter or []:
+        name, equals, text = argument.partition("=")
         name = name.strip().lower()
         if not equals:
-            raise ConfigError(f"--filter must be NAME=VALUE, not {clean(text)!r}")
+            raise ConfigError(f"--filter must be NAME=VALUE, not {clean(argument)!r}")
         if name in given:
             raise ConfigError(f"--filter {name} is there twice; join the two")
         given.add(name)
-        sources[name] = (f"--filter {name}", value)
+        sources[name] = (f"--filter {name}", text)
     filters = {}
-    for name, (source, value) in sources.items():
+    for name, (source, text) in sources.items():
         try:
-            filters[name] = make_filter(name, value, resource.filter_types())
+            filters[name] = make_filter(name, text, resource.filter_types())
         except ValueError as error:
             raise ConfigError(f"{source} {error}") from error
     return filters
 
 
-def read_lists(values: dict[str, Any]) -> None:
-    """Replace the paths of --ids and --keep by what the files list; raises ConfigError."""
-    resource: Resource = values["resource"]
-    for name in ("ids", "keep"):
-        path = values[name]
-        if path is None:
-            continue
-        try:
-            emails = name == "keep" and bool(resource.email)
-            values[name] = read_entries(path, resource, emails=emails)
-        except (OSError, ValueError, csv.Error) as error:
-            bad_text = "is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error
-            why = getattr(error, "strerror", None) or bad_text
-            raise ConfigError(f"--{name} {path}: {why}; correct the file") from error
+def read_list(option: str, path: Path | None, resource: Resource, *, emails: bool) -> Entries | None:
+    """Return what the file of --ids or --keep lists, None without one; raises ConfigError."""
+    if path is None:
+        return None
+    try:
+        return read_entries(path, resource, emails=emails)
+    except (OSError, ValueError, csv.Error) as error:
+        bad_text = "is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error
+        why = getattr(error, "strerror", None) or bad_text
+        raise ConfigError(f"{option} {path}: {why}; correct the file") from error
+
+
+def check_together(config: Config) -> None:
+    """Raise ConfigError for options that exclude one another."""
+    resource = config.resource
+    if config.filters and config.ids is not None:
+        raise ConfigError("--ids and filters exclude each other: use one, and --match for the rest")
+    if config.spare_with_orders and resource.name != "customers":
+        raise ConfigError(f"--spare-with-orders is for customers, not for {resource.name}: leave it out")
+    if config.batch_size is not None and not config.resume and config.batch_size > resource.max_batch:
+        on_argv = "--batch-size" in config.resume_options
+        name = "--batch-size" if on_argv else f"{config.path}: batch_size in [cleanup]"
+        raise ConfigError(
+            f"{name} must be a whole number from 1 to {resource.max_batch} for {resource.name}, "
+            f"not {config.batch_size}"
+        )
 
 
 def read_config(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Config:
-    """Options over the ini over the defaults; raises ConfigError naming file, key or option."""
+    """Return the options over the ini over the defaults; raises ConfigError naming file, key or option."""
     path: Path = arguments.config
     ini = read_ini(path)
     check_names(path, ini)
-    values = read_options(arguments, ini.get("cleanup", {}))
-    resource: Resource = values["resource"]
-    filters = read_filters(arguments, ini.get("filters", {}), resource)
-    if filters and values["ids"] is not None:
-        raise ConfigError("--ids and filters exclude each other: use one, and --match for the rest")
-    if values["spare_with_orders"] and resource.name != "customers":
-        raise ConfigError(f"--spare-with-orders is for customers, not for {resource.name}: leave it out")
-    told = [item for item in OPTIONS if item.selects and values[item.name] != item.default]
-    selection = {item.name: clean(_told(values[item.name])) for item in told if item.name != "resource"}
-    read_lists(values)
-    warnings = []
-    if (mode := path.stat().st_mode & 0o777) & 0o077:
-        warnings.append(f"{path} can be read by others (mode {mode:04o}): chmod 600 {path}")
-    again = ["--json"] if arguments.json else []
-    for name in ("rate_limit", "batch_size", "max_concurrent"):
-        if (typed := getattr(arguments, name)) is not None:
-            again += ["--" + name.replace("_", "-"), typed]
     config = Config(
         path=path,
-        filters=filters,
-        selection=selection,
-        typed=again,
-        warnings=warnings,
-        yes=arguments.yes,
-        json=arguments.json,
-        resume=arguments.resume,
         **read_store(path, ini["store"], environ),
-        **values,
+        **read_options(arguments, ini.get("cleanup", {})),
+        warnings=config_warnings(path),
     )
-    return config if arguments.resume else config.for_resource(resource)
+    resource = config.resource
+    config = replace(config, filters=read_filters(arguments, ini.get("filters", {}), resource))
+    check_together(config)
+    return replace(
+        config,
+        ids_entries=read_list("--ids", config.ids, resource, emails=False),
+        keep_entries=read_list("--keep", config.keep, resource, emails=bool(resource.email)),
+    )
 
 
-def _told(value: object) -> object:
-    if isinstance(value, tuple):
-        return " and ".join(f"{match.path}={match.pattern.pattern}" for match in value)
-    return value
+def config_warnings(path: Path) -> list[str]:
+    """Return what to warn of before anything is sent: an ini that others can read."""
+    mode = path.stat().st_mode & 0o777
+    return [f"{path} can be read by others (mode {mode:04o}): chmod 600 {path}"] if mode & 0o077 else []
 
 
 # --- rate limiting ------------------------------------------------------------------------------------
@@ -1277,17 +1494,71 @@ class TokenBucket:
         return ""
 
 
-# --- retries -----------------------------------------------------------------------------------
+# --- answers (pure) -----------------------------------------------------------------------------------
+#
+# Decides what an answer means: whether it settles its request, whether the same request may succeed a little
+# later and when, what it says of each id of a batch, and how it is put to the person. Nothing here sends,
+# waits or writes. To change a rule of retrying is to change `judge`, `retriable` or `retry_delay`.
 
-PATIENCE = 600.0  # seconds: a store that says wait longer has better things to do
+PATIENCE = 600.0  # seconds: a longer wait ends the run; resume later
 REFUSALS = 10  # 429s in a row that end the run: more is abuse [BigCommerce, integration design]
 
 
-def retry_after(headers: Mapping[str, str]) -> float:
-    """Seconds that an answer says to wait: the longest of its headers, 0 when none is sound.
+class Verdict(enum.Enum):
+    """What one answer to one request means."""
 
-    X-Rate-Limit-Time-Reset-Ms and X-Retry-After are BigCommerce's, Retry-After is HTTP's; a date
-    counts from the answer's own Date, never from this machine's clock.
+    DONE = enum.auto()  # it did what was asked
+    THROTTLED = enum.auto()  # everybody has to wait, then the same again; no error of the request
+    RETRY = enum.auto()  # the same request may succeed a little later
+    REFUSED = enum.auto()  # this request will never succeed, others may
+    FATAL = enum.auto()  # no request will succeed
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer to one request; status 0 when none came, and then `problem` says why."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    problem: str = ""
+
+    @cached_property
+    def json(self) -> Any:
+        """The parsed body, None when it is not JSON."""
+        try:
+            return json.loads(self.body)
+        except (ValueError, RecursionError):
+            return None
+
+    @property
+    def words(self) -> str:
+        """Status and the store's own words, or what is known in their place."""
+        if self.status == 0:
+            return self.problem
+        return f"{self.status} {'; '.join(dict.fromkeys(_messages(self.json)))}".strip()
+
+
+def _messages(said: object) -> Iterator[str]:
+    """Yield what an error says, from the outside in: V3's title and errors, V2's list of messages."""
+    if isinstance(said, str) and clean(said):
+        yield clean(said)
+    inner = said
+    if isinstance(said, dict):
+        yield from _messages(said.get("title") or said.get("message") or said.get("detail"))
+        inner = said.get("errors")
+    if isinstance(inner, dict):
+        inner = list(inner.values())
+    if isinstance(inner, list):
+        for item in inner:
+            yield from _messages(item)
+
+
+def retry_after(headers: Mapping[str, str]) -> float:
+    """Return the seconds that an answer says to wait: the longest of its headers, 0 when none is sound.
+
+    X-Rate-Limit-Time-Reset-Ms and X-Retry-After are BigCommerce's, Retry-After is HTTP's; a date counts from
+    the answer's own Date, never from this machine's clock.
     """
     waits = [0.0]
     for name, unit in (("X-Rate-Limit-Time-Reset-Ms", 0.001), ("X-Retry-After", 1.0), ("Retry-After", 1.0)):
@@ -1303,10 +1574,10 @@ def retry_after(headers: Mapping[str, str]) -> float:
 
 
 def retry_delay(attempt: int, status: int, headers: Mapping[str, str], jitter: float) -> float | None:
-    """Seconds before the next attempt, or None when there is to be none.
+    """Return the seconds before the next attempt, or None when there is to be none.
 
-    attempt: how many were made before this one; status: 0 when no answer came; jitter: a random
-    number from 1/2 to 1. A 429 is told how long to wait; everything else backs off.
+    attempt: how many were made before this one; status: 0 when no answer came; jitter: a random number from
+    1/2 to 1. A 429 says how long to wait; everything else backs off exponentially.
     """
     backoff = min(30.0, 2.0 ** min(attempt, 5)) * jitter
     told = retry_after(headers)
@@ -1316,73 +1587,17 @@ def retry_delay(attempt: int, status: int, headers: Mapping[str, str], jitter: f
 
 
 def retriable(status: int) -> bool:
-    """Whether the same request may succeed a little later."""
+    """Tell whether the same request may succeed a little later."""
     return status in (0, 408) or (500 <= status <= 599 and status not in (501, 505))
 
 
-# --- answers (pure) -----------------------------------------------------------------------------------
-
-
-class Verdict(enum.Enum):
-    """What one answer to one request means."""
-
-    DONE = enum.auto()
-    THROTTLED = enum.auto()
-    RETRY = enum.auto()
-    REFUSED = enum.auto()
-    FATAL = enum.auto()
-
-
-@dataclass(frozen=True)
-class Answer:
-    """The answer to one request; status 0 when none came, and then `problem` says why."""
-
-    status: int
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes = b""
-    problem: str = ""
-
-    @cached_property
-    def json(self) -> Any:
-        """The parsed body, None when it is no JSON."""
-        try:
-            return json.loads(self.body)
-        except (ValueError, RecursionError):
-            return None
-
-    @property
-    def words(self) -> str:
-        """Status and the store's own words, or what is known in their place."""
-        if self.status == 0:
-            return self.problem
-        return f"{self.status} {'; '.join(dict.fromkeys(_messages(self.json)))}".strip()
-
-
-def _messages(said: object) -> Iterator[str]:
-    """What an error says, from the outside in: V3's title and errors, V2's list of messages."""
-    if isinstance(said, dict):
-        yield from _messages(said.get("title") or said.get("message") or said.get("detail"))
-    inner = said.get("errors") if isinstance(said, dict) else said
-    if isinstance(inner, (dict, list)):
-        for item in inner.values() if isinstance(inner, dict) else inner:
-            yield from _messages(item)
-    elif isinstance(said, str) and clean(said):
-        yield clean(said)
-
-
-def _message(item: object) -> str:
-    if isinstance(item, dict):
-        item = item.get("message") or item.get("title") or json.dumps(item)
-    return clean(item)
-
-
 def may_have_acted(answer: Answer) -> bool:
-    """Whether the store may have deleted what a DELETE with this answer named."""
+    """Tell whether the store may have deleted what a DELETE with this answer named."""
     return answer.status == 408 or not 300 <= answer.status <= 499
 
 
 def judge(method: str, answer: Answer, done: Sequence[int] = (204,)) -> Verdict:
-    """What an answer to a GET or a DELETE means; `done`: the statuses of a DELETE well done."""
+    """Return what an answer to a GET or a DELETE means; done: the statuses of a DELETE well done."""
     status = answer.status
     if status == 429:
         return Verdict.THROTTLED
@@ -1391,15 +1606,21 @@ def judge(method: str, answer: Answer, done: Sequence[int] = (204,)) -> Verdict:
     if status == 200 and not isinstance(answer.json, (dict, list)):
         cut_off = answer.body.lstrip()[:1] in (b"{", b"[")
         return Verdict.RETRY if cut_off else Verdict.FATAL
-    if method == "GET":
-        if status in (200, 204):
-            return Verdict.DONE
-        return Verdict.REFUSED if 400 <= status <= 499 and status not in (401, 403) else Verdict.FATAL
-    if status in (200, 207, 422) and (items := item_results(answer)):
-        return Verdict.THROTTLED if all(item.throttled for item in items.values()) else Verdict.DONE
-    if status in (*done, 200, 207):
+    return _judge_read(status) if method == "GET" else _judge_delete(answer, done)
+
+
+def _judge_read(status: int) -> Verdict:
+    if status in (200, 204):
         return Verdict.DONE
-    return Verdict.REFUSED if status in (400, 404, 409, 413, 422, 423) else Verdict.FATAL
+    return Verdict.REFUSED if 400 <= status <= 499 and status not in (401, 403) else Verdict.FATAL
+
+
+def _judge_delete(answer: Answer, done: Sequence[int]) -> Verdict:
+    if items := item_results(answer):
+        return Verdict.THROTTLED if all(item.throttled for item in items.values()) else Verdict.DONE
+    if answer.status in (*done, 200, 207):
+        return Verdict.DONE
+    return Verdict.REFUSED if answer.status in (400, 404, 409, 413, 422, 423) else Verdict.FATAL
 
 
 @dataclass(frozen=True)
@@ -1411,45 +1632,70 @@ class Item:
 
     @property
     def throttled(self) -> bool:
+        """Whether the id has to wait; ERR_TOO_MANY_REQUEST is the marketplace's word for it."""
         return self.status == 429 or "TOO_MANY_REQUEST" in self.message.upper()
 
     @property
     def failed(self) -> bool:
+        """Whether the id was refused."""
         return not self.throttled and not 200 <= self.status <= 299
 
 
-_ID_IN_WORDS = re.compile(r".*?\bid=(\d{1,18})\b.*", re.DOTALL)  # promotions.v3.yml: "Failed for id=…"
+_ID_IN_WORDS = re.compile(r"\bid=(\d{1,18})\b|\[(\d{1,18})\]")
 
 
-def item_results(answer: Answer) -> dict[int, Item] | None:
-    """What an answer says of each id, None when it has no shape that is known.
-
-    Known: `errors: [{id, status, message}]` and `data: [{id, status}]` or `data: [id]`; `errors: {id:
-    message}` with a `meta`, also inside a list; `failed_rows_data`, whose strings hold `[id]`.
-    """
+def item_results(answer: Answer) -> dict[int, Item]:
+    """Return what an answer to a DELETE says of each id; empty when it has no shape that is known."""
     body = answer.json
-    if not isinstance(body, dict):
-        return None
-    said: list[tuple[object, object, int]] = []
-    for entry in body["data"] if isinstance(body.get("data"), list) else ():
-        said.append((entry.get("id"), entry, 200) if isinstance(entry, dict) else (entry, "", 200))
-    errors = body.get("errors")
-    if isinstance(errors, dict) and (answer.status != 422 or isinstance(body.get("meta"), dict)):
-        said += [(key, text, 422) for key, text in errors.items()]
-    for entry in errors if isinstance(errors, list) else ():
-        if isinstance(entry, dict) and isinstance(entry.get("errors"), dict):
-            said += [(key, text, 422) for key, text in entry["errors"].items()]
-        elif isinstance(entry, dict):
-            said.append((entry.get("id"), entry, 422))
-    for row in body["failed_rows_data"] if isinstance(body.get("failed_rows_data"), list) else ():
-        said += [(found, row, 422) for found in re.findall(r"\[(\d{1,18})\]", str(row))]
+    if answer.status not in (200, 207, 422) or not isinstance(body, dict):
+        return {}
     items = {}
-    for key, entry, status in said:
-        if number := positive_id(key) or positive_id(_ID_IN_WORDS.sub(r"\1", str(entry))):
-            given = entry.get("status") if isinstance(entry, dict) else None
-            message = "" if isinstance(entry, dict) and status == 200 and "message" not in entry else entry
-            items[number] = Item(given if type(given) is int else status, _message(message))
-    return items or None
+    for key, said, status in itertools.chain(_item_entries(body), _item_errors(body, answer.status)):
+        number = positive_id(key)
+        if number is None and (found := _ID_IN_WORDS.search(str(said))):
+            number = positive_id(found[1] or found[2])
+        if number is not None:
+            items[number] = _item(said, status)
+    return items
+
+
+def _item_entries(body: Record) -> Iterator[tuple[object, object, int]]:
+    """Yield key, words and status of what an answer lists as done, and of the rows that failed."""
+    for entry in _listed(body, "data"):  # [{"id": 7, "status": 204}] or [7]
+        yield (entry.get("id"), entry, 200) if isinstance(entry, dict) else (entry, "", 200)
+    for row in _listed(body, "failed_rows_data"):  # ["[7] 409 is locked"]
+        yield "", row, 422
+
+
+def _item_errors(body: Record, status: int) -> Iterator[tuple[object, object, int]]:
+    """Yield key, words and status of what an answer lists as errors.
+
+    promotions.v3.yml: [{"status": 422, "errors": {"0.code": "Failed for id=7. Error: …"}}]; besides,
+    {"7": "is locked"} and [{"id": 7, "status": 409, "message": "is locked"}].
+    """
+    errors = body.get("errors")
+    if isinstance(errors, dict) and (status != 422 or isinstance(body.get("meta"), dict)):
+        yield from ((key, said, 422) for key, said in errors.items())
+    for entry in _listed(body, "errors"):
+        inner = entry.get("errors") if isinstance(entry, dict) else None
+        if isinstance(inner, dict):
+            yield from ((key, said, 422) for key, said in inner.items())
+        elif isinstance(entry, dict):
+            yield entry.get("id"), entry, 422
+
+
+def _listed(body: Record, key: str) -> list[Any]:
+    value = body.get(key)
+    return value if isinstance(value, list) else []
+
+
+def _item(said: object, status: int) -> Item:
+    """Return what is said of an id, its own status before that of its kind of list."""
+    if not isinstance(said, dict):
+        return Item(status, clean(said))
+    own = said.get("status")
+    words = said.get("message") or said.get("title") or ("" if status == 200 else json.dumps(said))
+    return Item(own if type(own) is int else status, clean(words))
 
 
 @dataclass(frozen=True)
@@ -1461,64 +1707,84 @@ class Batch:
 
 
 def batches(ids: Iterable[int], size: int) -> Iterator[Batch]:
-    """The ids in batches of that size, as they are asked for."""
+    """Yield the ids in batches of that size, as they are asked for."""
     iterator = iter(ids)
     while chunk := tuple(itertools.islice(iterator, size)):
         yield Batch(chunk)
 
 
 def halves(batch: Batch) -> tuple[Batch, ...]:
-    """A batch that did not go as a whole, in two."""
+    """Return a batch that did not go as a whole, in two."""
     middle = (len(batch.ids) + 1) // 2
     return tuple(Batch(ids, half=True) for ids in (batch.ids[:middle], batch.ids[middle:]) if ids)
 
 
 @dataclass(frozen=True, kw_only=True)
 class BatchResult:
-    """What became of a batch. Each of its ids is in one of sent, failed, missing, again, unsent."""
+    """What became of a batch. Each of its ids is in exactly one of accepted, refused, missing and again.
+
+    Where the run was stopped before the batch was settled, what may have gone is in accepted, the rest in
+    none of them.
+    """
 
     batch: Batch
-    answer: str = ""  # for the journal
-    sent: tuple[int, ...] = ()  # the store may have deleted them: reading back decides
-    failed: Mapping[int, str] = field(default_factory=dict)  # id -> the store's words
-    missing: tuple[int, ...] = ()  # a single id that the store does not know
+    # Status and words of the last answer, for the journal.
+    answer: str = ""
+    # A DELETE of these was accepted, or may have been: reading back decides.
+    accepted: tuple[int, ...] = ()
+    # id => the store's own words.
+    refused: Mapping[int, str] = field(default_factory=dict)
+    # A single id that the store does not know.
+    missing: tuple[int, ...] = ()
+    # What is to be sent again.
     again: tuple[Batch, ...] = ()
-    unsent: tuple[int, ...] = ()  # nothing left that can have acted
-    acted: tuple[int, ...] = ()  # those that some attempt may have deleted, whatever came last
-    exhausted: bool = False  # no attempt got an answer that settles it
+    # An attempt may have deleted any of the ids: a time-out, a 5xx, a 404 for a part of them.
+    unclear: bool = False
+    # No attempt got an answer that settles the batch.
+    retries_used_up: bool = False
+
+    @property
+    def maybe_deleted(self) -> tuple[int, ...]:
+        """Those that some attempt may have deleted, whatever came last."""
+        return self.batch.ids if self.unclear else self.accepted
 
 
-def batch_result(batch: Batch, trace: Sequence[Answer], said: str, resource: Resource) -> BatchResult:
-    """What the answers to the attempts at a batch, the last of which settles it, mean for its ids."""
-    answer, ids = trace[-1], batch.ids
-    verdict = judge("DELETE", answer, resource.done)
-    partly = resource.partly_on_404 and answer.status == 404 and len(ids) > 1
-    acted = ids if any(map(may_have_acted, trace[:-1])) or verdict is Verdict.RETRY or partly else ()
-    result = BatchResult(batch=batch, answer=said, acted=acted, exhausted=verdict is Verdict.RETRY)
+def batch_result(batch: Batch, answers: Sequence[Answer], said: str, resource: Resource) -> BatchResult:
+    """Return what the answers to the attempts at a batch mean for its ids; the last one settles it.
+
+    said: status and words of the last answer, as they may be shown.
+    """
+    last, ids = answers[-1], batch.ids
+    verdict = judge("DELETE", last, resource.done)
+    in_part = resource.deletes_known_on_404 and last.status == 404 and len(ids) > 1
+    unclear = any(map(may_have_acted, answers[:-1])) or verdict is Verdict.RETRY or in_part
+    result = BatchResult(batch=batch, answer=said, unclear=unclear, retries_used_up=verdict is Verdict.RETRY)
     if verdict is Verdict.DONE:
-        items = item_results(answer) or {} if answer.status not in resource.done else {}
-        again = tuple(number for number in ids if number in items and items[number].throttled)
-        failed = {
-            number: clean(f"{items[number].status} {items[number].message}")
-            for number in ids
-            if number in items and items[number].failed
-        }
-        sent = tuple(number for number in ids if number not in failed and number not in again)
-        waiting = (Batch(again, half=True),) if again else ()
-        return replace(result, sent=sent, failed=failed, again=waiting, acted=acted or sent)
+        items = {} if last.status in resource.done else item_results(last)
+        return _sorted_by_item(result, items)
     if len(ids) > 1:
         return replace(result, again=halves(batch))
-    if answer.status == 404:
+    if last.status == 404:
         return replace(result, missing=ids)
-    return replace(result, failed={ids[0]: said})
+    return replace(result, refused={ids[0]: said})
+
+
+def _sorted_by_item(result: BatchResult, items: Mapping[int, Item]) -> BatchResult:
+    """Return the result with each id where the answer puts it; an id of which nothing is said is accepted."""
+    mine = {number: items[number] for number in result.batch.ids if number in items}
+    again = tuple(number for number, item in mine.items() if item.throttled)
+    refused = {number: clean(f"{item.status} {item.message}") for number, item in mine.items() if item.failed}
+    accepted = tuple(number for number in result.batch.ids if number not in refused and number not in again)
+    waiting = (Batch(again, half=True),) if again else ()
+    return replace(result, accepted=accepted, refused=refused, again=waiting)
 
 
 def delete_target(resource: Resource, ids: Sequence[int]) -> tuple[str, dict[str, str]]:
-    """Path and query of the DELETE of exactly these ids; raises ValueError rather than name more.
+    """Return path and query of the DELETE of exactly these ids; raises ValueError rather than name more.
 
     The SDK's own `delete()` sends an unfiltered DELETE for an id of None or 0, so it is never called.
     """
-    if not 0 < len(ids) <= resource.size:
+    if not 0 < len(ids) <= resource.largest_batch:
         raise ValueError(f"{len(ids)} ids do not make one DELETE of {resource.name}")
     if any(type(number) is not int or number <= 0 for number in ids):
         raise ValueError("an id is not a positive whole number")
@@ -1528,136 +1794,88 @@ def delete_target(resource: Resource, ids: Sequence[int]) -> tuple[str, dict[str
     return f"{path}/{ids[0]}", {}
 
 
-# --- store --------------------------------------------------------------------------------------------
+def explain(answer: Answer, words: str, action: str, *, scope: str, config: Config) -> str:
+    """Return one sentence on an answer that ends the run, and what to do.
 
-
-class _Listing(ListableApiResource):  # type: ignore[misc]  # the SDK has no types
-    """The SDK's listing, with V3's envelope taken off and its records left plain dicts.
-
-    The SDK does not unwrap {"data": …}, and its own objects cost 100 ms a page.
+    words: status and the store's words, as they may be shown; action: what was asked, such as "read
+    customers"; scope: the OAuth scope that this needs.
     """
+    status = answer.status
+    if status == 401:
+        return (
+            "the store refused the access token (401): "
+            f"check access_token and store_hash in {config.path}, or BIGCOMMERCE_ACCESS_TOKEN"
+        )
+    if status == 403:
+        return f"the token may not {action} (403): give its API account the OAuth scope {scope}"
+    if 300 <= status <= 399:
+        return (
+            f"{config.host} answered with a redirect ({status}), which is never followed: "
+            "check store_hash, and BC_API_ENDPOINT if it is set"
+        )
+    if status == 404:
+        return f"the store cannot {action} ({words}): check store_hash in {config.path}"
+    if status == 200:
+        return f"{config.host} answered with something that is not JSON: check that it is the API"
+    if 400 <= status <= 499:
+        return f"the store refused to {action} ({words}): correct what it names"
+    return f"the store cannot {action} ({words}): ask BigCommerce's support"
 
-    @classmethod
-    def _make_request(cls, method: str, url: str, connection: Connection, *args: Any, **kwargs: Any) -> Any:
-        answer = connection.make_request(method, url, *args, **kwargs)
-        connection.store.check_read(url, answer)
-        body = answer.json
-        connection.pagination = value_at(body, "meta.pagination")
-        bare = [] if answer.status == 204 else body  # V2: no envelope, and an empty page is a 204
-        records = value_at(body, "data") if url.startswith("v3/") else bare
-        if not isinstance(records, list):
-            raise Unreadable(f"the store's answer for {url.split('/', 1)[1]} holds no list of records")
-        return records
 
-    @classmethod
-    def _create_object(cls, response: Any, connection: Any = None) -> Any:
-        return response
+# --- store --------------------------------------------------------------------------------------------
+#
+# Everything that touches the network, in four layers, each using the one before: `Connection` is the SDK's
+# connection as an adapter, which turns one exchange over HTTP into an Answer. `Client` sends a request with
+# its policy: tokens, retries, pauses, the log. `Store` is what this tool asks of a store. `Workers` is the pool
+# of threads that ask it, while the main thread waits, redraws and writes. What an answer means was decided
+# above; in which order things are asked is decided below.
 
 
 class Connection(OAuthConnection):  # type: ignore[misc]  # the SDK has no types
-    """The SDK's connection, one a thread; `make_request` is what every request goes through."""
+    """The SDK's connection; one a thread, since it holds state and sockets do not like to be shared."""
 
-    def __init__(self, store: Store) -> None:
-        config = store.config
-        path = "/stores/{}/{}"  # version and resource are the caller's
+    def __init__(self, config: Config) -> None:
+        path = "/stores/{}/{}"  # API version and resource come with each request
         super().__init__(config.client_id, config.store_hash, config.access_token, config.host, path)
         if not config.client_id:
             del self._session.headers["X-Auth-Client"]
         self.timeout = config.timeout
-        self._session.max_redirects = 0  # else a DELETE and its token go on to another host
-        self._session.auth = lambda request: request  # else ~/.netrc adds a password
+        self._session.max_redirects = 0  # N9: else a DELETE and its token go on to another host
+        self._session.auth = lambda request: request  # N11: else ~/.netrc adds a password
         # Proxies and certificates are the environment's; read once, since that costs more than a request.
         settings = self._session.merge_environment_settings(self.full_path(""), {}, None, None, None)
         self._session.proxies, self._session.verify = settings["proxies"], settings["verify"]
         self._session.trust_env = False
-        self.store = store
-        self.pagination: object = None  # of the last listing
 
-    def make_request(
-        self,
-        method: str,
-        url: str,
-        data: object = None,
-        params: Mapping[str, Any] | None = None,
-        headers: object = None,
-        *,
-        cost: int = 1,
-        before: Callable[[], None] = lambda: None,
-        trace: list[Answer] | None = None,
-        tolerate: Sequence[int] = (),
-    ) -> Answer:
-        """Send until the answer settles it: DONE or REFUSED, or RETRY when all attempts are used.
+    def exchange(self, method: str, path: str, params: Mapping[str, Any]) -> Answer:
+        """Send once, and return what came, status 0 when no answer did.
 
-        cost: tokens an attempt; before: called right before each leaves; trace: takes the answer to each;
-        tolerate: statuses that are no failure. Raises Stopped when nothing more may be sent, be it by this
-        answer, and TooCostly as the bucket does.
+        Raises ConfigError and StoreError for what no retry mends: certificates, proxies, addresses.
         """
-        store, attempt = self.store, 0
-        while True:
-            answer = self._attempt(method, url, params, cost, before)
-            if trace is not None:
-                trace.append(answer)
-            verdict = judge(method, answer, store.resource.done)
-            if answer.status in tolerate or verdict in (Verdict.DONE, Verdict.REFUSED):
-                store.bucket.succeeded()
-                return answer
-            if verdict is Verdict.FATAL:
-                store.stop.set(StoreError(store.explain(method, url, answer)))
-                raise Stopped
-            if verdict is Verdict.THROTTLED:
-                store.throttled(answer)
-                continue
-            delay = retry_delay(attempt, answer.status, answer.headers, store.jitter())
-            if attempt >= store.config.max_retries or delay is None:
-                return answer
-            attempt += 1
-            store.stop.sleep(delay)
-            store.count("retries")
-
-    def _attempt(
-        self, method: str, url: str, params: Mapping[str, Any] | None, cost: int, before: Callable[[], None]
-    ) -> Answer:
-        store = self.store
-        store.bucket.acquire(cost)
-        answer, sent_at = Answer(0), time.monotonic()
+        # Encoded here: the SDK's %2C for each comma is parsed again in four places.
+        query = "?" + urlencode(params, safe=":,") if params else ""
         try:
-            store.stop.check()
-            before()
-            sent_at = time.monotonic()
-            answer = self._exchange(method, url, params)
-        finally:
-            store.bucket.sync(answer.headers, sent_at, cost)
-        store.log_request(method, url, params, answer, time.monotonic() - sent_at)
-        return answer
-
-    def _exchange(self, method: str, url: str, params: Mapping[str, Any] | None) -> Answer:
-        stop, host = self.store.stop, self.store.config.host
-        try:
-            # Encoded here: the SDK's %2C for each comma is parsed again in four places.
-            query = "?" + urlencode(params, safe=":,") if params else ""
-            response = self._run_method(method, url + query)
+            response = self._run_method(method, path + query)
         except requests.TooManyRedirects as error:
             response = error.response
         except requests.Timeout:
             return Answer(0, problem=f"no answer within {self.timeout:g} s")
         except (requests.exceptions.InvalidURL, requests.exceptions.InvalidProxyURL) as error:
-            stop.set(ConfigError(f"{clean(error)}: check BC_API_ENDPOINT and HTTPS_PROXY"))
-            raise Stopped from error
+            raise ConfigError(f"{clean(error)}: check BC_API_ENDPOINT and HTTPS_PROXY") from error
         except requests.RequestException as error:
-            if "CERTIFICATE_VERIFY_FAILED" not in str(error):
-                return Answer(0, problem=network_words(error))
-            stop.set(StoreError(f"the certificate of {host} is not trusted: {network_words(error)}"))
-            raise Stopped from error
+            reason = network_reason(error)
+            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                raise StoreError(f"the certificate of {self.host} is not trusted: {reason}") from error
+            return Answer(0, problem=reason)
         except OSError as error:  # no such file of certificates
-            stop.set(ConfigError(f"{clean(error)}: check REQUESTS_CA_BUNDLE"))
-            raise Stopped from error
-        except UnicodeError as error:  # a redirect to where requests cannot even decode
+            raise ConfigError(f"{clean(error)}: check REQUESTS_CA_BUNDLE") from error
+        except UnicodeError as error:  # a redirect to an address that requests cannot decode
             return Answer(302, problem=clean(error))
         return Answer(response.status_code, response.headers, response.content)
 
 
-def network_words(error: BaseException) -> str:
-    """The innermost reason of a network error: the outer ones repeat the URL."""
+def network_reason(error: BaseException) -> str:
+    """Return the innermost reason of a network error: the outer ones repeat the URL."""
     for _ in range(6):
         reason = getattr(error, "reason", None)
         inner = [item for item in (reason, *error.args) if isinstance(item, BaseException)]
@@ -1667,396 +1885,568 @@ def network_words(error: BaseException) -> str:
     return clean(re.sub(r"^<[^>]*>: |^HTTPS?Connection\([^)]*\): ", "", str(error))) or "no answer"
 
 
-@dataclass(frozen=True)
-class Page:
-    """One page of a V3 listing: its records, and how many the store promises in all."""
+@dataclass
+class Request:
+    """One request, through all attempts at it."""
 
-    records: list[Record]
-    total: int
-    pages: int
+    method: str
+    # Below /stores/{hash}/, with the API version.
+    path: str
+    params: Mapping[str, Any]
+    # What it does, for the person: "read customers".
+    action: str
+    # The OAuth scope that it needs.
+    scope: str
+    # Tokens that an attempt costs.
+    cost: int = 1
+    # Statuses of a DELETE well done.
+    done: Sequence[int] = (204,)
+    # A status that is no failure, though it would end the run.
+    tolerated: int | None = None
+    # Called once, right before the first attempt leaves; may raise Failure.
+    announce: Callable[[], None] = lambda: None
+    # The answer to each attempt so far.
+    answers: list[Answer] = field(default_factory=list)
 
 
-class Store:
-    """One store, seen through a pool of workers that share a token bucket and a stop flag."""
+class Client:
+    """Sends each request until an answer settles it; the one place that retries, and ends a run for an answer.
+
+    An attempt waits for its tokens, then leaves, unless a stop was asked for meanwhile. DONE and REFUSED settle
+    the request. After RETRY the same goes out again, up to max_retries times, with exponential backoff and
+    jitter, and then the last answer is returned as it is. THROTTLED pauses all workers and does not count as
+    an attempt; many in a row, or a long wait, end the run. FATAL ends it at once.
+    """
 
     def __init__(self, config: Config, stop: Stop, log: logging.Logger) -> None:
-        self.config = config
-        self.resource = config.resource
-        self.stop = stop
         self.counts = Counter(requests=0, retries=0, rate_limited=0)
-        self.busy_seconds = 0.0  # the time of all answers together
+        # Seconds that all answers took together.
+        self.busy_seconds = 0.0
         self.bucket = TokenBucket(
             ceiling=config.rate_limit, reserve=config.min_requests_remaining, sleep=stop.sleep
         )
-        self.pool = ThreadPoolExecutor(max_workers=config.max_concurrent)
-        self.on_wait: Callable[[], None] = lambda: None  # called a few times a second
-        self._log = log
+        self._config, self._stop, self._log = config, stop, log
+        # Guards the counts.
         self._lock = threading.Lock()
         self._random = random.Random()
+        # Holds each thread's connection.
         self._local = threading.local()
 
-    # What workers call.
+    def send(self, request: Request) -> Answer:
+        """Return the answer that settles the request, or the last one when all attempts are used.
 
-    def connection(self) -> Connection:
-        """This thread's own connection: it holds state, and sockets do not like to be shared."""
-        if not hasattr(self._local, "connection"):
-            self._local.connection = Connection(self)
-        connection: Connection = self._local.connection
-        return connection
+        Raises the Failure that ends the run, and TooCostly when no window has that many tokens.
+        """
+        retries = 0
+        while True:
+            sent_at = self._leave(request)
+            try:
+                answer = self._connection().exchange(request.method, request.path, request.params)
+            except Failure as failure:
+                raise self._stop.set(failure) from failure
+            self._arrived(request, answer, sent_at)
+            verdict = judge(request.method, answer, request.done)
+            if answer.status == request.tolerated or verdict in (Verdict.DONE, Verdict.REFUSED):
+                self.bucket.succeeded()
+                return answer
+            if verdict is Verdict.FATAL:
+                raise self._stop.set(StoreError(self.explain(request, answer)))
+            if verdict is Verdict.THROTTLED:
+                self.pause(answer)
+                continue
+            delay = retry_delay(retries, answer.status, answer.headers, self._jitter())
+            if retries >= self._config.max_retries or delay is None:
+                return answer
+            retries += 1
+            self._stop.sleep(delay)
+            self._count("retries")
 
-    def jitter(self) -> float:
-        return self._random.uniform(0.5, 1.0)
+    def _leave(self, request: Request) -> float:
+        """Wait for the tokens of one attempt; returns the time when it leaves."""
+        try:
+            self.bucket.acquire(request.cost)
+        except TooCostly:
+            if request.cost > 1:
+                raise
+            raise self._stop.set(
+                ConfigError(
+                    f"min_requests_remaining ({self._config.min_requests_remaining}) in {self._config.path} "
+                    f"leaves nothing of the store's quota of {self.bucket.window.quota}: lower it"
+                )
+            ) from None
+        self._stop.check()
+        if not request.answers:
+            request.announce()
+        return time.monotonic()
 
-    def count(self, name: str) -> None:
-        with self._lock:
-            self.counts[name] += 1
-
-    def log_request(
-        self, method: str, url: str, params: Mapping[str, Any] | None, answer: Answer, took: float
-    ) -> None:
-        """Count and log a request; the token is in a header, so in none of it."""
+    def _arrived(self, request: Request, answer: Answer, sent_at: float) -> None:
+        """Take in an answer: the quota it tells, the counts, and a line of the log."""
+        took = time.monotonic() - sent_at
+        self.bucket.sync(answer.headers, sent_at, request.cost)
+        request.answers.append(answer)
         with self._lock:
             self.counts["requests"] += 1
             self.busy_seconds += took
-        told = read_quota(answer.headers)
-        query = "&".join(f"{key}={value}" for key, value in (params or {}).items())
-        target = f"/stores/{self.config.store_hash}/{url}{'?' if query else ''}{query}"
+        query = "&".join(f"{key}={value}" for key, value in request.params.items())
+        target = f"/stores/{self._config.store_hash}/{request.path}{'?' if query else ''}{query}"
+        left = read_quota(answer.headers).left
         words = "" if answer.status in (200, 202, 204) else f": {self.words(answer)}"
-        left = f"quota left {'?' if told.left is None else told.left}"
         self._log.info(
-            f"{utc_now()} {method} {clean(target, 4000)} {answer.status} {took * 1000:.0f} ms {left}{words}"
+            f"{utc_now()} {request.method} {clean(target, 4000)} {answer.status} {took * 1000:.0f} ms "
+            f"quota left {'?' if left is None else left}{words}"
         )
 
-    def throttled(self, answer: Answer) -> None:
-        """Told to wait: pause everybody, or stop when the store means it."""
-        self.count("rate_limited")
-        delay = retry_delay(self.bucket.refusals_in_a_row, 429, answer.headers, self.jitter())
+    def _connection(self) -> Connection:
+        """Return this thread's own connection."""
+        if not hasattr(self._local, "connection"):
+            self._local.connection = Connection(self._config)
+        connection: Connection = self._local.connection
+        return connection
+
+    def _jitter(self) -> float:
+        return self._random.uniform(0.5, 1.0)
+
+    def _count(self, name: str) -> None:
+        with self._lock:
+            self.counts[name] += 1
+
+    def pause(self, answer: Answer) -> None:
+        """Pause everybody for as long as the answer says; raises StoreError rather than wait too long."""
+        self._count("rate_limited")
+        delay = retry_delay(self.bucket.refusals_in_a_row, 429, answer.headers, self._jitter())
         if delay is None:
             minutes = retry_after(answer.headers) / 60
-            self.stop.set(StoreError(f"the store says to wait {minutes:.0f} minutes: resume then"))
-        if self.bucket.pause(delay or 0.0) >= REFUSALS:
-            what = f"the store answered 429 (too many requests) {REFUSALS} times in a row"
-            self.stop.set(StoreError(f"{what}: resume when its other apps are quieter"))
+            raise self._stop.set(StoreError(f"the store says to wait {minutes:.0f} minutes: resume then"))
+        if self.bucket.pause(delay) >= REFUSALS:
+            raise self._stop.set(
+                StoreError(
+                    f"the store answered 429 (too many requests) {REFUSALS} times in a row: "
+                    "resume when its other apps are quieter"
+                )
+            )
 
     def words(self, answer: Answer) -> str:
+        """Return status and the store's words, as they may be shown."""
         return self.without_token(answer.words)
 
     def without_token(self, text: str) -> str:
-        """What the store said; should it repeat the token, that is cut out."""
-        return text.replace(self.config.access_token, "[token]")
+        """Return what the store said; should it repeat the token, that is cut out."""
+        return text.replace(self._config.access_token, "[token]")
 
-    def explain(self, method: str, url: str, answer: Answer) -> str:
-        """One sentence on an answer that ends the run, and what to do."""
-        config, status = self.config, answer.status
-        scope = ORDERS.scope if url == ORDERS.path else f"{self.resource.scope} (modify)"
-        what = f"{'delete' if method == 'DELETE' else 'read'} {url.split('/', 1)[1]}"
-        if status == 401:
-            where = f"access_token and store_hash in {config.path}, or BIGCOMMERCE_ACCESS_TOKEN"
-            return f"the store refused the access token (401): check {where}"
-        if status == 403:
-            return f"the token may not {what} (403): give its API account the OAuth scope {scope}"
-        if 300 <= status <= 399:
-            check = "check store_hash, and BC_API_ENDPOINT if it is set"
-            return f"{config.host} answered with a redirect ({status}), which is never followed: {check}"
-        if status == 404:
-            return f"the store cannot {what} ({self.words(answer)}): check store_hash in {config.path}"
-        if status == 200:
-            return f"{config.host} answered with something that is not JSON: check that it is the API"
-        if 400 <= status <= 499:
-            return f"the store refused to {what} ({self.words(answer)}): correct what it names"
-        return f"the store cannot {what} ({self.words(answer)}): ask BigCommerce's support"
+    def explain(self, request: Request, answer: Answer) -> str:
+        """Return one sentence on an answer that ends the run, and what to do."""
+        words = self.words(answer)
+        return explain(answer, words, request.action, scope=request.scope, config=self._config)
+
+
+class SdkListing(ListableApiResource):  # type: ignore[misc]  # the SDK has no types
+    """The SDK's `iterall`, asked for one page at a time; the one item that it yields is the page's Answer.
+
+    The SDK does not take V3's envelope {"data": …} off, so it would yield its keys; and making an object of its
+    own of each record costs 100 ms a page.
+    """
+
+    request: Request
+
+    @classmethod
+    def _make_request(cls, method: str, url: str, connection: Client, *_: Any, **sent: Any) -> Answer:
+        cls.request.params = sent["params"]
+        return connection.send(cls.request)
+
+    @classmethod
+    def _create_object(cls, response: Answer, connection: Client | None = None) -> list[Answer]:
+        return [response]
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of a listing."""
+
+    records: list[Record]
+    # How many records and pages the store promises in all; V2 does not tell, and it is 0.
+    total: int = 0
+    pages: int = 0
+
+
+def read_page(answer: Answer, resource: Resource) -> Page:
+    """Return the page that an answer holds; raises Unreadable for one that cannot be relied on."""
+    bare = [] if answer.status == 204 else answer.json  # V2: no envelope, and an empty page is a 204
+    records = value_at(answer.json, "data") if resource.has_total else bare
+    if not isinstance(records, list):
+        raise Unreadable(f"the store's answer for {resource.words} holds no list of records")
+    for record in records:
+        number = record.get(resource.id_field) if isinstance(record, dict) else None
+        if type(number) is not int or not 0 < number < 2**63:
+            raise Unreadable(
+                f"the store listed one of its {resource.words} without an id that is a positive whole number "
+                f"({clean(number)!r})"
+            )
+    if not resource.has_total:
+        return Page(records)
+    total = value_at(answer.json, "meta.pagination.total")
+    if type(total) is not int or total < 0:
+        raise Unreadable(
+            f"the store's listing of {resource.words} does not say how many there are "
+            "(meta.pagination.total), so it cannot be trusted to be complete"
+        )
+    per_page = value_at(answer.json, "meta.pagination.per_page")
+    if type(per_page) is not int or not 0 < per_page <= PAGE_LIMIT:
+        per_page = PAGE_LIMIT
+    return Page(records, total, max(1, math.ceil(total / per_page)))
+
+
+class Store:
+    """What this tool asks of one store; each method is called by a worker, and waits for its answer."""
+
+    def __init__(self, config: Config, client: Client, workers: Workers, progress: Progress) -> None:
+        self.resource = config.resource
+        self.client = client
+        self.workers = workers
+        self.progress = progress
+        # Ids in one DELETE.
+        self.batch_size = min(config.batch_size or self.resource.largest_batch, self.resource.largest_batch)
+        self._count_items = config.count_items
+
+    def requests_for(self, count: int) -> int:
+        """Return the tokens that it takes to delete so many ids and read them back."""
+        ids_per_token = 1 if self._count_items else self.batch_size
+        return math.ceil(count / ids_per_token) + math.ceil(count / PAGE_LIMIT)
+
+    def expect(self, reads: int, count: int) -> None:
+        """Tell the bucket what the rest of the job needs: so many reads, and to delete so many ids."""
+        self.client.bucket.expect(reads + self.requests_for(count))
 
     def info(self) -> Record | None:
-        """GET /v2/store: name, domain and plan, None where the token may not read it."""
-        answer = self.connection().make_request("GET", "v2/store", tolerate=(403,))
+        """GET /v2/store: name, domain and plan; None where the token may not read it."""
+        request = Request(
+            "GET", "v2/store", {}, "read store", "store_v2_information_read_only", tolerated=403
+        )
+        answer = self.client.send(request)
         if answer.status != 403:
-            self.check_read("v2/store", answer)
+            self._check_read(request, answer)
         return answer.json if answer.status == 200 and isinstance(answer.json, dict) else None
 
-    def check_read(self, url: str, answer: Answer) -> None:
+    def _check_read(self, request: Request, answer: Answer) -> None:
         """Raise ReadRefused or StoreError when a GET was not answered with what it asked for."""
         verdict = judge("GET", answer)
         if verdict is Verdict.REFUSED:
-            raise ReadRefused(self.explain("GET", url, answer))
+            raise ReadRefused(self.client.explain(request, answer))
         if verdict is Verdict.RETRY:
-            raise StoreError(f"the store does not answer ({self.words(answer)}): try again once it does")
+            raise StoreError(
+                f"the store does not answer ({self.client.words(answer)}): try again once it does"
+            )
 
-    def id_of(self, record: Record) -> int:
-        number: int = record[self.resource.id_field]
-        return number
+    def page(self, resource: Resource, **params: Any) -> Page:
+        """Return one page of a listing; raises Unreadable for an answer that cannot be relied on."""
+        request = Request("GET", resource.path, {}, f"read {resource.words}", resource.scope_words)
+        listing: Any = type(
+            resource.name, (SdkListing,), {"resource_name": resource.path, "request": request}
+        )
+        answer = next(listing.iterall(connection=self.client, **{"limit": PAGE_LIMIT, **params}))
+        self._check_read(request, answer)
+        return read_page(answer, resource)
 
-    def page(self, number: int, **params: Any) -> Page:
-        """One page of a V3 listing, oldest first; raises Unreadable for an answer of another shape."""
-        records = self._read(self.resource, {"page": number, **self.resource.params, **params})
-        total, per_page = self._promised()
-        return Page(records, total, max(1, math.ceil(total / per_page)))
-
-    def page_from(self, least: int, resource: Resource, **params: Any) -> list[Record]:
-        """The page of a V2 listing that begins with this id: it moves for nobody; [] ends it."""
-        records = self._read(resource, {"page": 1, "min_id": least, **resource.params, **params})
-        ids = [record[resource.id_field] for record in records]
-        if any(later <= earlier for earlier, later in itertools.pairwise([least - 1, *ids])):
-            raise Unreadable(f"the store does not list {resource.name} by id, so records may be missed")
-        return records
+    def listed(self, number: int, **params: Any) -> Page:
+        """Return that page of a V3 listing, oldest first where the API sorts."""
+        return self.page(self.resource, page=number, **self.resource.params, **params)
 
     def present(self, ids: Sequence[int], **params: Any) -> list[Record] | None:
-        """Those of at most 250 ids that are there; None when the answer cannot be trusted."""
+        """Return those of at most 250 ids that are there; None when the answer cannot be relied on."""
         wanted = {self.resource.read_by: ",".join(map(str, ids)), "page": 1, **params}
         try:
-            records = self._read(self.resource, wanted)
-            total, _ = self._promised()
+            page = self.page(self.resource, **wanted)
         except Unreadable:
             return None
-        found = set(map(self.id_of, records))
-        return records if len(records) == len(found) == total and found <= set(ids) else None
+        found = set(map(self.resource.id_of, page.records))
+        complete = len(page.records) == len(found) == page.total and found <= set(ids)
+        return page.records if complete else None
 
-    def _read(self, resource: Resource, params: Mapping[str, Any]) -> list[Record]:
-        listing: Any = type(resource.name, (_Listing,), {"resource_name": resource.path})
-        records = list(listing.iterall(connection=self.connection(), **{"limit": PAGE_LIMIT, **params}))
-        for record in records:
-            number = record.get(resource.id_field) if isinstance(record, dict) else None
-            if type(number) is not int or not 0 < number < 2**63:
-                what = f"without an id that is a positive whole number ({clean(number)!r})"
-                raise Unreadable(f"the store listed one of its {resource.name} {what}")
-        return records
-
-    def _promised(self) -> tuple[int, int]:
-        """Total and records a page, as the last listing's meta says; raises Unreadable without."""
-        pagination = self.connection().pagination
-        values: Record = pagination if isinstance(pagination, dict) else {}
-        total, per_page = values.get("total"), values.get("per_page")
-        if type(total) is not int or total < 0:
-            raise Unreadable(
-                f"the store's listing of {self.resource.name} does not say how many there are "
-                "(meta.pagination.total), so it cannot be trusted to be complete"
-            )
-        return total, per_page if type(per_page) is int and 0 < per_page <= PAGE_LIMIT else PAGE_LIMIT
-
-    def delete_batch(self, batch: Batch, before: Callable[[Batch], None]) -> BatchResult:
-        """DELETE the batch; `before` is called with it once, before the first attempt leaves."""
+    def delete_batch(self, batch: Batch, journal: Journal) -> BatchResult:
+        """DELETE the batch, noted in the journal before it leaves. Never raises Failure: see Stop."""
         path, params = delete_target(self.resource, batch.ids)
-        trace: list[Answer] = []
-        noted: list[Batch] = []
-
-        def note() -> None:
-            if not noted:
-                before(batch)
-                noted.append(batch)
-
-        cost = len(batch.ids) if self.config.count_items else 1
-        try:
-            connection = self.connection()
-            answer = connection.make_request(
-                "DELETE", path, params=params, cost=cost, before=note, trace=trace
-            )
-        except (TooCostly, Stopped, Failure) as error:
-            acted = batch.ids if any(map(may_have_acted, trace)) else ()
-            said = self.words(trace[-1]) if trace else ""
-            result = BatchResult(batch=batch, answer=said, acted=acted)
-            if isinstance(error, TooCostly) and (size := min(self.bucket.largest(), len(batch.ids) - 1)) > 0:
-                parts = (replace(part, half=batch.half) for part in batches(batch.ids, size))
-                return replace(result, again=tuple(parts))
-            if isinstance(error, TooCostly):
-                self.stop.set(self.too_costly())
-            elif isinstance(error, Failure):  # the journal could not take the note
-                self.stop.set(error)
-            return replace(result, sent=acted, unsent=() if acted else batch.ids)
-        result = batch_result(batch, trace, self.words(answer), self.resource)
-        reasons = {number: self.without_token(reason) for number, reason in result.failed.items()}
-        result = replace(result, failed=reasons)
-        if result.again and (result.sent or result.failed):  # some of its ids were told to wait
-            self.throttled(answer)
-        return result
-
-    def too_costly(self) -> ConfigError:
-        config = self.config
-        what = f"leaves nothing of the store's quota of {self.bucket.window.quota}: lower it"
-        return ConfigError(
-            f"min_requests_remaining ({config.min_requests_remaining}) in {config.path} {what}"
+        request = Request(
+            method="DELETE",
+            path=path,
+            params=params,
+            action=f"delete {self.resource.words}",
+            scope=self.resource.scope_words,
+            cost=len(batch.ids) if self._count_items else 1,
+            done=self.resource.done,
+            announce=lambda: journal.sent(batch),
         )
+        try:
+            self.client.send(request)
+        except TooCostly:
+            size = max(1, min(self.client.bucket.largest(), len(batch.ids) - 1))
+            smaller = tuple(replace(part, half=batch.half) for part in batches(batch.ids, size))
+            return replace(self._stopped(batch, request.answers), again=smaller, accepted=())
+        except Failure as failure:
+            self.workers.stop.set(failure)
+            return self._stopped(batch, request.answers)
+        return self._settled(batch, request.answers)
 
-    # What the main thread calls.
+    def _stopped(self, batch: Batch, answers: Sequence[Answer]) -> BatchResult:
+        """Return what is known of a batch that no answer settled."""
+        unclear = any(map(may_have_acted, answers))
+        said = self.client.words(answers[-1]) if answers else ""
+        return BatchResult(batch=batch, answer=said, unclear=unclear, accepted=batch.ids if unclear else ())
+
+    def _settled(self, batch: Batch, answers: Sequence[Answer]) -> BatchResult:
+        """Return what the answers mean for the batch; pauses everybody if some of its ids have to wait."""
+        result = batch_result(batch, answers, self.client.words(answers[-1]), self.resource)
+        reasons = {number: self.client.without_token(text) for number, text in result.refused.items()}
+        if result.again and (result.accepted or result.refused):
+            with suppress(Failure):  # the stop flag is set then
+                self.client.pause(answers[-1])
+        return replace(result, refused=reasons)
+
+
+class Workers:
+    """The pool of threads that ask the store. Its methods are the main thread's."""
+
+    def __init__(self, count: int, stop: Stop, on_wait: Callable[[], None]) -> None:
+        self.count = count
+        self.stop = stop
+        # Called a few times a second, whatever is waited for.
+        self._on_wait = on_wait
+        self._pool = ThreadPoolExecutor(max_workers=count)
+
+    def submit(self, function: Callable[..., R], *args: Any) -> Future[R]:
+        """Have a worker do it, and do not wait for it."""
+        return self._pool.submit(function, *args)
 
     def call(self, function: Callable[..., R], *args: Any, **kwargs: Any) -> R:
-        """Have a worker do it, and wait for it."""
-        future = self.pool.submit(function, *args, **kwargs)
+        """Have a worker do it, and wait for what it returns."""
+        future = self._pool.submit(function, *args, **kwargs)
         self.await_any([future])
-        return self._result(future)
+        return future.result()
 
     def in_order(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-        """The function of each item, done by the workers, few ahead, in the order of the items."""
+        """Yield the function of each item, done by the workers, few ahead, in the order of the items."""
         pending: deque[Future[R]] = deque()
         try:
             for item in items:
-                pending.append(self.pool.submit(function, item))
-                if len(pending) > self.config.max_concurrent:
+                pending.append(self.submit(function, item))
+                if len(pending) > self.count:
                     self.await_any([pending[0]])
-                    yield self._result(pending.popleft())
+                    yield pending.popleft().result()
             while pending:
                 self.await_any([pending[0]])
-                yield self._result(pending.popleft())
+                yield pending.popleft().result()
         finally:
             for future in pending:
                 future.cancel()
             while pending and not self.stop.at_once:
-                with suppress(Stopped):
+                with suppress(Failure):
                     self.await_any([pending.popleft()])
 
-    def _result(self, future: Future[R]) -> R:
-        try:
-            return future.result()
-        except TooCostly as error:
-            raise self.too_costly() from error
-
     def await_any(self, pending: Iterable[Future[R]]) -> set[Future[R]]:
-        """Those of them that are done, at least one; raises Stopped to leave at once."""
+        """Return those of them that are done, at least one; raises Failure to leave at once."""
         while True:
-            self.on_wait()
+            self._on_wait()
             done, _ = wait(pending, timeout=POLL, return_when=FIRST_COMPLETED)
             if done:
                 return done
             if self.stop.at_once:
-                raise Stopped
+                self.stop.check()
 
-    def nap(self, seconds: float) -> None:
-        """Let so many seconds pass; raises Stopped when nothing more may be sent."""
+    def sleep(self, seconds: float) -> None:
+        """Let so many seconds pass, redrawing; raises Failure when nothing more may be sent."""
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
-            self.on_wait()
+            self._on_wait()
             self.stop.sleep(min(left, POLL))
 
     def close(self) -> None:
-        self.pool.shutdown(wait=False, cancel_futures=True)
+        """Let the threads end once they have nothing to do."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 def post_event(url: str, event: str, summary: Mapping[str, Any]) -> str:
     """POST {"event", "summary"} to webhook_url; returns why that failed, "" when it did not."""
     try:
         with requests.Session() as session:
-            session.auth = lambda request: request  # else ~/.netrc adds a password
+            session.auth = lambda request: request  # N11: else ~/.netrc adds a password
             body = {"event": event, "summary": summary}
             # stream: its body is not waited for, which may come for ever
             response = session.post(url, json=body, timeout=5, allow_redirects=False, stream=True)
     except (OSError, ValueError) as error:
-        return network_words(error)
+        return network_reason(error)
     return "" if response.ok and not response.is_redirect else f"it answered {response.status_code}"
 
 
 # --- gather -------------------------------------------------------------------------------------------
+#
+# Decides which records of the store go, from a listing that is complete or from the ids that a list names, and
+# streams each of them to the backup while only its id stays in memory. Selection is applied in this order:
+# filters or ids, match, keep, orders, limit. Whether a person wants that many to go is asked further down.
 
 LISTINGS = 4  # how often a listing is tried: once, and three times more when it changes
+
+
+class Orders:
+    """The customers that any order names; `read_on` takes those that came in since."""
+
+    def __init__(self) -> None:
+        self.customers: set[int] = set()
+        self._next_id = 1
+
+    def read_on(self, store: Store) -> None:
+        """Read to the last order; raises Unreadable for one that does not say whose it is."""
+        for orders in pages_by_id(store, ORDERS, self._next_id):
+            for order in orders:
+                if type(order.get("customer_id")) is not int:
+                    raise Unreadable(f"order {order['id']} does not say whose it is (customer_id)")
+                self.customers.add(order["customer_id"])
+            self._next_id = orders[-1]["id"] + 1
+            store.progress.advance(len(orders))
+
+
+def pages_by_id(store: Store, resource: Resource, least: int = 1, **params: Any) -> Iterator[list[Record]]:
+    """Yield the pages of a V2 listing with records from the id `least` on; deletions do not shift them.
+
+    Each page begins behind the last id of the one before, and an empty one ends them. Raises Unreadable when
+    the ids do not rise.
+    """
+    params = {"page": 1, **resource.params, **params}
+    while records := store.workers.call(store.page, resource, min_id=least, **params).records:
+        ids = [least - 1, *map(resource.id_of, records)]
+        if any(later <= earlier for earlier, later in itertools.pairwise(ids)):
+            raise Unreadable(f"the store does not list {resource.words} by id, so records may be missed")
+        yield records
+        least = ids[-1] + 1
 
 
 class Listing:
     """The pages of a listing, complete and each record once, or ListingChanged at their end.
 
-    A record that goes while V3's pages are read pulls one over each later page's edge, past the reader. So
-    the last page is read right after the first, both are read again at the end, and neither may have moved;
-    what was added meanwhile stands behind the total, and is left out. V2's pages go by id, which never moves.
+    V3's pages are counted: each deletion moves later records up one place, so one can slip onto a page that was
+    read already. Therefore the last page is read right after the first, both are read again at the end, and
+    neither may have moved. What was added meanwhile stands behind the total, and is left out. V2's pages go by
+    id, which never moves.
     """
 
-    def __init__(self, store: Store, begin: Step, *, filtered: bool = True) -> None:
-        self._store, self._begin = store, begin
-        told = store.config.filters if filtered else {}
-        self._filters = {name: item.text for name, item in told.items()}
-        self.duplicates = self.total = 0
+    def __init__(self, store: Store, filters: Mapping[str, Filter]) -> None:
+        self._store = store
+        self._filters: dict[str, Any] = {name: item.text for name, item in filters.items()}
+        # Records that were listed more than once.
+        self.duplicates = 0
+        # Records that the first page promised; 0 before it, and for V2.
+        self.total = 0
 
-    def __iter__(self) -> Iterator[list[Record]]:
-        seen, store = IdSet(), self._store
-        self.duplicates = self.total = 0
-        v2 = by_id(store, store.resource, 1, **self._filters)
-        for page in self._numbered() if store.resource.has_total else v2:
-            fresh = [record for record in page if seen.add(store.id_of(record))]
+    def pages(self) -> Iterator[list[Record]]:
+        """Yield the records, a page at a time; raises ListingChanged when there may be holes."""
+        seen, resource = IdSet(), self._store.resource
+        by_id = pages_by_id(self._store, resource, **self._filters)
+        for page in self._counted_pages() if resource.has_total else by_id:
+            fresh = [record for record in page if seen.add(resource.id_of(record))]
             self.duplicates += len(page) - len(fresh)
             yield fresh
-        if store.resource.has_total and len(seen) != self.total:
+        if resource.has_total and len(seen) != self.total:
             raise ListingChanged(f"the store promised {self.total} records and listed {len(seen)}")
 
-    def _page(self, number: int) -> Page:
-        return self._store.page(number, **self._filters)
-
-    def _numbered(self) -> Iterator[list[Record]]:
-        store = self._store
-        first = store.call(self._page, 1)
+    def _counted_pages(self) -> Iterator[list[Record]]:
+        id_of, workers = self._store.resource.id_of, self._store.workers
+        page_of = partial(self._store.listed, **self._filters)
+        first = workers.call(page_of, 1)
         total, pages, size = first.total, first.pages, len(first.records)
         self.total = total
-        self._begin(total)
-        edges = [list(map(store.id_of, first.records))]
+        edges = [list(map(id_of, first.records))]
         yield first.records
         del first  # a page is memory
         if pages == 1:
             return
-        last = store.call(self._page, pages).records[: total - (pages - 1) * size]
-        edges.append(list(map(store.id_of, last)))
-        for page in store.in_order(self._page, range(2, pages)):
+        last = workers.call(page_of, pages).records[: total - (pages - 1) * size]
+        edges.append(list(map(id_of, last)))
+        for page in workers.in_order(page_of, range(2, pages)):
             if page.total < total or not page.records:
                 raise ListingChanged("records went while the pages were read")
             yield page.records
         yield last
-        for ids, page in zip(edges, store.in_order(self._page, (1, pages)), strict=True):
-            if ids != list(map(store.id_of, page.records[: len(ids)])):
+        for ids, page in zip(edges, workers.in_order(page_of, (1, pages)), strict=True):
+            if ids != list(map(id_of, page.records[: len(ids)])):
                 raise ListingChanged("records moved while the pages were read")
 
 
-def by_id(store: Store, resource: Resource, least: int = 1, **params: str) -> Iterator[list[Record]]:
-    """The pages of a V2 listing from this id on: each begins behind the last id of the one before."""
-    while records := store.call(store.page_from, least, resource, **params):
+def pages_of_ids(store: Store, ids: Sequence[int]) -> Iterator[list[Record]]:
+    """Yield those of the ids that are there, as full records; raises Refused when that cannot be told."""
+    store.progress.begin(len(ids))
+    params: dict[str, Any] = {key: text for key, text in store.resource.params.items() if key == "include"}
+    read = partial(store.present, **params)
+    for records in store.workers.in_order(read, chunks(ids, PAGE_LIMIT)):
+        if records is None:
+            raise Refused(
+                f"the store ignored the filter {store.resource.read_by}, or answered in part: "
+                "it cannot be told which of the ids there are"
+            )
         yield records
-        least = records[-1][resource.id_field] + 1
+
+
+def chunks(ids: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    """Yield the ids in parts of that size."""
+    return (ids[start : start + size] for start in range(0, len(ids), size))
 
 
 @dataclass
 class Sample:
-    """What a person is shown of a selection, without holding all of it."""
+    """What a person is shown of many records: how old they are, the first four, and the last."""
 
-    count: int = 0
     first_created: str = ""
     last_created: str = ""
-    records: list[Record] = field(default_factory=list)  # five of them, drawn evenly
-    _random: random.Random = field(default_factory=lambda: random.Random(5))
+    records: list[Record] = field(default_factory=list)
 
     def add(self, record: Record) -> None:
+        """Take note of a record."""
         created = str(record.get("date_created", ""))
         if created[4:5] == "-":  # V2's RFC 2822 dates do not sort
             self.first_created = min(self.first_created or created, created)
             self.last_created = max(self.last_created, created)
-        self.count += 1
-        if len(self.records) < 5:
-            self.records.append(record)
-        elif (place := int(self._random.random() * self.count)) < 5:  # randrange is slow
-            self.records[place] = record
+        self.records = [*self.records[:4], record]
 
 
 def cut_off(record: Record) -> dict[str, int]:
-    """Sub-resources that the API lists in part only (ten of them), and how many there are."""
-    counts = {"addresses": record.get("address_count"), "attributes": record.get("attribute_count")}
+    """Return the sub-resources that the API lists in part only (ten of them), and how many there are."""
+    told = {"addresses": record.get("address_count"), "attributes": record.get("attribute_count")}
     return {
         name: count
-        for name, count in counts.items()
+        for name, count in told.items()
         if type(count) is int and isinstance(record.get(name), list) and count > len(record[name])
     }
 
 
 class Selection:
-    """Decides record by record what goes: filters or ids, match, keep, orders, limit, in that order."""
+    """Decides record by record what goes, and counts why the others stay."""
 
     def __init__(self, config: Config, orders: Orders) -> None:
         self.ids = array("q")
+        # Kept, or with orders.
         self.spared = 0
-        self.cut = 0  # records that the backup cannot hold whole
-        self.sample = Sample()
-        self._config = config
-        self._wanted = None if config.ids is None else IdSet(sorted(config.ids.ids))
-        self._keep = IdSet(sorted(config.keep.ids)) if config.keep else IdSet()
-        self._orders = orders
+        # Records that the backup cannot hold whole.
+        self.cut = 0
+        # Records that the filters or ids ask for.
         self.listed = 0
-        self._kept = self._eligible = 0
-        self.parents: dict[int, int] = {}  # of what was listed, where a parent takes its children along
+        # Records that were listed more than once.
+        self.duplicates = 0
+        # Records of the store; -1 where that is not known.
+        self.total = -1
+        self.sample = Sample()
+        # Of each listed record its parent's id, or 0, where deleting a parent takes its children along.
+        self.parents: dict[int, int] = {}
+        self._config = config
+        self._resource = config.resource
+        self._orders = orders
+        self._wanted = IdSet(sorted(config.ids_entries.ids)) if config.ids_entries else None
+        self._keep = IdSet(sorted(config.keep_entries.ids)) if config.keep_entries else IdSet()
+        self._keep_emails = config.keep_entries.emails if config.keep_entries else set()
+        # Of the records that --match lets pass, how many there were, and how many --keep names.
+        self._eligible = self._kept = 0
+        # The paths of --match that no record has had yet, and the fields that they have.
+        self._unseen_paths = {match.path for match in config.match}
         self._fields: set[str] = set()
-        self._unseen = {match.path for match in config.match}
 
     @property
     def full(self) -> bool:
+        """Whether --limit is reached."""
         return self._config.limit is not None and len(self.ids) >= self._config.limit
 
     @property
@@ -2069,222 +2459,239 @@ class Selection:
         for record in records:
             if self.decided:
                 return
-            if self._fits(record) and not self.full:
-                self.ids.append(record[self._config.resource.id_field])
+            if self._goes(record) and not self.full:
+                self.ids.append(self._resource.id_of(record))
                 self.sample.add(record)
                 cut = cut_off(record)
                 self.cut += bool(cut)
                 yield record | {"backup_cut": cut} if cut else record
 
-    def _fits(self, record: Record) -> bool:
-        config, number = self._config, record[self._config.resource.id_field]
-        if config.resource.parent:
-            self.parents[number] = positive_id(record.get(config.resource.parent)) or 0
-        for told in config.filters.values():
-            if not told.fits(record):
-                what = f"it listed {config.resource.name} {number}, which is none of them"
-                raise Refused(f"the store ignored the filter {told.name}={clean(told.text, 80)}: {what}")
+    def _goes(self, record: Record) -> bool:
+        number = self._resource.id_of(record)
+        if self._resource.parent:
+            self.parents[number] = positive_id(record.get(self._resource.parent)) or 0
+        self._check_filters(record)
         if self._wanted is not None and number not in self._wanted:
             return False
         self.listed += 1
-        if self._unseen:
-            self._unseen = {path for path in self._unseen if value_at(record, path) is _MISSING}
+        if self._unseen_paths:
+            self._unseen_paths = {path for path in self._unseen_paths if value_at(record, path) is MISSING}
             self._fields.update(record)
-        if not all(match.fits(record) for match in config.match):
+        if not all(match.fits(record) for match in self._config.match):
             return False
         self._eligible += 1
-        kept = number in self._keep
-        if config.keep and config.keep.emails:
-            kept = kept or str(record.get(config.resource.email, "")).strip().casefold() in config.keep.emails
+        kept = self._is_kept(record)
         self._kept += kept
-        if kept or number in self._orders.customers:
-            self.spared += 1
-            return False
-        return True
+        spared = kept or number in self._orders.customers
+        self.spared += spared
+        return not spared
 
-    def spare(self, customers: set[int]) -> None:
-        """Take these out again."""
-        before = len(self.ids)
+    def _check_filters(self, record: Record) -> None:
+        """Raise Refused for a record that the filters exclude: the store does not heed them."""
+        for item in self._config.filters.values():
+            if not item.fits(record):
+                raise Refused(
+                    f"the store ignored the filter {item.name}={clean(item.text, 80)}: "
+                    f"it listed {self._resource.words} {self._resource.id_of(record)}, which is none of them"
+                )
+
+    def _is_kept(self, record: Record) -> bool:
+        if self._resource.id_of(record) in self._keep:
+            return True
+        email = str(record.get(self._resource.email, "")).strip().casefold()
+        return email in self._keep_emails
+
+    def spare_with_orders(self) -> None:
+        """Take those out again that have ordered meanwhile."""
+        before, customers = len(self.ids), self._orders.customers
         self.ids = array("q", (number for number in self.ids if number not in customers))
         self.spared += before - len(self.ids)
 
     def check(self) -> None:
         """Raise Refused when --match or --keep cannot have been meant like this."""
-        if self._unseen and self.listed:
-            there = ", ".join(sorted(self._fields))
-            path = ", ".join(sorted(self._unseen))
-            raise Refused(f"--match {path}: no listed record has this field; there are: {there}")
+        if self._unseen_paths and self.listed:
+            paths, there = ", ".join(sorted(self._unseen_paths)), ", ".join(sorted(self._fields))
+            raise Refused(f"--match {paths}: no listed record has this field; there are: {there}")
         if self._config.keep and self._eligible and not self._kept:
             raise Refused("--keep: nothing that it lists is among the selected; is it the right file?")
 
 
-def listed_pages(store: Store, listing: Listing, begin: Step) -> Iterator[list[Record]]:
-    """The records to select from: the whole listing, or those that --ids names."""
-    asked = store.config.ids
-    if asked is None or not store.resource.read_by:
-        yield from listing
-        return
-    begin(len(asked.ids))
-    chunks = [asked.ids[start : start + PAGE_LIMIT] for start in range(0, len(asked.ids), PAGE_LIMIT)]
-    params = {key: value for key, value in store.resource.params.items() if key == "include"}
-    for records in store.in_order(lambda chunk: store.present(chunk, **params), chunks):
-        if records is None:
-            what = f"the store ignored the filter {store.resource.read_by}, or answered in part"
-            raise Refused(f"{what}: it cannot be told which of the ids there are")
-        yield records
+def gather(store: Store, config: Config, orders: Orders, backup: Backup) -> Selection:
+    """Return what goes, its full records in the backup; raises Refused when no listing is complete."""
+    entries = config.ids_entries
+    for tries_left in reversed(range(LISTINGS)):
+        selection, listing = Selection(config, orders), Listing(store, config.filters)
+        by_ids = entries is not None and bool(store.resource.read_by)
+        backup.restart()
+        store.progress.begin(0)
+        try:
+            for records in pages_of_ids(store, entries.ids) if by_ids and entries else listing.pages():
+                if listing.total != store.progress.total and not by_ids:
+                    store.progress.begin(listing.total)
+                    store.expect(listing.total // PAGE_LIMIT + 3, listing.total)
+                backup.write(selection.take(records))
+                store.progress.advance(len(records))
+                if selection.decided:
+                    break
+            break
+        except ListingChanged as change:
+            if not tries_left:
+                raise Refused(
+                    f"the listing was never complete in {LISTINGS} tries ({change}): "
+                    "try again when nobody changes the records"
+                ) from change
+            store.progress.warnings.append(f"{change}; listing again")
+    selection.check()
+    selection.duplicates = listing.duplicates + (entries.duplicates if entries else 0)
+    selection.total = store_total(store, config, listing, selection)
+    return selection
+
+
+def store_total(store: Store, config: Config, listing: Listing, selection: Selection) -> int:
+    """Return how many records the store has, -1 where that is not known."""
+    if not store.resource.has_total:
+        narrowed = config.filters or config.ids_entries or selection.decided
+        return -1 if narrowed else selection.listed
+    if config.filters or config.ids_entries:
+        return store.workers.call(store.listed, 1, limit=1).total
+    return listing.total
 
 
 def deepest_first(ids: Sequence[int], parents: Mapping[int, int]) -> tuple[array[int], int]:
-    """Ids with children before their parents, and how many others a parent may take along.
+    """Return the ids with children before their parents, and how many others a parent may take along.
 
     parents: of each listed record, its parent's id, or 0.
     """
 
-    def above(number: int) -> list[int]:
+    def ancestors(number: int) -> list[int]:
         line: list[int] = []
         while (number := parents.get(number, 0)) and number not in line:
             line.append(number)
         return line
 
     planned = set(ids)
-    along = sum(number not in planned and not planned.isdisjoint(above(number)) for number in parents)
-    return array("q", sorted(ids, key=lambda number: -len(above(number)))), along
+    along = sum(number not in planned and not planned.isdisjoint(ancestors(number)) for number in parents)
+    return array("q", sorted(ids, key=lambda number: -len(ancestors(number)))), along
 
 
-class Orders:
-    """The customers that any order names; `read` again takes those that came in meanwhile."""
-
-    def __init__(self) -> None:
-        self.customers: set[int] = set()
-        self._least = 1
-
-    def read(self, store: Store, step: Step) -> None:
-        """Read on to the last order; raises Unreadable for one that does not say whose it is."""
-        for records in by_id(store, ORDERS, self._least):
-            for record in records:
-                if type(record.get("customer_id")) is not int:
-                    raise Unreadable(f"order {record['id']} does not say whose it is (customer_id)")
-                self.customers.add(record["customer_id"])
-            self._least = records[-1]["id"] + 1
-            step(len(records))
-
-
-def select(
-    store: Store, listing: Listing, orders: Orders, backup: Backup, begin: Step, step: Step
-) -> Selection:
-    """List once, streaming what goes to the backup; raises ListingChanged for holes, and Refused."""
-    chosen = Selection(store.config, orders)
-    for records in listed_pages(store, listing, begin):
-        backup.write(chosen.take(records))
-        step(len(records))
-        if chosen.decided:
-            break
-    chosen.check()
-    return chosen
-
-
-# --- plan (pure) --------------------------------------------------------------------------------------
+# --- plan and ledger (pure) ---------------------------------------------------------------------------
+#
+# The plan is what will be deleted, frozen: from here on nothing is selected any more. The ledger holds what is
+# known of each planned id, one outcome each, so that the counts always add up. Nothing here reads or writes.
 
 PLAN_VERSION = 1
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be deleted, frozen: from here on nothing is selected any more."""
+    """What will be deleted, and everything that is needed to resume."""
 
     host: str
     store_hash: str
+    # Its name.
     resource: str
     filters: Mapping[str, str]
-    selection: Mapping[str, str]  # the other options that selected, for the reader
-    created_at: str  # UTC, ISO 8601
+    # The other options that selected, for the reader.
+    selection: Mapping[str, str]
+    # UTC, ISO 8601.
+    created_at: str
+    # As in summary.json.
     duplicates: int
     not_found: int
     spared: int
+    # In the order in which they are deleted.
     ids: array[int]
 
     def head(self) -> dict[str, Any]:
+        """Return everything but the ids, as JSON has it."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
         values["selected"] = len(values.pop("ids"))
         return {"version": PLAN_VERSION, **values}
 
     def pieces(self, between: str) -> Iterator[str]:
-        """The ids as text, in pieces: a million of them need no copy."""
+        """Yield the ids as text, in pieces: a million of them need no copy."""
         for start in range(0, len(self.ids), 10_000):
             yield (between if start else "") + between.join(map(str, self.ids[start : start + 10_000]))
 
     def digest(self) -> str:
-        """SHA-256, in hex, over the head as compact sorted JSON, a line feed, and the ids, a line each."""
+        """Return a SHA-256, in hex, over the head as compact sorted JSON, a line feed, and the ids, a line each."""
         sha = hashlib.sha256(json.dumps(self.head(), sort_keys=True, separators=(",", ":")).encode())
         for piece in itertools.chain("\n", self.pieces("\n")):
             sha.update(piece.encode())
         return sha.hexdigest()
 
     def lines(self) -> Iterator[str]:
-        """The plan as the text of one JSON object, in pieces."""
+        """Yield the plan as the text of one JSON object, in pieces."""
         yield json.dumps(self.head() | {"sha256": self.digest()}, indent=1)[:-2] + ',\n "ids": ['
         yield from self.pieces(",")
         yield "]\n}\n"
 
     def age(self) -> timedelta:
+        """Return how long ago it was made, by the wall clock."""
         return datetime.now(UTC) - datetime.fromisoformat(self.created_at)
 
 
 def parse_plan(text: str) -> Plan:
-    """The plan that `Plan.lines` wrote; raises ValueError, or TypeError, when it is not exactly that."""
+    """Return the plan that `Plan.lines` wrote; raises ValueError, or TypeError, when it is not exactly that."""
     data = json.loads(text)
     names = [item.name for item in fields(Plan)]
     if not isinstance(data, dict) or set(data) != {*names, "version", "selected", "sha256"}:
         raise ValueError("it is no plan")
-    ids = data["ids"]
+    plan = Plan(**{name: data[name] for name in names} | {"ids": _plan_ids(data["ids"])})
+    head = {key: data[key] for key in plan.head()}
+    if plan.head() != head or plan.digest() != data["sha256"]:
+        raise ValueError("its SHA-256 does not match: it was changed")
+    if plan.resource not in RESOURCES or datetime.fromisoformat(plan.created_at).tzinfo is None:
+        raise ValueError("it names no resource, or no time, that is known")
+    return plan
+
+
+def _plan_ids(ids: object) -> array[int]:
     if not isinstance(ids, list) or any(type(number) is not int or number <= 0 for number in ids):
         raise ValueError("its ids are not positive whole numbers")
     if len(set(ids)) != len(ids):
         raise ValueError("it names an id twice")
-    plan = Plan(**{name: data[name] for name in names} | {"ids": array("q", ids)})
-    told = {key: data[key] for key in plan.head()}
-    if plan.head() != told or plan.digest() != data["sha256"]:
-        raise ValueError("its SHA-256 does not match: it was changed")
-    return plan
-
-
-def too_many_failed(failed: int, selected: int, max_error_rate: float) -> bool:
-    """Whether to stop: more than the rate, in percent, and more than 10; for 0 % at the first."""
-    return failed > (0 if max_error_rate == 0 else max(10, selected * max_error_rate / 100))
+    return array("q", ids)
 
 
 class Outcome(enum.StrEnum):
     """What is known of a planned id; the values are the summary's keys."""
 
-    DELETED = "deleted"
-    ALREADY_GONE = "already_gone"
-    FAILED = "failed"
-    UNKNOWN = "unknown"
+    DELETED = "deleted"  # proven gone, and a DELETE of this run may have done it
+    ALREADY_GONE = "already_gone"  # proven gone, and none of them can have done it
+    FAILED = "failed"  # proven there, or refused for a reason
+    UNKNOWN = "unknown"  # maybe deleted, not yet read back
     NOT_ATTEMPTED = "not_attempted"
 
 
 class Ledger:
-    """The outcome of every planned id: each in exactly one state, so the counts always add up."""
+    """The outcome of every planned id: each has exactly one, so the counts always add up."""
 
-    def __init__(self, selected: int, acted: Iterable[int] = ()) -> None:
+    def __init__(self, selected: int, maybe_deleted: Iterable[int] = ()) -> None:
         self.selected = selected
-        self.reasons: dict[int, str] = {}  # why an id did not go, in the store's words
-        self._acted = set(acted)  # some attempt, in this process or before, may have deleted it
-        self._outcomes = dict.fromkeys(self._acted, Outcome.UNKNOWN)
+        # Why an id did not go, in the store's words.
+        self.reasons: dict[int, str] = {}
+        # Ids that some attempt, in this process or before a resume, may have deleted.
+        self._maybe_deleted = set(maybe_deleted)
+        # Every id but those not attempted.
+        self._outcomes = dict.fromkeys(self._maybe_deleted, Outcome.UNKNOWN)
         self._counts = Counter(self._outcomes.values())
         self._counts[Outcome.NOT_ATTEMPTED] = selected - len(self._outcomes)
 
     def counts(self) -> dict[str, int]:
+        """Return how many ids have each outcome."""
         return {outcome.value: self._counts[outcome] for outcome in Outcome}
 
     def outcome(self, number: int) -> Outcome:
+        """Return what is known of a planned id."""
         return self._outcomes.get(number, Outcome.NOT_ATTEMPTED)
 
     def left(self) -> int:
-        """How many are not proven gone."""
+        """Return how many are not proven gone."""
         return self.selected - self._counts[Outcome.DELETED] - self._counts[Outcome.ALREADY_GONE]
 
     def set(self, number: int, outcome: Outcome, reason: str = "") -> None:
+        """Let an id have this outcome, and no other."""
         self._counts[self.outcome(number)] -= 1
         self._counts[outcome] += 1
         self._outcomes[number] = outcome
@@ -2292,32 +2699,41 @@ class Ledger:
             self.reasons[number] = reason
 
     def apply(self, result: BatchResult) -> None:
-        """Take in what became of a batch; nothing counts as deleted before it is read back."""
-        self._acted.update(result.acted)
-        for number in result.sent:
+        """Take in what became of a batch; N7: nothing counts as deleted before it is read back."""
+        self._maybe_deleted.update(result.maybe_deleted)
+        for number in result.accepted:
             self.set(number, Outcome.UNKNOWN)
         for number in result.missing:
             self.set(number, Outcome.UNKNOWN, result.answer)
-        for number, reason in result.failed.items():
+        for number, reason in result.refused.items():
             self.set(number, Outcome.FAILED, reason)
         for number in itertools.chain.from_iterable(batch.ids for batch in result.again):
-            self.set(number, Outcome.UNKNOWN if number in self._acted else Outcome.NOT_ATTEMPTED)
+            self.set(number, self._open_outcome(number))
 
-    def read(self, number: int, *, there: bool) -> None:
-        """It was read back. What is gone is settled, and so is what is there for a known reason."""
+    def read_back(self, number: int, *, there: bool) -> None:
+        """Take in that an id was read: gone is deleted, or already gone; there for a known reason is failed."""
         if not there:
             self.reasons.pop(number, None)
-            self.set(number, Outcome.DELETED if number in self._acted else Outcome.ALREADY_GONE)
+            was_us = number in self._maybe_deleted
+            self.set(number, Outcome.DELETED if was_us else Outcome.ALREADY_GONE)
         elif number in self.reasons:
             self.set(number, Outcome.FAILED)
         else:
-            self.set(number, Outcome.UNKNOWN if number in self._acted else Outcome.NOT_ATTEMPTED)
+            self.set(number, self._open_outcome(number))
+
+    def _open_outcome(self, number: int) -> Outcome:
+        """Return the outcome of an id that is neither proven gone nor failed."""
+        return Outcome.UNKNOWN if number in self._maybe_deleted else Outcome.NOT_ATTEMPTED
 
 
-# --- run folder and journal ---------------------------------------------------------------------------
+# --- run folder ---------------------------------------------------------------------------------------
+#
+# Everything that proves a run, and resumes it: the files of runs/<store_hash>-<resource>-<UTC time>/ and the
+# lock that makes them one process's. Every failure to write becomes one StoreError, and ends the run before a
+# DELETE could go unnoted. What stands in the files was decided elsewhere.
 
-
-ESCAPE = "backslashreplace"  # half a character, or an odd path: JSON writes it as \udce4 too
+# A lone surrogate is written as \udce4, as JSON does; also in paths.
+SURROGATES = "backslashreplace"
 
 
 @contextmanager
@@ -2331,10 +2747,10 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def write_atomically(path: Path, pieces: Iterable[str], *, lasting: bool = True) -> None:
-    """Replace the file as a whole; `lasting`: through a power cut too."""
+    """Replace the file as a whole; lasting: so that it outlives a power cut too."""
     with writing(path):
         draft = path.with_name(path.name + ".new")
-        with open(draft, "w", encoding="utf-8", errors=ESCAPE, newline="") as file:
+        with open(draft, "w", encoding="utf-8", errors=SURROGATES, newline="") as file:
             file.writelines(pieces)
             file.flush()
             if lasting:
@@ -2354,9 +2770,17 @@ class Backup:
     def __init__(self, path: Path | None) -> None:
         self._path = path or Path(os.devnull)
         with writing(self._path):
-            self._file = open(self._path, "w", encoding="utf-8", errors=ESCAPE)  # noqa: SIM115  # close() is below
+            self._file = open(self._path, "w", encoding="utf-8", errors=SURROGATES)  # noqa: SIM115  # close() is below
+
+    def restart(self) -> None:
+        """Begin again with an empty file."""
+        with writing(self._path):
+            self._file.seek(0)
+            if self._path != Path(os.devnull):
+                self._file.truncate()
 
     def write(self, records: Iterable[Record]) -> None:
+        """Append the records."""
         encode = json.JSONEncoder(ensure_ascii=False).encode
         with writing(self._path):
             self._file.write("".join(f"{encode(record)}\n" for record in records))
@@ -2372,13 +2796,15 @@ class Backup:
 class Journal:
     """journal.jsonl: append-only, on disk before it returns; its lock makes a run one process's.
 
-    A line is either {"sent": ids}, written before their DELETE leaves, or {"ids", "answer", "acted"},
-    written after: what came, and which of the ids it may have deleted.
+    A line is either {"sent": ids}, written before their DELETE leaves, or {"ids", "answer", "acted"}, written
+    after: what came, and which of the ids it may have deleted.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        # Guards the end of the file, and what is unanswered.
         self._lock = threading.Lock()
+        self._unanswered: set[Batch] = set()
         with writing(path):
             self._file = open(path, "a+b", buffering=0)  # noqa: SIM115  # held to the end
         try:
@@ -2387,7 +2813,7 @@ class Journal:
             raise Refused(f"{path.parent} is in use by another process: wait until it has ended") from error
 
     def replay(self) -> set[int]:
-        """Ids that an earlier process may have deleted; cuts a torn last line off.
+        """Return the ids that an earlier process may have deleted; cuts a torn last line off.
 
         Raises Refused for a line that is none of the journal's.
         """
@@ -2397,26 +2823,35 @@ class Journal:
             whole = text[: text.rfind(b"\n") + 1]
             if whole != text:
                 self._file.truncate(len(whole))
-        acted: set[int] = set()
+        maybe_deleted: set[int] = set()
         unanswered: set[int] = set()
         for number, line in enumerate(whole.splitlines(), 1):
             try:
                 entry = json.loads(line)
                 unanswered.update(entry.get("sent", ()))
                 unanswered.difference_update(entry.get("ids", ()))
-                acted.update(entry.get("acted", ()))
+                maybe_deleted.update(entry.get("acted", ()))
             except (ValueError, AttributeError, TypeError) as error:
                 raise Refused(f"{self._path}, line {number}: this is no journal's line") from error
-        return acted | unanswered
+        return maybe_deleted | unanswered
 
     def sent(self, batch: Batch) -> None:
-        """Note it before its DELETE leaves."""
+        """Note the batch before its DELETE leaves."""
+        with self._lock:
+            self._unanswered.add(batch)
         self._append({"sent": batch.ids})
 
     def result(self, result: BatchResult) -> None:
-        """Note what came of it."""
-        if not result.unsent or result.answer:
-            self._append({"ids": result.batch.ids, "answer": result.answer, "acted": result.acted})
+        """Note what came of a batch; nothing where it never left."""
+        with self._lock:
+            self._unanswered.discard(result.batch)
+        if result.answer:
+            self._append({"ids": result.batch.ids, "answer": result.answer, "acted": result.maybe_deleted})
+
+    def unanswered(self) -> list[Batch]:
+        """Return the batches that were sent, and of which no result was noted."""
+        with self._lock:
+            return list(self._unanswered)
 
     def _append(self, entry: dict[str, Any]) -> None:
         line = json.dumps({"time": utc_now(), **entry}).encode() + b"\n"
@@ -2433,7 +2868,7 @@ class Journal:
 
 
 class RunFolder:
-    """runs/<store_hash>-<resource>-<UTC time>/: everything that proves a run, and resumes it."""
+    """The folder of one run, with its journal locked and its log open."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -2445,55 +2880,64 @@ class RunFolder:
 
     @classmethod
     def create(cls, config: Config) -> RunFolder:
-        """A new folder, mode 0700; raises ConfigError when it cannot be made."""
+        """Make a new folder, mode 0700; raises ConfigError when it cannot be made."""
         stem = f"{config.store_hash}-{config.resource.name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+        names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
         try:
             config.runs_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for name in itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2))):
+            while True:
+                path = config.runs_dir / next(names)
                 with suppress(FileExistsError):
-                    (config.runs_dir / name).mkdir(mode=0o700)
-                    return cls(config.runs_dir / name)
+                    path.mkdir(mode=0o700)
+                    return cls(path)
         except OSError as error:
             message = f"no run folder can be made in {config.runs_dir} ({error.strerror})"
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise StoreError(f"{message}: make room, then run it again") from error
             raise ConfigError(f"{message}: name another with --runs-dir") from error
-        raise AssertionError("names never end")
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
-        """That of an earlier run; raises ConfigError when it holds no plan."""
+        """Open that of an earlier run; raises ConfigError when it holds no plan."""
         try:
             if (path / "plan.json").is_file():
                 return cls(path)
-            what = "there is no plan.json in it"
+            why = "there is no plan.json in it"
         except PermissionError as error:
-            what = str(error.strerror)
-        raise ConfigError(f"--resume {path}: {what}; name a run folder of yours that has a plan")
+            why = str(error.strerror)
+        raise ConfigError(f"--resume {path}: {why}; name a run folder of yours that has a plan")
 
     def write_plan(self, plan: Plan) -> None:
+        """Write plan.json."""
         write_atomically(self.path / "plan.json", plan.lines())
 
     def read_plan(self, config: Config) -> Plan:
-        """The plan; raises Refused when it was changed, or is another store's."""
+        """Return the plan; raises Refused when it was changed, or is another store's."""
         path = self.path / "plan.json"
         try:
             plan = parse_plan(path.read_text(encoding="utf-8"))
-            known = plan.resource in RESOURCES and datetime.fromisoformat(plan.created_at).tzinfo
         except (OSError, ValueError, TypeError, OverflowError, RecursionError) as error:
             raise Refused(f"{path} cannot be trusted ({clean(error)}): start a new run") from error
-        if not known:
-            raise Refused(f"{path} cannot be trusted: start a new run")
         for name, planned, given in (
             ("API host", plan.host, config.host),
             ("store hash", plan.store_hash, config.store_hash),
         ):
             if planned != given:
-                what = f"is for the {name} {clean(planned)}, and {config.path} is for {given}"
-                raise Refused(f"{path} {what}: name the ini of its store")
+                raise Refused(
+                    f"{path} is for the {name} {clean(planned)}, and {config.path} is for {given}: "
+                    "name the ini of its store"
+                )
         return plan
 
+    def read_ledger(self, plan: Plan) -> Ledger:
+        """Return what the journal knows of the plan; raises Refused for the journal of another plan."""
+        maybe_deleted = self.journal.replay()
+        if not maybe_deleted <= set(plan.ids):
+            raise Refused(f"the journal in {self.path} is not its plan's: start a new run")
+        return Ledger(len(plan.ids), maybe_deleted)
+
     def write_failed(self, ledger: Ledger) -> None:
+        """Write failed.csv."""
         text = io.StringIO()
         writer = csv.writer(text)
         writer.writerow(("id", "reason"))
@@ -2503,42 +2947,47 @@ class RunFolder:
         write_atomically(self.path / "failed.csv", [text.getvalue()])
 
     def write_summary(self, summary: Mapping[str, Any], *, lasting: bool) -> None:
+        """Write summary.json; lasting: as in write_atomically."""
         text = json.dumps(summary, indent=1, ensure_ascii=False) + "\n"
         write_atomically(self.path / "summary.json", [text], lasting=lasting)
 
 
-# --- delete -------------------------------------------------------------------------------------------
+# --- delete and verify --------------------------------------------------------------------------------
+#
+# Carries out the plan, and proves it. `delete` sends batches and sorts what comes back into the ledger; a
+# planned id that was sent is `unknown` from then on. `verify` reads every planned id, and only that makes it
+# `deleted`. Both end the run through the stop flag, and only after every answer on its way was taken in.
 
-EXHAUSTED_BATCHES = 5  # in a row: the store is down
+BATCHES_USED_UP = 5  # in a row that used up their retries: the store is down
+REREADS = (1.0, 2.0, 3.0, 4.0)  # seconds before each: what is deleted may show for a moment
 
 
-def delete_batches(
-    store: Store, source: Iterator[Batch], before: Callable[[Batch], None]
-) -> Iterator[BatchResult]:
-    """Delete them, few submitted at a time, and yield each result as it comes.
+def delete_batches(store: Store, ids: Iterable[int], journal: Journal) -> Iterator[BatchResult]:
+    """Delete the ids in batches, few submitted at a time, and yield each result as it comes.
 
     What has to go again is put in by itself: a refused batch's halves at once, so that its bad record is
-    known soon; an exhausted one's after all others, so that a store that is down is not asked twenty times
-    for each batch. Ends early, with all that was sent yielded, once the stop flag is set.
+    known soon; those of a batch that used up its retries after all others, so that a store that is down is not
+    asked twenty times for each batch. Ends early once the stop flag is set, with all that was sent yielded.
     """
+    fresh = batches(ids, store.batch_size)
     soon: deque[Batch] = deque()
     late: deque[Batch] = deque()
     pending: set[Future[BatchResult]] = set()
 
     def following() -> Batch | None:
-        if store.stop.failure is not None:
+        if store.workers.stop.failure is not None:
             return None
-        return soon.popleft() if soon else next(source, None) or (late.popleft() if late else None)
+        return soon.popleft() if soon else next(fresh, None) or (late.popleft() if late else None)
 
     while True:
-        while len(pending) < 2 * store.config.max_concurrent and (batch := following()):
-            pending.add(store.pool.submit(store.delete_batch, batch, before))
+        while len(pending) < 2 * store.workers.count and (batch := following()):
+            pending.add(store.workers.submit(store.delete_batch, batch, journal))
         if not pending:
             return
-        for future in store.await_any(pending):
+        for future in store.workers.await_any(pending):
             pending.remove(future)
             result = future.result()
-            (late if result.exhausted else soon).extend(result.again)
+            (late if result.retries_used_up else soon).extend(result.again)
             yield result
 
 
@@ -2548,78 +2997,104 @@ class Tally:
     def __init__(self, selected: int, max_error_rate: float) -> None:
         self._selected, self._max_error_rate = selected, max_error_rate
         self._failed = 0
-        self._exhausted = 0  # batches in a row
+        # Batches in a row that used up their retries.
+        self._used_up = 0
 
     def add(self, result: BatchResult) -> StoreError | None:
         """Take in a result; returns the reason to stop, if there is one."""
-        self._failed += len(result.failed)
-        if not result.exhausted:
-            self._exhausted = 0
+        self._failed += len(result.refused)
+        if not result.retries_used_up:
+            self._used_up = 0
         elif not result.batch.half:
-            self._exhausted += 1
-        if self._exhausted >= EXHAUSTED_BATCHES:
-            what = f"{EXHAUSTED_BATCHES} batches in a row used up their retries (last: {result.answer})"
-            return StoreError(f"the store does not answer: {what}: resume once it is up")
+            self._used_up += 1
+        if self._used_up >= BATCHES_USED_UP:
+            return StoreError(
+                f"the store does not answer: {BATCHES_USED_UP} batches in a row used up their retries "
+                f"(last: {result.answer}): resume once it is up"
+            )
         if too_many_failed(self._failed, self._selected, self._max_error_rate):
-            limit = f"more than max_error_rate ({self._max_error_rate:g} %) allows"
-            last = next(iter(result.failed.values()), result.answer)
-            what = f"{self._failed:,} of {self._selected:,} failed, {limit} (last: {last})"
-            return StoreError(f"{what}: see why, then resume")
+            last = next(iter(result.refused.values()), result.answer)
+            return StoreError(
+                f"{self._failed:,} of {self._selected:,} failed, more than max_error_rate "
+                f"({self._max_error_rate:g} %) allows (last: {last}): see why, then resume"
+            )
         return None
 
 
-def delete(store: Store, ids: Iterable[int], ledger: Ledger, journal: Journal, step: Step) -> None:
-    """Delete these planned ids; raises Stopped, with every answer taken in, once a stop is asked for."""
-    tally = Tally(ledger.selected, store.config.max_error_rate)
-    in_flight: set[Batch] = set()
+def too_many_failed(failed: int, selected: int, max_error_rate: float) -> bool:
+    """Tell whether to stop: more than the rate, in percent, and more than 10; for 0 % at the first."""
+    return failed > (0 if max_error_rate == 0 else max(10, selected * max_error_rate / 100))
 
-    def note(batch: Batch) -> None:
-        journal.sent(batch)
-        in_flight.add(batch)
 
+def delete(store: Store, ids: Iterable[int], ledger: Ledger, journal: Journal, max_error_rate: float) -> None:
+    """Delete these planned ids; raises Failure, with every answer taken in, once a stop is asked for."""
+    tally, stop = Tally(ledger.selected, max_error_rate), store.workers.stop
     try:
-        for result in delete_batches(store, batches(ids, store.config.batch_size), note):
-            in_flight.discard(result.batch)
+        for result in delete_batches(store, ids, journal):
             ledger.apply(result)
             try:
                 journal.result(result)
             except Failure as failure:
-                store.stop.set(failure)
-            step(len(result.sent) + len(result.failed) + len(result.missing))
+                stop.set(failure)
+            store.progress.advance(len(result.accepted) + len(result.refused) + len(result.missing))
             if reason := tally.add(result):
-                store.stop.set(reason)
+                stop.set(reason)
     finally:
-        for batch in in_flight:  # what is left here was not waited for
-            ledger.apply(BatchResult(batch=batch, sent=batch.ids, acted=batch.ids))
-    store.stop.check()
+        for batch in journal.unanswered():  # what is left here was not waited for
+            ledger.apply(BatchResult(batch=batch, accepted=batch.ids, unclear=True))
+    stop.check()
 
 
-# --- verify -------------------------------------------------------------------------------------------
+@dataclass
+class ReadBack:
+    """What reading planned ids back has found, besides what went into the ledger."""
 
-REREADS = (1.0, 2.0, 3.0, 4.0)  # seconds before each: what is deleted may show for a moment
+    # Still there, for no known reason.
+    there: array[int] = field(default_factory=lambda: array("q"))
+    # The answer for these cannot be relied on.
+    unknown: array[int] = field(default_factory=lambda: array("q"))
+    # Of the records that are still there.
+    sample: Sample = field(default_factory=Sample)
 
 
-def read_back(
-    store: Store, ids: Sequence[int], step: Step
-) -> Iterator[tuple[Sequence[int], list[Record] | None]]:
-    """The ids, in parts, each with those of its records that are still there, None if that is unknown."""
+def read_into_ledger(store: Store, ids: Sequence[int], ledger: Ledger) -> ReadBack:
+    """Read these planned ids back, and enter what is found into the ledger."""
+    result = ReadBack()
+    for chunk, records in read_back(store, ids):
+        if records is None:
+            result.unknown.extend(chunk)
+            for number in chunk:
+                ledger.set(number, Outcome.UNKNOWN)
+            continue
+        found = set()
+        for record in records:
+            found.add(store.resource.id_of(record))
+            result.sample.add(record)
+        for number in chunk:
+            ledger.read_back(number, there=number in found)
+            if number in found and ledger.outcome(number) is not Outcome.FAILED:
+                result.there.append(number)
+    return result
+
+
+def read_back(store: Store, ids: Sequence[int]) -> Iterator[tuple[Sequence[int], list[Record] | None]]:
+    """Yield the ids, in parts, each with those of its records that are still there, None if unknown."""
     if not store.resource.read_by:
-        yield ids, _listed_among(store, IdSet(sorted(ids)))
-        step(len(ids))
+        yield ids, listed_among(store, IdSet(sorted(ids)))
+        store.progress.advance(len(ids))
         return
-    chunks = (ids[start : start + PAGE_LIMIT] for start in range(0, len(ids), PAGE_LIMIT))
-    these, those = itertools.tee(chunks)
-    for chunk, records in zip(these, store.in_order(store.present, those), strict=True):
+    answers = store.workers.in_order(store.present, chunks(ids, PAGE_LIMIT))
+    for chunk, records in zip(chunks(ids, PAGE_LIMIT), answers, strict=True):
         yield chunk, records
-        step(len(chunk))
+        store.progress.advance(len(chunk))
 
 
-def _listed_among(store: Store, ids: IdSet) -> list[Record] | None:
-    """Those of the ids that a complete listing still holds; None when none was complete."""
+def listed_among(store: Store, ids: IdSet) -> list[Record] | None:
+    """Return those of the ids that a complete listing still holds; None when none was complete."""
     for _ in range(LISTINGS):
         try:
-            pages = Listing(store, lambda _: None, filtered=False)
-            return [record for page in pages for record in page if store.id_of(record) in ids]
+            pages = Listing(store, {}).pages()
+            return [record for page in pages for record in page if store.resource.id_of(record) in ids]
         except ListingChanged:
             continue
         except Unreadable:
@@ -2627,57 +3102,42 @@ def _listed_among(store: Store, ids: IdSet) -> list[Record] | None:
     return None
 
 
-def settle(
-    store: Store, ids: Sequence[int], ledger: Ledger, step: Step
-) -> tuple[array[int], array[int], Sample]:
-    """Read these back into the ledger: those still there for no known reason, the unknown, and samples."""
-    there, unknown, shown = array("q"), array("q"), Sample()
-    for chunk, records in read_back(store, ids, step):
-        found = set(map(store.id_of, records or ()))
-        for record in records or ():
-            shown.add(record)
-        for number in chunk:
-            if records is None:
-                ledger.set(number, Outcome.UNKNOWN)
-                unknown.append(number)
-                continue
-            ledger.read(number, there=number in found)
-            if number in found and ledger.outcome(number) is not Outcome.FAILED:
-                there.append(number)
-    return there, unknown, shown
-
-
-def verify(store: Store, ids: Sequence[int], ledger: Ledger, journal: Journal, step: Step) -> None:
+def verify(store: Store, ids: Sequence[int], ledger: Ledger, journal: Journal, max_error_rate: float) -> None:
     """Read all of them back; delete once more what is still there, and read that again."""
-    there, unknown, _ = settle(store, ids, ledger, step)
-    twice: set[int] = set()
+    result = read_into_ledger(store, ids, ledger)
+    resent: set[int] = set()
     for seconds in REREADS:
-        if not there and not unknown:
+        if not result.there and not result.unknown:
             return
-        once = [number for number in there if number not in twice]
-        delete(store, once, ledger, journal, lambda _: None)
-        twice.update(once)
-        store.nap(seconds)
-        there, unknown, _ = settle(store, there + unknown, ledger, lambda _: None)
-    for number in there:
-        if number in twice:
+        not_resent = [number for number in result.there if number not in resent]
+        delete(store, not_resent, ledger, journal, max_error_rate)
+        resent.update(not_resent)
+        store.workers.sleep(seconds)
+        result = read_into_ledger(store, result.there + result.unknown, ledger)
+    for number in result.there:
+        if number in resent:
             ledger.set(number, Outcome.FAILED, "still there after two DELETEs that were accepted")
 
 
 # --- report -------------------------------------------------------------------------------------------
+#
+# What the person sees: messages and bars on stderr, the final table on stdout. It reads what was done and
+# decides nothing; a terminal that is gone never ends a run.
 
 LINE_EVERY = 5.0  # seconds between two plain lines of progress, where there is no terminal
+REDRAW = 0.1  # seconds: the shortest time between two drawings of a bar
 
 
 def duration(seconds: float) -> str:
-    """1:02:03, or 2:03."""
+    """Return 1:02:03, or 2:03."""
     minutes, second = divmod(max(0, round(seconds)), 60)
     hour, minute = divmod(minutes, 60)
     return f"{hour}:{minute:02}:{second:02}" if hour else f"{minute}:{second:02}"
 
 
-def progress_text(done: int, total: int, elapsed: float, waiting: str) -> str:
-    """Count, rate a second, and the time left or what is waited for."""
+def progress_text(progress: Progress, elapsed: float, waiting: str) -> str:
+    """Return count, rate a second, and the time left or what is waited for."""
+    done, total = progress.done, progress.total
     rate = done / elapsed if elapsed > 0 else 0.0
     count = f"{done:,}/{total:,}" if total else f"{done:,}"
     if done >= total > 0:
@@ -2688,98 +3148,105 @@ def progress_text(done: int, total: int, elapsed: float, waiting: str) -> str:
     return f"{count} · {rate:,.1f}/s{left}"
 
 
-class Phase:
-    """The progress of one phase: a bar on a terminal, else a plain line every few seconds."""
-
-    def __init__(self, screen: Screen, name: str, bars: Progress | None) -> None:
-        self._screen, self._name, self._bars = screen, name, bars
-        self._total = self._done = 0
-        self._began = self._shown = time.monotonic()  # so the first answer counts in the rate
-        self._task = bars.add_task(f"{name:<10}", total=None, detail="…") if bars else None
-
-    def begin(self, total: int) -> None:
-        self._total, self._done = total, 0
-
-    def step(self, count: int) -> None:
-        self._done += count
-
-    def show(self, waiting: str = "", *, last: bool = False) -> None:
-        """Show how far it is; called often, so it mostly does nothing."""
-        now = time.monotonic()
-        if not last and now - self._shown < (REDRAW if self._bars else LINE_EVERY):
-            return
-        self._shown = now
-        text = progress_text(self._done, self._total, now - self._began, waiting)
-        if self._bars is not None and self._task is not None:
-            total = self._total or (self._done if last else None)
-            self._bars.update(self._task, completed=self._done, total=total, detail=text)
-        elif self._total or self._done:
-            share = f"{100 * self._done // self._total} % · " if self._total else ""
-            self._screen.say(f"{self._name}: {share}{text}")
-
-
 class PatientConsole(Console):
     """A console whose reader may leave: rich would end the process then, and the run goes on."""
 
     def on_broken_pipe(self) -> None:
+        """Print nothing any more."""
         self.quiet = True
 
 
-class Screen:
-    """What the person sees: messages and bars on stderr, the final table on stdout."""
+class PhaseDisplay:
+    """Shows how far one phase is: a bar on a terminal, else a plain line every few seconds."""
 
-    def __init__(self, *, json_summary: bool = False) -> None:
+    def __init__(self, screen: Screen, name: str, progress: Progress, bars: Bars | None) -> None:
+        self._screen, self._name, self._progress, self._bars = screen, name, progress, bars
+        # When it began, so that the first answer counts in the rate, and when it was last shown.
+        self._began = self._shown = time.monotonic()
+        self._task = bars.add_task(f"{name:<10}", total=None, detail="…") if bars else None
+
+    def show(self, waiting: str = "", *, last: bool = False) -> None:
+        """Show how far it is; called often, so it mostly does nothing."""
+        while self._progress.warnings:
+            self._screen.warn(self._progress.warnings.popleft())
+        now = time.monotonic()
+        if not last and now - self._shown < (REDRAW if self._bars else LINE_EVERY):
+            return
+        self._shown = now
+        text = progress_text(self._progress, now - self._began, waiting)
+        done, total = self._progress.done, self._progress.total
+        if self._bars is not None and self._task is not None:
+            shown_total = total or (done if last else None)
+            self._bars.update(self._task, completed=done, total=shown_total, detail=text)
+        elif total or done:
+            share = f"{100 * done // total} % · " if total else ""
+            self._screen.say(f"{self._name}: {share}{text}")
+
+
+class Screen:
+    """Prints messages, bars and tables, and asks."""
+
+    def __init__(self) -> None:
         for stream in (sys.stdin, sys.stdout, sys.stderr):
             with suppress(AttributeError):  # a test's stand-in, or closed
                 stream.reconfigure(errors="replace")  # type: ignore[union-attr]
         self._err = PatientConsole(stderr=True, highlight=False, markup=False)
-        self._out = self._err if json_summary else PatientConsole(highlight=False, markup=False)
-        self._phase: Phase | None = None
+        self._out = PatientConsole(highlight=False, markup=False)
+        self._phase: PhaseDisplay | None = None
 
     def say(self, text: str, style: str = "", *, whole: bool = False) -> None:
-        """Print a message; `whole`: a line to be copied, which is not wrapped for the terminal."""
-        with suppress(OSError):  # the terminal may be gone; the run is not
+        """Print a message; whole: a line to be copied, which is not wrapped for the terminal."""
+        with suppress(OSError):
             self._err.print(Text(text, style=style), soft_wrap=whole or not self._err.is_terminal)
 
     def warn(self, text: str) -> None:
+        """Print a warning."""
         self.say(f"warning: {text}", "yellow")
 
     def show(self, renderable: Any, *, final: bool = False) -> None:
+        """Print a table or panel; final: to stdout."""
         with suppress(OSError):
             (self._out if final else self._err).print(renderable)
 
     def ask(self, text: str) -> str:
-        """The line that the person types, "" at the end of the file, or of the terminal."""
+        """Return the line that the person types, "" at the end of the file, or of the terminal."""
         with suppress(OSError):
             self._err.print(Text(text, style="bold"), end="")
             return sys.stdin.readline()
         return ""
 
     @contextmanager
-    def phase(self, name: str) -> Iterator[Phase]:
-        """Show a phase's progress while it lasts; `tick` redraws it."""
+    def phase(self, name: str, progress: Progress, total: int = 0) -> Iterator[None]:
+        """Show the progress of a phase while it lasts; `tick` redraws it."""
+        progress.begin(total)
         bars = None
         if self._err.is_terminal and not self._err.is_dumb_terminal:
-            from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn  # slow to load
-
-            detail = TextColumn("{task.fields[detail]}", markup=False)
-            columns = (TextColumn("{task.description}"), BarColumn(16), TaskProgressColumn(), detail)
-            bars = Progress(*columns, console=self._err, refresh_per_second=8)
+            bars = make_bars(self._err)
             bars.start()
-        self._phase = phase = Phase(self, name, bars)
+        self._phase = display = PhaseDisplay(self, name, progress, bars)
         try:
-            yield phase
+            yield
         finally:
             self._phase = None
             with suppress(OSError):
-                phase.show(last=True)
+                display.show(last=True)
                 if bars is not None:
                     bars.stop()
 
     def tick(self, waiting: str) -> None:
+        """Redraw; waiting: why nothing moves, if it does not."""
         if self._phase is not None:
             with suppress(OSError):
                 self._phase.show(waiting)
+
+
+def make_bars(console: Console) -> Bars:
+    """Return rich's bars for that console."""
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn  # slow to load
+
+    detail = TextColumn("{task.fields[detail]}", markup=False)
+    columns = (TextColumn("{task.description}"), BarColumn(16), TaskProgressColumn(), detail)
+    return Progress(*columns, console=console, refresh_per_second=8)
 
 
 class ScreenHandler(logging.Handler):
@@ -2790,11 +3257,12 @@ class ScreenHandler(logging.Handler):
         self._screen = screen
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Show a line of the log."""
         self._screen.say(record.getMessage(), "dim")
 
 
 def store_name(config: Config, info: Record | None) -> str:
-    """How a store is named wherever it is named: name, domain, plan, hash, and a moved API."""
+    """Return how a store is named wherever it is named: name, domain, plan, hash, and a moved API."""
     known = [clean(info[key], 60) for key in ("name", "domain") if info.get(key)] if info else []
     plan = f"{clean(info['plan_name'], 30)} plan" if info and info.get("plan_name") else ""
     moved = f"API at {config.host}" if config.host != DEFAULT_HOST else ""
@@ -2802,6 +3270,7 @@ def store_name(config: Config, info: Record | None) -> str:
 
 
 def two_columns(rows: Iterable[tuple[str, str | Text]]) -> Table:
+    """Return labels and what they stand for."""
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
@@ -2811,7 +3280,7 @@ def two_columns(rows: Iterable[tuple[str, str | Text]]) -> Table:
 
 
 def plan_panel(config: Config, facts: Mapping[str, str], sample: Sample) -> Panel:
-    """What is about to be deleted, from which store, and how long it will take."""
+    """Return what is about to be deleted, from which store, and how long it will take."""
     rows = list(facts.items())
     if sample.first_created:
         rows.append(("Created", f"{clean(sample.first_created)} to {clean(sample.last_created)}"))
@@ -2824,17 +3293,19 @@ def plan_panel(config: Config, facts: Mapping[str, str], sample: Sample) -> Pane
     return Panel(two_columns(rows), title=title, title_align="left", border_style=style)
 
 
+SHOWN_AT_ZERO = ("selected", "deleted", "failed")
+
+
 def summary_table(summary: Mapping[str, Any], name: str, folder: Path) -> Panel:
-    """The final table: what was selected, what became of it, and where the proof is."""
+    """Return the final table: what was selected, what became of it, and where the proof is."""
     good = summary["exit_status"] == 0
     result = f"{summary['status']}, exit status {summary['exit_status']}"
     rows: list[tuple[str, str | Text]] = [("Result", Text(result, "bold green" if good else "bold red"))]
     if summary["reason"]:
         rows.append(("Reason", summary["reason"]))
     rows += [("Store", name), ("Resource", summary["resource"])]
-    outcomes = [outcome.value for outcome in Outcome]
-    for key in ("selected", *outcomes, "duplicates", "not_found", "spared"):
-        if summary[key] or key in ("selected", "deleted", "failed"):
+    for key in ("selected", *Outcome, "duplicates", "not_found", "spared"):
+        if summary[key] or key in SHOWN_AT_ZERO:
             rows.append((key.replace("_", " ").capitalize(), f"{summary[key]:,}"))
     proof = "yes: every id was read back" if summary["selected"] else "there was nothing to verify"
     waits = f"{summary['retries']:,} retries, {summary['rate_limited']:,} times told to wait"
@@ -2848,10 +3319,10 @@ def summary_table(summary: Mapping[str, Any], name: str, folder: Path) -> Panel:
 
 
 def resource_table() -> Table:
-    """RESOURCES, for --resource list."""
+    """Return RESOURCES, for --resource list."""
     rows = []
     for item in RESOURCES.values():
-        how = f"{item.size} at a time by {item.delete_by}" if item.delete_by else "one by one"
+        how = f"{item.largest_batch} at a time by {item.delete_by}" if item.delete_by else "one by one"
         how += f", {item.max_concurrent} request at once" if item.max_concurrent == 1 else ""
         lines = [f"{item.path}, deleted {how}", f"scope: {item.scope}"]
         lines.append(f"filters: {' '.join(item.filter_types())}")
@@ -2859,39 +3330,92 @@ def resource_table() -> Table:
     return two_columns(rows)
 
 
+# --- guards -------------------------------------------------------------------------------------------
+#
+# Everything that keeps a plan from being carried out though it could be: each raises Refused, with what to do.
+# The filters that a store ignores, and a --keep list or a --match field that nothing has, are found while
+# listing (`Selection`); a plan that was changed or is another store's, when it is read (`RunFolder.read_plan`).
+
+DAY = timedelta(days=1)
+
+
+def check_domain(config: Config, info: Record | None, name: str) -> None:
+    """Raise Refused when [store] domain is not that of the store; name: the store's, for the message."""
+    if config.domain and info is None:
+        raise Refused(
+            f"domain in {config.path} cannot be checked: the token may not read GET /v2/store; "
+            "give it store_v2_information_read_only, or take domain out"
+        )
+    domains = [bare_domain(info.get(key, "")) for key in ("domain", "secure_url")] if info else []
+    if config.domain and config.domain not in domains:
+        raise Refused(
+            f"{config.path} is for the domain {clean(config.domain)}, "
+            f"but its store_hash is that of {name}: correct one of them"
+        )
+
+
+def check_count(config: Config, count: int) -> None:
+    """Raise Refused when more would be deleted than --max-delete allows."""
+    if config.max_delete is not None and count > config.max_delete:
+        raise Refused(
+            f"{count:,} are selected, more than --max-delete {config.max_delete:,}: "
+            "narrow the selection, or raise it",
+            planned=True,
+        )
+
+
+def check_age(config: Config, plan: Plan) -> None:
+    """Raise Refused for a plan over a day old that nobody looks at."""
+    if config.yes and config.resume and plan.age() > DAY:
+        raise Refused(
+            f"the plan is {plan.age().days} days old: look at it, and resume it without --yes", planned=True
+        )
+
+
+def confirm(screen: Screen, stop: Stop, count: int) -> None:
+    """Have the person type how many records go; raises Refused where they do not, or nobody is there."""
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise Refused("there is no terminal to confirm on: add --yes to delete", planned=True)
+    stop.check()
+    stop.asking = True
+    try:
+        typed = screen.ask(f"Type {count} to delete them, anything else to leave: ")
+        if not typed:
+            stop.sleep(POLL)  # a terminal that closes ends the file before its signal comes
+    finally:
+        stop.asking = False
+    if typed.strip().replace(",", "") != str(count):
+        raise Refused(f"not confirmed: that was not {count}", planned=True)
+
+
 # --- command line -------------------------------------------------------------------------------------
+#
+# Puts the parts together: `Run.work` is the table of contents of a run, `ending` the one place that maps a
+# failure to an exit status, and `main` what the shell calls.
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The command line; what OPTIONS holds is read like the ini's keys, and wins over them."""
+    """Return the command line; OPTIONS are read like the ini's keys, and win over them."""
     about = "Delete many records from one BigCommerce store: shown first, done exactly, proven afterwards."
     parser = argparse.ArgumentParser(prog="bulk_delete.py", description=about, allow_abbrev=False)
     add = parser.add_argument
     add("--config", type=Path, metavar="FILE", help="the store's ini file (required)")
     add("--filter", action="append", metavar="NAME=VALUE", help="only what this filter of the API finds")
-    for option in OPTIONS:
-        if not option.argv:
+    for item in OPTIONS.values():
+        if not item.on_argv:
             continue
-        if option.convert is not _boolean:
-            action = "append" if option.convert is _match else "store"
-            add(option.flag, action=action, metavar=option.metavar, help=option.help)
+        if not item.is_switch:
+            add(item.flag, action="append", metavar=item.metavar, help=item.help)
             continue
-        flags = ["-v", option.flag] if option.name == "verbose" else [option.flag]
-        add(*flags, action="store_true", default=None, help=option.help)
-        opposite = option.flag.replace("--no-", "--")
-        opposite = opposite if opposite != option.flag else option.flag.replace("--", "--no-")
-        add(opposite, dest=option.name, action="store_false", default=None, help=argparse.SUPPRESS)
-    add("--resume", type=Path, metavar="RUN_FOLDER", help="go on with an earlier run's plan")
-    add("--yes", action="store_true", help="do not ask before deleting")
-    add("--json", action="store_true", help="the summary as JSON on stdout, all else on stderr")
-    for name in ("yes", "json"):
-        add(f"--no-{name}", dest=name, action="store_false", help=argparse.SUPPRESS)
+        flags = ["-v", item.flag] if item.name == "verbose" else [item.flag]
+        add(*flags, dest=item.name, action="append_const", const="yes", help=item.help)
+        add(item.opposite, dest=item.name, action="append_const", const="no", help=argparse.SUPPRESS)
     add("--version", action="version", version=f"bulk_delete.py {__version__}")
     return parser
 
 
 def interpreter() -> str:
-    """How this Python is called at the prompt."""
+    """Return how this Python is called at the prompt."""
     for name in ("python", "python3"):
         found = shutil.which(name)
         if found and Path(found).absolute() == Path(sys.executable).absolute():
@@ -2899,40 +3423,151 @@ def interpreter() -> str:
     return sys.executable
 
 
+@dataclass(frozen=True)
+class Todo:
+    """What is to be deleted now: of a plan just made, or what is left of an earlier one."""
+
+    plan: Plan
+    ids: Sequence[int]
+    # What the panel says of it, label => text.
+    facts: Mapping[str, str]
+    sample: Sample
+
+
 class Run:
-    """One run from the run folder to the summary: the steps of the design, in order."""
+    """One run, from the run folder to the summary."""
 
     def __init__(self, config: Config, screen: Screen, stop: Stop) -> None:
-        self.screen, self.stop = screen, stop
         self.folder = RunFolder.open(config.resume) if config.resume else RunFolder.create(config)
         self.plan = self.folder.read_plan(config) if config.resume else None
-        self.config = config = config.for_resource(RESOURCES[self.plan.resource]) if self.plan else config
         self.ledger = Ledger(0)
-        if self.plan:
-            acted = self.folder.journal.replay()
-            if not acted <= set(self.plan.ids):
-                raise Refused(f"the journal in {self.folder.path} is not its plan's: start a new run")
-            self.ledger = Ledger(len(self.plan.ids), acted)
+        if self.plan is not None:
+            config = replace(config, resource=RESOURCES[self.plan.resource])
+            self.ledger = self.folder.read_ledger(self.plan)
         if config.verbose:
             self.folder.log.addHandler(ScreenHandler(screen))
+        self.config, self.screen, self.stop = config, screen, stop
+        # How the store is named, once more is known than its hash.
         self.name = store_name(config, None)
-        self.started_at, self._began = utc_now(), time.monotonic()
-        self._written = -math.inf
-        self.store = Store(config, stop, self.folder.log)
-        self.store.on_wait = self.tick
+        self.progress = Progress()
+        self.client = Client(config, stop, self.folder.log)
+        concurrent = min(config.max_concurrent, config.resource.max_concurrent)
+        self.workers = Workers(concurrent, stop, self.tick)
+        self.store = Store(config, self.client, self.workers, self.progress)
+        self._started_at, self._began = utc_now(), time.monotonic()
+        # When summary.json was last written.
+        self._written_at = -math.inf
+
+    def work(self) -> None:
+        """Do it all, up to the last proof; raises the Failure that ends it."""
+        for warning in self.config.warnings:
+            self.screen.warn(warning)
+        self.tell("started", self.summary("in_progress", None, ""))
+        self.identify()
+        todo = self.reread(self.plan) if self.plan else self.gather()
+        if not todo.ids:
+            nothing = "nothing is left to delete" if self.config.resume else "nothing is selected"
+            self.screen.say(f"{nothing}: {todo.plan.resource} of {self.name}")
+            self.check_proven()
+            return
+        self.show(todo)
+        check_count(self.config, len(todo.ids))
+        if self.config.dry_run:
+            return
+        check_age(self.config, todo.plan)
+        if not self.config.yes:
+            confirm(self.screen, self.stop, len(todo.ids))
+        self.store.expect(0, len(todo.ids))
+        for phase, function in (("Deleting", delete), ("Verifying", verify)):
+            with self.screen.phase(phase, self.progress, len(todo.ids)):
+                function(self.store, todo.ids, self.ledger, self.folder.journal, self.config.max_error_rate)
+        self.check_proven()
+
+    def identify(self) -> None:
+        """Learn which store it is; raises Refused when it is not the one that the ini is for."""
+        self.client.bucket.expect(2)
+        info = self.workers.call(self.store.info)
+        self.name = store_name(self.config, info)
+        check_domain(self.config, info, self.name)
+
+    def gather(self) -> Todo:
+        """List, and freeze the plan on disk; raises Refused for a listing that stays incomplete."""
+        config, store, orders = self.config, self.store, Orders()
+        if config.spare_with_orders:
+            with self.screen.phase("Orders", self.progress):
+                orders.read_on(store)
+        path = None if config.no_backup else self.folder.path / "backup.jsonl"
+        with self.screen.phase("Listing", self.progress), closing(Backup(path)) as backup:
+            selection = gather(store, config, orders, backup)
+        if config.spare_with_orders:  # those who ordered while they were listed
+            orders.read_on(store)
+            selection.spare_with_orders()
+        if selection.cut and path:
+            self.screen.warn(
+                f"{selection.cut:,} records have more addresses or attributes than the ten that the API "
+                "lists: backup.jsonl says where it is cut (backup_cut)"
+            )
+        plan, along = make_plan(config, selection)
+        self.plan, self.ledger = plan, Ledger(len(plan.ids))
+        self.folder.write_plan(plan)
+        facts = {
+            "Selected": selected_words(plan, selection, config.resource),
+            "Not found": str(plan.not_found or ""),
+            "Spared": str(plan.spared or ""),
+            "Along": f"{along:,} more {plan.resource}, which are below selected ones" if along else "",
+            "Backup": str(path or "none"),
+        }
+        return Todo(plan, plan.ids, facts, selection.sample)
+
+    def reread(self, plan: Plan) -> Todo:
+        """Find what of the plan is still there, by reading all of it back."""
+        count = len(plan.ids)
+        self.store.expect(math.ceil(count / PAGE_LIMIT), count)
+        with self.screen.phase("Re-reading", self.progress, count):
+            result = read_into_ledger(self.store, plan.ids, self.ledger)
+        age = f"{duration(plan.age().total_seconds())} old, {count:,} {plan.resource}"
+        facts = {"Plan": f"{self.folder.path}, {age}"}
+        return Todo(plan, result.there + result.unknown, facts, result.sample)
+
+    def show(self, todo: Todo) -> None:
+        """Show what will be deleted, and how long that takes."""
+        count, resource = len(todo.ids), self.config.resource
+        requests = self.store.requests_for(count)
+        facts = {
+            "Store": self.name,
+            "Delete": f"{count:,} {resource.name}",
+            **todo.facts,
+            "It takes": f"{requests:,} requests, about {self.estimate(requests)}",
+            "Note": resource.note,
+        }
+        shown = {label: text for label, text in facts.items() if text}
+        self.screen.show(plan_panel(self.config, shown, todo.sample))
+
+    def estimate(self, requests: int) -> str:
+        """Return how long so many requests take, by the quota and by the answers' times so far."""
+        client = self.client
+        windows = math.ceil(requests / max(1, client.bucket.largest())) - 1
+        latency = client.busy_seconds / max(1, client.counts["requests"])
+        seconds = max(windows * client.bucket.window.seconds, requests * latency / self.config.max_concurrent)
+        return f"{math.ceil(seconds / 60)} min" if seconds > 90 else f"{math.ceil(seconds)} s"
+
+    def check_proven(self) -> None:
+        """Raise Unproven when anything that was planned is not proven gone."""
+        if left := self.ledger.left():
+            raise Unproven(f"{left:,} of {self.ledger.selected:,} are not proven gone")
 
     def tick(self) -> None:
-        """Called a few times a second, whatever is waited for."""
-        self.screen.tick(self.store.bucket.waiting())
-        if time.monotonic() - self._written >= 1.0:
-            self._written = time.monotonic()
+        """Redraw, and rewrite summary.json about once a second; called whatever is waited for."""
+        self.screen.tick(self.client.bucket.waiting())
+        if time.monotonic() - self._written_at >= 1.0:
+            self._written_at = time.monotonic()
             try:
                 self.folder.write_summary(self.summary("in_progress", None, ""), lasting=False)
             except Failure as failure:
                 self.stop.set(failure)
 
     def summary(self, status: str, exit_status: int | None, reason: str) -> dict[str, Any]:
-        """summary.json; selected is always the sum of the five outcomes."""
+        """Return summary.json; selected is always the sum of the five outcomes."""
         plan, counts = self.plan, self.ledger.counts()
         proven = counts["unknown"] == counts["not_attempted"] == 0
         return {
@@ -2948,17 +3583,17 @@ class Run:
             "not_found": plan.not_found if plan else 0,
             "spared": plan.spared if plan else 0,
             "verified": status == "completed" and proven,
-            **self.store.counts,
-            "started_at": self.started_at,
+            **self.client.counts,
+            "started_at": self._started_at,
             "finished_at": None if status == "in_progress" else utc_now(),
             "elapsed_seconds": round(time.monotonic() - self._began, 3),
             "resume": self.resume_command() if plan and status != "completed" else None,
         }
 
     def resume_command(self) -> str:
-        """The exact command that goes on with this run, without --yes."""
+        """Return the exact command that goes on with this run, without --yes."""
         words = [interpreter(), sys.argv[0], "--config", str(self.config.path)]
-        return shlex.join([*words, "--resume", str(self.folder.path), *self.config.typed])
+        return shlex.join([*words, "--resume", str(self.folder.path), *self.config.resume_options])
 
     def tell(self, event: str, summary: Mapping[str, Any]) -> None:
         """Tell webhook_url, if there is one; it is not waited for long, and never changes the run."""
@@ -2972,227 +3607,130 @@ class Run:
         if words[-1]:
             self.screen.warn(f"webhook_url was not told that the run {event}: {words[-1]}")
 
-    def work(self) -> str:
-        """Do it; returns the summary's status. Raises Failure, and Stopped with Stop.failure set."""
-        for warning in self.config.warnings:
-            self.screen.warn(warning)
-        self.tell("started", self.summary("in_progress", None, ""))
-        self.store.bucket.expect(2)
-        info = self.store.call(self.store.info)
-        self.name = store_name(self.config, info)
-        self.check_domain(info)
-        if self.plan:
-            plan, (todo, facts, sample) = self.plan, self.reread(self.plan)
-        else:
-            plan, facts, sample = self.gather()
-            self.plan, self.ledger, todo = plan, Ledger(len(plan.ids)), plan.ids
-            self.folder.write_plan(plan)
-        if not todo:
-            nothing = "nothing is left to delete" if self.config.resume else "nothing is selected"
-            self.screen.say(f"{nothing}: {plan.resource} of {self.name}")
-            return "completed"
-        self.confirm(plan, len(todo), facts, sample)
-        if self.config.dry_run:
-            return "planned"
-        self.store.bucket.expect(self.requests(len(todo)))
-        for name, work in (("Deleting", delete), ("Verifying", verify)):
-            with self.screen.phase(name) as phase:
-                phase.begin(len(todo))
-                work(self.store, todo, self.ledger, self.folder.journal, phase.step)
-        return "completed"
-
-    def requests(self, count: int) -> int:
-        """Tokens to delete so many and read them back."""
-        size = 1 if self.config.count_items else self.config.batch_size
-        return math.ceil(count / size) + math.ceil(count / PAGE_LIMIT)
-
-    def check_domain(self, info: Record | None) -> None:
-        """Raise Refused when [store] domain is not this store's."""
-        pinned, path = self.config.domain, self.config.path
-        if pinned and info is None:
-            what = "the token may not read GET /v2/store; give it store_v2_information_read_only"
-            raise Refused(f"domain in {path} cannot be checked: {what}, or take domain out")
-        urls = [str(info.get(key, "")).lower() for key in ("domain", "secure_url")] if info else []
-        if pinned and pinned not in [re.sub(r"^https?://|/.*$", "", url) for url in urls]:
-            what = f"but its store_hash is that of {self.name}: correct one of them"
-            raise Refused(f"{path} is for the domain {clean(pinned)}, {what}")
-
-    def gather(self) -> tuple[Plan, dict[str, str], Sample]:
-        """List, and make the plan; raises Refused for a listing that stays incomplete."""
-        config, store = self.config, self.store
-        backup_path = None if config.no_backup else self.folder.path / "backup.jsonl"
-        chosen, listing = self.list_all(backup_path)
-        if chosen.cut and backup_path:
-            what = "records have more addresses or attributes than the ten that the API lists"
-            self.screen.warn(f"{chosen.cut:,} {what}: backup.jsonl says where it is cut (backup_cut)")
-        ids, along = deepest_first(chosen.ids, chosen.parents) if chosen.parents else (chosen.ids, 0)
-        asked = len(config.ids.ids) if config.ids else 0
-        plan = Plan(
-            host=config.host,
-            store_hash=config.store_hash,
-            resource=config.resource.name,
-            filters={name: told.text for name, told in config.filters.items()},
-            selection=config.selection,
-            created_at=utc_now(),
-            duplicates=listing.duplicates + (config.ids.duplicates if config.ids else 0),
-            not_found=0 if chosen.full else max(0, asked - chosen.listed),
-            spared=chosen.spared,
-            ids=ids,
-        )
-        total = listing.total if config.resource.has_total else chosen.listed  # of the store
-        if config.filters or config.ids:  # or it may be, since the listing was narrowed
-            total = store.call(store.page, 1, limit=1).total if config.resource.has_total else -1
-        told = [f"{key}={value}" for key, value in {**plan.filters, **plan.selection}.items()]
-        if len(plan.ids) == total and (config.resource.has_total or not chosen.full):
-            told.append(f"ALL {plan.resource} of the store")
-        facts = {"Selected": "; ".join(told), "Not found": plan.not_found, "Spared": plan.spared}
-        facts["Along"] = f"{along:,} more {plan.resource}, which are below selected ones" if along else ""
-        facts["Backup"] = backup_path or "none"
-        return plan, {label: f"{fact}" for label, fact in facts.items() if fact}, chosen.sample
-
-    def list_all(self, backup_path: Path | None) -> tuple[Selection, Listing]:
-        """The selection of a complete listing, and that listing."""
-        store, orders = self.store, Orders()
-        if self.config.spare_with_orders:
-            with self.screen.phase("Orders") as phase:
-                orders.read(store, phase.step)
-        with self.screen.phase("Listing") as phase:
-
-            def begin(total: int) -> None:
-                phase.begin(total)
-                store.bucket.expect(total // PAGE_LIMIT + 3 + self.requests(total))
-
-            listing = Listing(store, begin)
-            for attempt in range(1, LISTINGS + 1):
-                backup = Backup(backup_path)
-                try:
-                    chosen = select(store, listing, orders, backup, begin, phase.step)
-                    if self.config.spare_with_orders:  # those who ordered while they were listed
-                        orders.read(store, lambda _: None)
-                        chosen.spare(orders.customers)
-                    return chosen, listing
-                except ListingChanged as change:
-                    if attempt == LISTINGS:
-                        what = f"the listing was never complete in {LISTINGS} tries ({change})"
-                        raise Refused(f"{what}: try again when nobody changes the records") from change
-                    self.screen.warn(f"{change}; listing again")
-                finally:
-                    backup.close()
-        raise AssertionError("the last try returns or raises")
-
-    def reread(self, plan: Plan) -> tuple[array[int], dict[str, str], Sample]:
-        """What of the plan is still there, by reading all of it back."""
-        self.store.bucket.expect(math.ceil(len(plan.ids) / PAGE_LIMIT) + self.requests(len(plan.ids)))
-        with self.screen.phase("Re-reading") as phase:
-            phase.begin(len(plan.ids))
-            there, unknown, sample = settle(self.store, plan.ids, self.ledger, phase.step)
-        age = f"{duration(plan.age().total_seconds())} old, {len(plan.ids):,} {plan.resource}"
-        return there + unknown, {"Plan": f"{self.folder.path}, {age}"}, sample
-
-    def confirm(self, plan: Plan, count: int, facts: Mapping[str, str], sample: Sample) -> None:
-        """Show what will be deleted, and have the person type how many; raises Refused if not."""
-        config, requests = self.config, self.requests(count)
-        shown = {"Store": self.name, "Delete": f"{count:,} {plan.resource}", **facts}
-        shown["It takes"] = f"{requests:,} requests, about {self.estimate(requests)}"
-        if config.resource.note:
-            shown["Note"] = config.resource.note
-        self.screen.show(plan_panel(config, shown, sample))
-        if config.max_delete is not None and count > config.max_delete:
-            what = f"{count:,} are selected, more than --max-delete {config.max_delete:,}"
-            raise Refused(f"{what}: narrow the selection, or raise it", planned=True)
-        if config.dry_run:
-            return
-        if config.yes and config.resume and plan.age() > timedelta(days=1):
-            what = f"the plan is {plan.age().days} days old: look at it, and resume it without --yes"
-            raise Refused(what, planned=True)
-        if config.yes:
-            return
-        if sys.stdin is None or not sys.stdin.isatty():
-            raise Refused("there is no terminal to confirm on: add --yes to delete", planned=True)
-        self.stop.check()
-        self.stop.asking = True
-        try:
-            typed = self.screen.ask(f"Type {count} to delete them, anything else to leave: ")
-            if not typed:
-                self.stop.sleep(POLL)  # a terminal that closes ends the file before its signal comes
-        finally:
-            self.stop.asking = False
-        if typed.strip().replace(",", "") != str(count):
-            raise Refused(f"not confirmed: that was not {count}", planned=True)
-
-    def estimate(self, requests: int) -> str:
-        """How long so many requests take, by the quota and by the answers' times so far."""
-        bucket, sent = self.store.bucket, max(1, self.store.counts["requests"])
-        by_quota = (math.ceil(requests / max(1, bucket.largest())) - 1) * bucket.window.seconds
-        seconds = max(by_quota, requests * self.store.busy_seconds / sent / self.config.max_concurrent)
-        return f"{math.ceil(seconds / 60)} min" if seconds > 90 else f"{math.ceil(seconds)} s"
-
-    def finish(self, status: str, exit_status: int, reason: str) -> int:
+    def finish(self, failure: Failure | None) -> int:
         """Write what became of it, show it, tell of it; returns the exit status."""
-        config = self.config
+        status, exit_status = ending(failure, planned=self.plan is not None)
+        if status == "completed" and self.ledger.left() and failure is None:
+            status = "planned"  # a dry run
+        summary = self.summary(status, exit_status, str(failure or ""))
         try:
-            if self.plan is not None and (status == "completed" or self.ledger.reasons or not config.resume):
+            if self.plan is not None and (
+                status == "completed" or self.ledger.reasons or not self.config.resume
+            ):
                 self.folder.write_failed(self.ledger)  # a resume that never began keeps the one there is
-            summary = self.summary(status, exit_status, reason)
             self.folder.write_summary(summary, lasting=True)
-        except Failure as failure:
-            status, exit_status, reason = "interrupted", failure.exit_status, str(failure)
-            summary = self.summary(status, exit_status, reason)
-        self.screen.show(summary_table(summary, self.name, self.folder.path), final=True)
+        except Failure as unwritten:
+            summary = self.summary("interrupted", unwritten.exit_status, str(unwritten))
+        self.show_summary(summary)
+        self.tell("completed" if summary["exit_status"] in (0, 4) else "interrupted", summary)
+        return int(summary["exit_status"])
+
+    def show_summary(self, summary: Mapping[str, Any]) -> None:
+        """Show the final table, and what to do next."""
+        table = summary_table(summary, self.name, self.folder.path)
+        self.screen.show(table, final=not self.config.json)
         if self.config.json:
             with suppress(OSError):
                 print(json.dumps(summary), flush=True)
-        if reason:
-            self.screen.say(f"bulk_delete.py: {reason}", "bold red")
+        if summary["reason"]:
+            self.screen.say(f"bulk_delete.py: {summary['reason']}", "bold red")
         if summary["failed"]:
             self.screen.say(f"what did not go, and why: {self.folder.path / 'failed.csv'}")
-        if exit_status == 4 and summary["unknown"]:
+        if summary["exit_status"] == Unproven.exit_status and summary["unknown"]:
             self.screen.say(f"{summary['unknown']:,} could not be read back: a resume reads them again")
-        if self.plan is not None and (exit_status or status == "planned"):
-            more = " more" if summary["not_attempted"] < summary["selected"] else ""
-            planned = f"nothing{more} was deleted; to delete exactly these:"
-            self.screen.say(planned if status == "planned" else "to go on where it ended:")
-            self.screen.say(f"  {self.resume_command()}", whole=True)
-        self.tell("completed" if exit_status in (0, 4) else "interrupted", summary)
-        return exit_status
+        if summary["exit_status"] or summary["status"] == "planned":
+            self.show_resume(summary)
+
+    def show_resume(self, summary: Mapping[str, Any]) -> None:
+        """Show the command that goes on with this run, where there is a plan."""
+        if self.plan is None:
+            return
+        if summary["status"] != "planned":
+            self.screen.say("to go on where it ended:")
+        elif summary["not_attempted"] < summary["selected"]:
+            self.screen.say("nothing more was deleted; to delete exactly these:")
+        else:
+            self.screen.say("nothing was deleted; to delete exactly these:")
+        self.screen.say(f"  {self.resume_command()}", whole=True)
+
+
+def make_plan(config: Config, selection: Selection) -> tuple[Plan, int]:
+    """Return the plan of a selection, and how many more records go along, below selected ones."""
+    ids, along = selection.ids, 0
+    if selection.parents:
+        ids, along = deepest_first(selection.ids, selection.parents)
+    asked = len(config.ids_entries.ids) if config.ids_entries else 0
+    plan = Plan(
+        host=config.host,
+        store_hash=config.store_hash,
+        resource=config.resource.name,
+        filters={name: item.text for name, item in config.filters.items()},
+        selection=config.selection,
+        created_at=utc_now(),
+        duplicates=selection.duplicates,
+        not_found=0 if selection.full else max(0, asked - selection.listed),
+        spared=selection.spared,
+        ids=ids,
+    )
+    return plan, along
+
+
+def selected_words(plan: Plan, selection: Selection, resource: Resource) -> str:
+    """Return what selected, as it was given, and whether that is the whole store."""
+    words = [f"{name}={text}" for name, text in {**plan.filters, **plan.selection}.items()]
+    if len(plan.ids) == selection.total and (resource.has_total or not selection.full):
+        words.append(f"ALL {plan.resource} of the store")
+    return "; ".join(words)
+
+
+def ending(failure: Failure | None, *, planned: bool) -> tuple[str, int]:
+    """Return the summary's status and the exit status of a run that ended so; planned: there is a plan.
+
+    The one place where a failure becomes an exit status.
+    """
+    if failure is None:
+        return "completed", 0
+    if isinstance(failure, Unproven):
+        return "completed", failure.exit_status
+    if isinstance(failure, Refused) and failure.planned:
+        return "planned", failure.exit_status
+    if isinstance(failure, (ReadRefused, ConfigError)) and planned:
+        return "interrupted", StoreError.exit_status  # what was deleted before stays deleted
+    return "interrupted", failure.exit_status
 
 
 def run(config: Config, screen: Screen, stop: Stop) -> int:
     """One run, whatever happens to it, with its summary; returns the exit status."""
     job = Run(config, screen, stop)
+    failure: Failure | None = None
     try:
-        status, left = job.work(), job.ledger.left()
-        if status == "completed" and left:
-            return job.finish(status, 4, f"{left:,} of {job.ledger.selected:,} are not proven gone")
-        return job.finish(status, 0, "")
-    except (Stopped, Failure) as error:
-        failure = stop.set(error if isinstance(error, Failure) else StoreError("stopped"))
-        planned = isinstance(failure, Refused) and failure.planned
-        late = isinstance(failure, (ReadRefused, ConfigError)) and job.plan is not None
-        exit_status = StoreError.exit_status if late else failure.exit_status
-        return job.finish("planned" if planned else "interrupted", exit_status, str(failure))
+        job.work()
+    except Failure as error:
+        failure = stop.set(error)
     except BaseException as error:
-        stop.set(StoreError("a bug"))  # the workers send nothing more
-        job.finish("interrupted", 1, f"a bug: {clean(repr(error))}")
+        bug = Bug(f"a bug: {clean(repr(error))}")
+        stop.set(bug)  # the workers send nothing more
+        job.finish(bug)
         raise
     finally:
-        job.store.close()
+        job.workers.close()
+    return job.finish(failure)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse, run, and turn what happened into an exit status."""
+    """Parse, run, and return the exit status."""
     parser = make_parser()
     try:
         arguments = parser.parse_args(argv)
-        if arguments.resource == "list":
+        if arguments.resource == ["list"]:
             Screen().show(resource_table(), final=True)
             return 0
         if arguments.config is None:
             parser.error("--config FILE is required: the store's ini file")
     except SystemExit as leaving:
         return int(leaving.code or 0)
-    screen, stop = Screen(json_summary=arguments.json), Stop()
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    screen, stop = Screen(), Stop()
+    for signum in SIGNALS:
         if signal.getsignal(signum) is not signal.SIG_IGN:  # nohup
             signal.signal(signum, stop.on_signal)
     try:
@@ -3200,18 +3738,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Failure as failure:
         screen.say(f"bulk_delete.py: {failure}", "bold red")
         status = failure.exit_status
+    if not flush_output() or stop.at_once:
+        os._exit(status)  # the interpreter would complain of the closed output, or wait for the pool
+    return status
+
+
+def flush_output() -> bool:
+    """Flush what was printed; False when nobody reads it any more."""
     try:
         for stream in filter(None, (sys.stdout, sys.stderr)):  # None: closed by the shell
             stream.flush()
-    except OSError:  # nobody reads it any more, and the interpreter would complain of that
-        stop.at_once = True
-    if stop.at_once:
-        os._exit(status)
-    return status
+    except OSError:
+        return False
+    return True
 
 
 if __name__ == "__main__":
     exit_status = main()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # all is said and done
+    for signum in SIGNALS:
+        signal.signal(signum, signal.SIG_IGN)  # all is said and done
     sys.exit(exit_status)

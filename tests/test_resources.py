@@ -547,7 +547,7 @@ def test_resume_keeps_the_resource(make_store: MakeStore, tool: Tool, resource: 
 def test_a_delete_refuses_what_is_no_id(resource: str, bad: Any) -> None:
     """Alone or among good ids, what is not a positive integer makes no DELETE of any resource."""
     line = bulk_delete.RESOURCES[resource]
-    for ids in [(bad,), (7, bad)[: line.size + 1]]:
+    for ids in [(bad,), (7, bad)[: line.largest_batch + 1]]:
         with pytest.raises(ValueError, match=r"id"):
             bulk_delete.delete_target(line, ids)
 
@@ -568,7 +568,7 @@ def test_a_delete_names_exactly_its_ids(resource: str) -> None:
 def test_the_resources_are_those_of_the_issue() -> None:
     """The table has these resources, each with its maxima, and orders are not among them."""
     assert set(bulk_delete.RESOURCES) == set(HOW)
-    assert {name: line.size for name, line in bulk_delete.RESOURCES.items()} == {
+    assert {name: line.largest_batch for name, line in bulk_delete.RESOURCES.items()} == {
         name: largest for name, (_, _, largest) in HOW.items()
     }
     at_once = {name: line.max_concurrent for name, line in bulk_delete.RESOURCES.items()}
