@@ -743,29 +743,28 @@ def find_columns(line: int, header: Sequence[str], resource: Resource, *, emails
 # Whether a number is sensible for this store is decided later.
 
 
-def whole_number(low: int, high: int | None = None) -> Callable[[str], int]:
-    """Return a converter for whole numbers from low to high (None: without a limit)."""
+def number(low: float, high: float, wanted: str, *, of: type = int) -> Callable[[str], Any]:
+    """Return a converter for numbers from low to high; wanted: what they must be, for the message."""
+    pattern = r"[0-9]{1,18}" if of is int else r"[0-9]{1,18}(\.[0-9]{1,18})?"
 
-    def convert(text: str) -> int:
-        value = int(text) if re.fullmatch(r"[0-9]{1,18}", text) else -1
-        if value < low or (high is not None and value > high):
-            limits = f"from {low} to {high}" if high is not None else f"of {low} or more"
-            raise ValueError(f"must be a whole number {limits}")
+    def convert(text: str) -> Any:
+        value = of(text) if re.fullmatch(pattern, text) else -1
+        if not low <= value <= high:
+            raise ValueError(f"must be {wanted}")
         return value
 
     return convert
 
 
-def decimal_number(wanted: str, accepts: Callable[[float], bool]) -> Callable[[str], float]:
-    """Return a converter for numbers that are accepted; wanted: completes "must be …"."""
+def whole_number(low: int) -> Callable[[str], int]:
+    """Return a converter for whole numbers from low on."""
+    return number(low, math.inf, f"a whole number of {low} or more")
 
-    def convert(text: str) -> float:
-        number = text.removesuffix("%").rstrip() if "percent" in wanted else text
-        if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", number) or not accepts(float(number)):
-            raise ValueError(f"must be {wanted}")
-        return float(number)
 
-    return convert
+def percentage(text: str) -> float:
+    """Convert a share in percent; the sign may stand behind it."""
+    convert = number(0, 100, "a percentage from 0 to 100", of=float)
+    return float(convert(text.removesuffix("%").rstrip()))
 
 
 def yes_or_no(text: str) -> bool:
@@ -808,11 +807,10 @@ def web_address(text: str) -> str:
     return text
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Option:
     """How a field of Config is set: by a key of [cleanup], and by an option of the command line."""
 
-    name: str = ""
     # text => value; raises ValueError that completes "NAME …".
     convert: Callable[[str], Any]
     help: str = ""
@@ -825,6 +823,7 @@ class Option:
     selects: bool = False
     # Repeated in the command that resumes the run.
     resumes: bool = False
+    name: str = ""
 
     @property
     def flag(self) -> str:
@@ -836,16 +835,10 @@ class Option:
         """Whether it takes no value on the command line."""
         return self.convert is yes_or_no
 
-    @property
-    def opposite(self) -> str:
-        """The flag that switches it off again."""
-        positive = self.flag.replace("--no-", "--")
-        return positive if positive != self.flag else self.flag.replace("--", "--no-")
 
-
-def setting(convert: Callable[[str], Any], default: Any, help: str = "", **how: Any) -> Any:
-    """Return a field of Config that is an option; how: the other fields of Option."""
-    return field(default=default, metadata={"option": Option(convert=convert, help=help, **how)})
+def setting(default: Any, *option: Any, secret: bool = False, **more: Any) -> Any:
+    """Return a field of Config that is an option; option and more: the fields of Option."""
+    return field(default=default, repr=not secret, metadata={"option": Option(*option, **more)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -861,73 +854,70 @@ class Config:
     client_id: str
     domain: str
 
-    # What to delete.
+    # What to delete; filters are those of [filters] and --filter, by name.
     resource: Resource = setting(
-        known_resource,
         RESOURCES["customers"],
+        known_resource,
         "what to delete (customers); list: show all",
-        metavar="NAME",
+        "NAME",
         selects=True,
     )
-    # [filters] and --filter, by name.
     filters: Mapping[str, Filter] = field(default_factory=dict)
     match: tuple[Match, ...] = setting(
-        field_and_pattern,
         (),
+        field_and_pattern,
         "only records whose FIELD holds the REGEX",
-        metavar="FIELD=REGEX",
+        "FIELD=REGEX",
         repeats=True,
         selects=True,
     )
-    ids: Path | None = setting(some_path, None, "only the ids that FILE lists", metavar="FILE", selects=True)
+    ids: Path | None = setting(None, some_path, "only the ids that FILE lists", "FILE", selects=True)
     keep: Path | None = setting(
-        some_path, None, "not those whose ids or e-mail addresses FILE lists", metavar="FILE", selects=True
+        None, some_path, "not those whose ids or e-mail addresses FILE lists", "FILE", selects=True
     )
-    # What those two files list.
-    ids_entries: Entries | None = None
-    keep_entries: Entries | None = None
-    spare_with_orders: bool = setting(yes_or_no, False, "not the customers that have orders", selects=True)
-    limit: int | None = setting(whole_number(1), None, "only the first N: a trial", selects=True)
+    spare_with_orders: bool = setting(False, yes_or_no, "not the customers that have orders", selects=True)
+    limit: int | None = setting(None, whole_number(1), "only the first N: a trial", selects=True)
 
     # Safety.
-    max_delete: int | None = setting(whole_number(0), None, "refuse to delete more than N")
-    dry_run: bool = setting(yes_or_no, False, "list, write the plan, and delete nothing")
-    yes: bool = setting(yes_or_no, False, "do not ask before deleting", in_ini=False)
+    max_delete: int | None = setting(None, whole_number(0), "refuse to delete more than N")
+    dry_run: bool = setting(False, yes_or_no, "list, write the plan, and delete nothing")
+    yes: bool = setting(False, yes_or_no, "do not ask before deleting", in_ini=False)
     resume: Path | None = setting(
-        some_path, None, "go on with an earlier run's plan", metavar="RUN_FOLDER", in_ini=False
+        None, some_path, "go on with an earlier run's plan", "RUN_FOLDER", in_ini=False
     )
-    runs_dir: Path = setting(some_path, Path("runs"), "where the run folders go (runs)", metavar="DIR")
-    no_backup: bool = setting(yes_or_no, False, "write no backup.jsonl")
+    runs_dir: Path = setting(Path("runs"), some_path, "where the run folders go (runs)", "DIR")
+    no_backup: bool = setting(False, yes_or_no, "write no backup.jsonl")
 
-    # Pace; rate_limit is a ceiling a window, batch_size None means the resource's maximum.
+    # Pace: a ceiling a window, ids in one DELETE (None: the resource's maximum), requests at once.
     rate_limit: int | None = setting(
-        whole_number(1), None, "at most N requests in each of the store's windows", resumes=True
+        None, whole_number(1), "at most N requests in each of the store's windows", resumes=True
     )
     batch_size: int | None = setting(
-        whole_number(1), None, "ids in one DELETE (the most the resource takes)", resumes=True
+        None, whole_number(1), "ids in one DELETE (the most the resource takes)", resumes=True
     )
-    max_concurrent: int = setting(whole_number(1, 5), 5, "requests at once, 1 to 5 (5)", resumes=True)
-    min_requests_remaining: int = setting(whole_number(0), 0, on_argv=False)
-    count_items: bool = setting(yes_or_no, False, on_argv=False)
-    max_retries: int = setting(whole_number(0, 20), 5, on_argv=False)
+    max_concurrent: int = setting(
+        5, number(1, 5, "a whole number from 1 to 5"), "requests at once, 1 to 5 (5)", resumes=True
+    )
+    min_requests_remaining: int = setting(0, whole_number(0), on_argv=False)
+    count_items: bool = setting(False, yes_or_no, on_argv=False)
+    max_retries: int = setting(5, number(0, 20, "a whole number from 0 to 20"), on_argv=False)
+    # Seconds to wait for an answer, or for more of it.
     timeout: float = setting(
-        decimal_number("a number of seconds above 0, and at most 3600", lambda value: 0 < value <= 3600),
-        60.0,
-        on_argv=False,
+        60.0, number(1e-3, 3600, "a number of seconds above 0, and at most 3600", of=float), on_argv=False
     )
-    max_error_rate: float = setting(
-        decimal_number("a percentage from 0 to 100", lambda value: value <= 100), 10.0, on_argv=False
-    )
+    # In percent of the selection.
+    max_error_rate: float = setting(10.0, percentage, on_argv=False)
 
     # Output.
     json: bool = setting(
-        yes_or_no, False, "the summary as JSON on stdout, all else on stderr", in_ini=False, resumes=True
+        False, yes_or_no, "the summary as JSON on stdout, all else on stderr", in_ini=False, resumes=True
     )
-    verbose: bool = setting(yes_or_no, False, "show every request as run.log has it")
-    webhook_url: str = field(
-        default="", repr=False, metadata={"option": Option(convert=web_address, on_argv=False)}
-    )
+    verbose: bool = setting(False, yes_or_no, "show every request as run.log has it")
+    webhook_url: str = setting("", web_address, on_argv=False, secret=True)
 
+    # What --ids and --keep list.
+    ids_entries: Entries | None = None
+    keep_entries: Entries | None = None
     # What selected, besides the filters, in the words that were given: option => words.
     selection: Mapping[str, str] = field(default_factory=dict)
     # Options of the command line that the command to resume needs again.
@@ -936,73 +926,57 @@ class Config:
 
 
 OPTIONS = {
-    item.name: replace(item.metadata["option"], name=item.name)
-    for item in fields(Config)
-    if "option" in item.metadata
+    item.name: replace(item.metadata["option"], name=item.name) for item in fields(Config) if item.metadata
 }
 STORE_KEYS = ("store_hash", "access_token", "client_id", "domain")
 Ini = Mapping[str, Mapping[str, str]]  # section => key => value
 
-
-def read_ini(path: Path) -> dict[str, dict[str, str]]:
-    """Return the sections of an ini file, by name; raises ConfigError, which never quotes a line."""
-    parser = configparser.RawConfigParser(delimiters=("=",), default_section="\0")
-    # Without their indentation no line continues the one before: a token never swallows a key.
-    lines = [line.strip() for line in re.split(r"\r\n|\r|\n", _read_text(path))]
-    try:
-        parser.read_string("\n".join(lines))
-    except configparser.DuplicateSectionError as error:
-        raise ConfigError(
-            f"{path}, line {error.lineno}: [{error.section}] is there twice; join the two"
-        ) from None
-    except configparser.DuplicateOptionError as error:
-        raise ConfigError(
-            f"{path}, line {error.lineno}: {error.option} is there twice in [{error.section}]; keep one"
-        ) from None
-    except configparser.MissingSectionHeaderError as error:
-        raise ConfigError(
-            f"{path}, line {error.lineno}: a section must come first; write [store] above it"
-        ) from None
-    except configparser.ParsingError as error:
-        line = error.errors[0][0] if error.errors else "?"
-        raise ConfigError(f"{path}, line {line}: this is neither [section] nor key = value") from None
-    return {name: dict(parser.items(name)) for name in parser.sections()}
+# What configparser raises => what to say of the line; a subclass stands before its base.
+INI_FAULTS = {
+    configparser.DuplicateSectionError: "[{section}] is there twice; join the two",
+    configparser.DuplicateOptionError: "{option} is there twice in [{section}]; keep one",
+    configparser.MissingSectionHeaderError: "a section must come first; write [store] above it",
+    configparser.ParsingError: "this is neither [section] nor key = value",
+}
 
 
-def _read_text(path: Path) -> str:
-    """Return the text of the ini file; raises ConfigError."""
+def read_ini(path: Path) -> Ini:
+    """Return the sections of an ini file; raises ConfigError, which never quotes a line."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError as error:
-        raise ConfigError(
-            f"{path}: there is no such file; copy config.example.ini to it and fill it in"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: this is not UTF-8 text; save it as UTF-8") from error
+        raise ConfigError(f"{path}: there is no such file; copy config.example.ini and fill it in") from error
     except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise ConfigError(f"{path}: cannot be read ({why}); name an ini file") from error
+        text_fault = isinstance(error, UnicodeDecodeError)
+        why = "this is not UTF-8 text" if text_fault else getattr(error, "strerror", None) or error
+        raise ConfigError(f"{path}: cannot be read ({why}); name an ini file, saved as UTF-8") from error
     if "\0" in text:
         raise ConfigError(f"{path}: this is not UTF-8 text (UTF-16?); save it as UTF-8")
-    return text
+    parser = configparser.RawConfigParser(delimiters=("=",), default_section="\0")
+    # Without their indentation no line continues the one before: a token never swallows a key.
+    lines = [line.strip() for line in re.split(r"\r\n|\r|\n", text)]
+    try:
+        parser.read_string("\n".join(lines))
+    except configparser.Error as error:
+        fault = next(text for kind, text in INI_FAULTS.items() if isinstance(error, kind))
+        line = getattr(error, "lineno", None) or getattr(error, "errors", [["?"]])[0][0]
+        raise ConfigError(f"{path}, line {line}: {fault.format(**vars(error))}") from None
+    return {name: dict(parser.items(name)) for name in parser.sections()}
 
 
 def check_names(path: Path, ini: Ini) -> None:
     """Raise ConfigError for a section or key that nobody reads: a typo may select too much."""
-    in_ini = [option.name for option in OPTIONS.values() if option.in_ini]
-    argv_only = [option.name for option in OPTIONS.values() if not option.in_ini] + ["config", "version"]
-    known = {"store": STORE_KEYS, "cleanup": in_ini, "filters": None}
-    for section, keys in ini.items():
-        if section not in known:
-            raise ConfigError(f"{path}: unknown section [{section}]; {nearest(section, known)}")
-        for key in keys:
-            if section == "cleanup" and key in argv_only:
-                raise ConfigError(f"{path}: {key} in [cleanup]: use --{key}, on the command line only")
-            names = known[section]
-            if names is not None and key not in names:
-                raise ConfigError(f"{path}: unknown key {key} in [{section}]; {nearest(key, names)}")
+    keys = [name for name, option in OPTIONS.items() if option.in_ini]
+    known = {"store": STORE_KEYS, "cleanup": keys, "filters": ini.get("filters", {})}
     if "store" not in ini:
         raise ConfigError(f"{path}: the section [store] is missing; see config.example.ini")
+    for section in ini:
+        if section not in known:
+            raise ConfigError(f"{path}: unknown section [{section}]; {nearest(section, known)}")
+        for key in [key for key in ini[section] if key not in known[section]]:
+            if section == "cleanup" and key in (*OPTIONS, "config", "version"):
+                raise ConfigError(f"{path}: {key} in [cleanup]: use --{key}, on the command line only")
+            raise ConfigError(f"{path}: unknown key {key} in [{section}]; {nearest(key, known[section])}")
 
 
 def read_store(path: Path, section: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, Any]:
@@ -1012,10 +986,7 @@ def read_store(path: Path, section: Mapping[str, str], environ: Mapping[str, str
     if not token and (token := environ.get("BIGCOMMERCE_ACCESS_TOKEN", "").strip()):
         source = "BIGCOMMERCE_ACCESS_TOKEN"
     if not token:
-        raise ConfigError(
-            f"{source} is missing; fill in the token of the store's API account, or set "
-            "BIGCOMMERCE_ACCESS_TOKEN"
-        )
+        raise ConfigError(f"{source} is missing; fill it in, or set BIGCOMMERCE_ACCESS_TOKEN")
     client_id = section.get("client_id", "")
     for name, value in ((source, token), (f"{path}: client_id in [store]", client_id)):
         if not re.fullmatch(r"[!-~]*", value):  # the message never quotes it
@@ -1023,23 +994,16 @@ def read_store(path: Path, section: Mapping[str, str], environ: Mapping[str, str
     host = environ.get("BC_API_ENDPOINT") or DEFAULT_HOST
     if not re.fullmatch(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?", host):
         raise ConfigError(f"BC_API_ENDPOINT must be a host, or host:port, not {clean(host)!r}; correct it")
-    return {
-        "host": host,
-        "store_hash": store_hash,
-        "access_token": token,
-        "client_id": client_id,
-        "domain": bare_domain(section.get("domain", "")),
-    }
+    domain = bare_domain(section.get("domain", ""))
+    return dict(host=host, store_hash=store_hash, access_token=token, client_id=client_id, domain=domain)
 
 
 def read_store_hash(path: Path, given: str) -> str:
     """Return the hash, which may be given as the API path that BigCommerce shows; raises ConfigError."""
-    if not given:
-        raise ConfigError(
-            f"{path}: store_hash in [store] is missing; fill in the hash of the store's API path"
-        )
     pasted = re.fullmatch(r"(?:(?:https?://)?[^/]+)?/?stores/([^/]+)(?:/.*)?", given)
     store_hash = pasted[1] if pasted else given
+    if not store_hash:
+        raise ConfigError(f"{path}: store_hash in [store] is missing; see the store's API path")
     if not re.fullmatch(r"[A-Za-z0-9]+", store_hash):
         raise ConfigError(
             f"{path}: store_hash in [store] must be letters and digits, or the API path that BigCommerce "
@@ -1055,8 +1019,7 @@ def bare_domain(url: object) -> str:
 
 def read_options(arguments: argparse.Namespace, cleanup: Mapping[str, str]) -> dict[str, Any]:
     """Return the fields of Config that options set: the command line over the ini; raises ConfigError."""
-    values: dict[str, Any] = {}
-    selection, resume_options = {}, []
+    values: dict[str, Any] = {"selection": {}, "resume_options": []}
     for name, option in OPTIONS.items():
         texts, source = given_texts(option, arguments, cleanup)
         if not texts:
@@ -1066,11 +1029,11 @@ def read_options(arguments: argparse.Namespace, cleanup: Mapping[str, str]) -> d
         except ValueError as error:
             raise ConfigError(f"{source} {error}, not {clean(texts[-1])!r}") from error
         values[name] = tuple(converted) if option.repeats else converted[-1]
-        if option.selects and name != "resource" and values[name] is not False:
-            selection[name] = clean(" and ".join(texts))
+        if option.selects and name != "resource" and values[name]:
+            values["selection"][name] = clean(" and ".join(texts))
         if option.resumes and source == option.flag:
-            resume_options += [option.flag] if option.is_switch else [option.flag, texts[-1]]
-    return values | {"selection": selection, "resume_options": resume_options}
+            values["resume_options"] += [option.flag] if option.is_switch else [option.flag, texts[-1]]
+    return values
 
 
 def given_texts(
@@ -1082,7 +1045,7 @@ def given_texts(
     from the ini; nor is dry_run, which the earlier run was.
     """
     texts: list[str] = getattr(arguments, option.name, None) or []
-    from_plan = bool(arguments.resume) and (option.selects or option.name == "dry_run")
+    from_plan = arguments.resume and (option.selects or option.name == "dry_run")
     if texts and from_plan and option.selects:
         raise ConfigError(f"{option.flag} selects, but --resume takes the plan's selection: leave it out")
     if not texts and option.name in cleanup and not from_plan:
@@ -1094,23 +1057,19 @@ def read_filters(
     arguments: argparse.Namespace, section: Mapping[str, str], resource: Resource
 ) -> dict[str, Filter]:
     """Return filters by name, the command line's over the ini's, each checked; raises ConfigError."""
-    if arguments.resume:
-        if arguments.filter:
-            raise ConfigError("--filter selects, but --resume takes the plan's selection: leave it out")
-        return {}
-    sources = {name: (f"{arguments.config}: {name} in [filters]", text) for name, text in section.items()}
-    given: set[str] = set()
+    if arguments.resume and arguments.filter:
+        raise ConfigError("--filter selects, but --resume takes the plan's selection: leave it out")
+    given = {}
     for argument in arguments.filter or []:
         name, equals, text = argument.partition("=")
         name = name.strip().lower()
-        if not equals:
-            raise ConfigError(f"--filter must be NAME=VALUE, not {clean(argument)!r}")
-        if name in given:
-            raise ConfigError(f"--filter {name} is there twice; join the two")
-        given.add(name)
-        sources[name] = (f"--filter {name}", text)
+        if not equals or name in given:
+            fault = "is there twice; join the two" if equals else "must be NAME=VALUE"
+            raise ConfigError(f"--filter {clean(argument)!r} {fault}")
+        given[name] = (f"--filter {name}", text)
+    in_ini = {name: (f"{arguments.config}: {name} in [filters]", text) for name, text in section.items()}
     filters = {}
-    for name, (source, text) in sources.items():
+    for name, (source, text) in ({} if arguments.resume else in_ini | given).items():
         try:
             filters[name] = make_filter(name, text, resource.filter_types())
         except ValueError as error:
@@ -1120,10 +1079,8 @@ def read_filters(
 
 def read_list(option: str, path: Path | None, resource: Resource, *, emails: bool) -> Entries | None:
     """Return what the file of --ids or --keep lists, None without one; raises ConfigError."""
-    if path is None:
-        return None
     try:
-        return read_entries(path, resource, emails=emails)
+        return read_entries(path, resource, emails=emails) if path else None
     except (OSError, ValueError, csv.Error) as error:
         bad_text = "is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error
         why = getattr(error, "strerror", None) or bad_text
@@ -1132,18 +1089,16 @@ def read_list(option: str, path: Path | None, resource: Resource, *, emails: boo
 
 def check_together(config: Config) -> None:
     """Raise ConfigError for options that exclude one another."""
-    resource = config.resource
+    resource, size = config.resource, config.batch_size
     if config.filters and config.ids is not None:
         raise ConfigError("--ids and filters exclude each other: use one, and --match for the rest")
     if config.spare_with_orders and resource.name != "customers":
         raise ConfigError(f"--spare-with-orders is for customers, not for {resource.name}: leave it out")
-    if config.batch_size is not None and not config.resume and config.batch_size > resource.max_batch:
+    if size is not None and size > resource.max_batch and not config.resume:
         on_argv = "--batch-size" in config.resume_options
         name = "--batch-size" if on_argv else f"{config.path}: batch_size in [cleanup]"
-        raise ConfigError(
-            f"{name} must be a whole number from 1 to {resource.max_batch} for {resource.name}, "
-            f"not {config.batch_size}"
-        )
+        limits = f"a whole number from 1 to {resource.max_batch} for {resource.name}"
+        raise ConfigError(f"{name} must be {limits}, not {size}")
 
 
 def read_config(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Config:
@@ -1151,12 +1106,10 @@ def read_config(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Co
     path: Path = arguments.config
     ini = read_ini(path)
     check_names(path, ini)
-    config = Config(
-        path=path,
-        **read_store(path, ini["store"], environ),
-        **read_options(arguments, ini.get("cleanup", {})),
-        warnings=config_warnings(path),
-    )
+    store, options = read_store(path, ini["store"], environ), read_options(arguments, ini.get("cleanup", {}))
+    mode = path.stat().st_mode & 0o777
+    warning = f"{path} can be read by others (mode {mode:04o}): chmod 600 {path}"
+    config = Config(path=path, warnings=[warning] if mode & 0o077 else [], **store, **options)
     resource = config.resource
     config = replace(config, filters=read_filters(arguments, ini.get("filters", {}), resource))
     check_together(config)
@@ -1165,12 +1118,6 @@ def read_config(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Co
         ids_entries=read_list("--ids", config.ids, resource, emails=False),
         keep_entries=read_list("--keep", config.keep, resource, emails=bool(resource.email)),
     )
-
-
-def config_warnings(path: Path) -> list[str]:
-    """Return what to warn of before anything is sent: an ini that others can read."""
-    mode = path.stat().st_mode & 0o777
-    return [f"{path} can be read by others (mode {mode:04o}): chmod 600 {path}"] if mode & 0o077 else []
 
 
 # --- rate limiting ------------------------------------------------------------------------------------
@@ -1541,16 +1488,14 @@ class Answer:
 
 def _messages(said: object) -> Iterator[str]:
     """Yield what an error says, from the outside in: V3's title and errors, V2's list of messages."""
-    if isinstance(said, str) and clean(said):
-        yield clean(said)
-    inner = said
-    if isinstance(said, dict):
+    if isinstance(said, str):
+        yield from filter(None, [clean(said)])
+    elif isinstance(said, dict):
         yield from _messages(said.get("title") or said.get("message") or said.get("detail"))
-        inner = said.get("errors")
-    if isinstance(inner, dict):
-        inner = list(inner.values())
-    if isinstance(inner, list):
-        for item in inner:
+        errors = said.get("errors")
+        said = list(errors.values()) if isinstance(errors, dict) else errors
+    if isinstance(said, list):
+        for item in said:
             yield from _messages(item)
 
 
@@ -1616,9 +1561,10 @@ def _judge_read(status: int) -> Verdict:
 
 
 def _judge_delete(answer: Answer, done: Sequence[int]) -> Verdict:
-    if items := item_results(answer):
-        return Verdict.THROTTLED if all(item.throttled for item in items.values()) else Verdict.DONE
-    if answer.status in (*done, 200, 207):
+    items = item_results(answer)
+    if items and all(item.throttled for item in items.values()):
+        return Verdict.THROTTLED
+    if items or answer.status in (*done, 200, 207):
         return Verdict.DONE
     return Verdict.REFUSED if answer.status in (400, 404, 409, 413, 422, 423) else Verdict.FATAL
 
@@ -1646,11 +1592,10 @@ _ID_IN_WORDS = re.compile(r"\bid=(\d{1,18})\b|\[(\d{1,18})\]")
 
 def item_results(answer: Answer) -> dict[int, Item]:
     """Return what an answer to a DELETE says of each id; empty when it has no shape that is known."""
-    body = answer.json
+    body, items = answer.json, {}
     if answer.status not in (200, 207, 422) or not isinstance(body, dict):
         return {}
-    items = {}
-    for key, said, status in itertools.chain(_item_entries(body), _item_errors(body, answer.status)):
+    for key, said, status in _said_of_items(body, answer.status):
         number = positive_id(key)
         if number is None and (found := _ID_IN_WORDS.search(str(said))):
             number = positive_id(found[1] or found[2])
@@ -1659,34 +1604,21 @@ def item_results(answer: Answer) -> dict[int, Item]:
     return items
 
 
-def _item_entries(body: Record) -> Iterator[tuple[object, object, int]]:
-    """Yield key, words and status of what an answer lists as done, and of the rows that failed."""
-    for entry in _listed(body, "data"):  # [{"id": 7, "status": 204}] or [7]
+def _said_of_items(body: Record, status: int) -> Iterator[tuple[object, object, int]]:
+    """Yield key, words and status of each item, by the shapes that such answers are known to have."""
+    listed = {key: value for key, value in body.items() if isinstance(value, list)}
+    for entry in listed.get("data", ()):  # [{"id": 7, "status": 204}] or [7]
         yield (entry.get("id"), entry, 200) if isinstance(entry, dict) else (entry, "", 200)
-    for row in _listed(body, "failed_rows_data"):  # ["[7] 409 is locked"]
+    for row in listed.get("failed_rows_data", ()):  # ["[7] 409 is locked"]
         yield "", row, 422
-
-
-def _item_errors(body: Record, status: int) -> Iterator[tuple[object, object, int]]:
-    """Yield key, words and status of what an answer lists as errors.
-
-    promotions.v3.yml: [{"status": 422, "errors": {"0.code": "Failed for id=7. Error: …"}}]; besides,
-    {"7": "is locked"} and [{"id": 7, "status": 409, "message": "is locked"}].
-    """
-    errors = body.get("errors")
-    if isinstance(errors, dict) and (status != 422 or isinstance(body.get("meta"), dict)):
-        yield from ((key, said, 422) for key, said in errors.items())
-    for entry in _listed(body, "errors"):
+    maps = [body.get("errors")] if status != 422 or isinstance(body.get("meta"), dict) else []
+    for entry in listed.get("errors", ()):
         inner = entry.get("errors") if isinstance(entry, dict) else None
-        if isinstance(inner, dict):
-            yield from ((key, said, 422) for key, said in inner.items())
-        elif isinstance(entry, dict):
+        maps.append(inner)  # promotions.v3.yml: [{"errors": {"0.code": "Failed for id=7. Error: …"}}]
+        if isinstance(entry, dict) and not isinstance(inner, dict):  # [{"id": 7, "status": 409, …}]
             yield entry.get("id"), entry, 422
-
-
-def _listed(body: Record, key: str) -> list[Any]:
-    value = body.get(key)
-    return value if isinstance(value, list) else []
+    for errors in maps:  # {"7": "is locked"}
+        yield from ((key, said, 422) for key, said in errors.items()) if isinstance(errors, dict) else ()
 
 
 def _item(said: object, status: int) -> Item:
@@ -1771,12 +1703,17 @@ def batch_result(batch: Batch, answers: Sequence[Answer], said: str, resource: R
 
 def _sorted_by_item(result: BatchResult, items: Mapping[int, Item]) -> BatchResult:
     """Return the result with each id where the answer puts it; an id of which nothing is said is accepted."""
-    mine = {number: items[number] for number in result.batch.ids if number in items}
-    again = tuple(number for number, item in mine.items() if item.throttled)
-    refused = {number: clean(f"{item.status} {item.message}") for number, item in mine.items() if item.failed}
-    accepted = tuple(number for number in result.batch.ids if number not in refused and number not in again)
-    waiting = (Batch(again, half=True),) if again else ()
-    return replace(result, accepted=accepted, refused=refused, again=waiting)
+    accepted, again, refused = [], [], {}
+    for number in result.batch.ids:
+        item = items.get(number, Item(200))
+        if item.throttled:
+            again.append(number)
+        elif item.failed:
+            refused[number] = clean(f"{item.status} {item.message}")
+        else:
+            accepted.append(number)
+    waiting = (Batch(tuple(again), half=True),) if again else ()
+    return replace(result, accepted=tuple(accepted), refused=refused, again=waiting)
 
 
 def delete_target(resource: Resource, ids: Sequence[int]) -> tuple[str, dict[str, str]]:
@@ -1794,32 +1731,25 @@ def delete_target(resource: Resource, ids: Sequence[int]) -> tuple[str, dict[str
     return f"{path}/{ids[0]}", {}
 
 
-def explain(answer: Answer, words: str, action: str, *, scope: str, config: Config) -> str:
-    """Return one sentence on an answer that ends the run, and what to do.
+# Status, or its first digit => what an answer that ends the run means, and what to do. {action}: what was
+# asked, such as "read customers"; {said}: status and the store's words; {scope}: the OAuth scope it needs.
+EXPLANATIONS = {
+    200: "{host} answered with something that is not JSON: check that it is the API",
+    3: "{host} answered with a redirect ({status}), which is never followed: check store_hash, and "
+    "BC_API_ENDPOINT if it is set",
+    401: "the store refused the access token (401): check access_token and store_hash in {path}, or "
+    "BIGCOMMERCE_ACCESS_TOKEN",
+    403: "the token may not {action} (403): give its API account the OAuth scope {scope}",
+    404: "the store cannot {action} ({said}): check store_hash in {path}",
+    4: "the store refused to {action} ({said}): correct what it names",
+}
 
-    words: status and the store's words, as they may be shown; action: what was asked, such as "read
-    customers"; scope: the OAuth scope that this needs.
-    """
-    status = answer.status
-    if status == 401:
-        return (
-            "the store refused the access token (401): "
-            f"check access_token and store_hash in {config.path}, or BIGCOMMERCE_ACCESS_TOKEN"
-        )
-    if status == 403:
-        return f"the token may not {action} (403): give its API account the OAuth scope {scope}"
-    if 300 <= status <= 399:
-        return (
-            f"{config.host} answered with a redirect ({status}), which is never followed: "
-            "check store_hash, and BC_API_ENDPOINT if it is set"
-        )
-    if status == 404:
-        return f"the store cannot {action} ({words}): check store_hash in {config.path}"
-    if status == 200:
-        return f"{config.host} answered with something that is not JSON: check that it is the API"
-    if 400 <= status <= 499:
-        return f"the store refused to {action} ({words}): correct what it names"
-    return f"the store cannot {action} ({words}): ask BigCommerce's support"
+
+def explain(status: int, **facts: object) -> str:
+    """Return one sentence on an answer that ends the run, and what to do; facts: as in EXPLANATIONS."""
+    other = "the store cannot {action} ({said}): ask BigCommerce's support"
+    words = EXPLANATIONS.get(status) or EXPLANATIONS.get(status // 100, other)
+    return words.format(status=status, **facts)
 
 
 # --- store --------------------------------------------------------------------------------------------
@@ -1968,10 +1898,11 @@ class Client:
         except TooCostly:
             if request.cost > 1:
                 raise
+            quota, reserve = self.bucket.window.quota, self._config.min_requests_remaining
             raise self._stop.set(
                 ConfigError(
-                    f"min_requests_remaining ({self._config.min_requests_remaining}) in {self._config.path} "
-                    f"leaves nothing of the store's quota of {self.bucket.window.quota}: lower it"
+                    f"min_requests_remaining ({reserve}) in {self._config.path} leaves nothing of the store's "
+                    f"quota of {quota}: lower it"
                 )
             ) from None
         self._stop.check()
@@ -2018,12 +1949,8 @@ class Client:
             minutes = retry_after(answer.headers) / 60
             raise self._stop.set(StoreError(f"the store says to wait {minutes:.0f} minutes: resume then"))
         if self.bucket.pause(delay) >= REFUSALS:
-            raise self._stop.set(
-                StoreError(
-                    f"the store answered 429 (too many requests) {REFUSALS} times in a row: "
-                    "resume when its other apps are quieter"
-                )
-            )
+            words = f"the store answered 429 (too many requests) {REFUSALS} times in a row"
+            raise self._stop.set(StoreError(f"{words}: resume when its other apps are quieter"))
 
     def words(self, answer: Answer) -> str:
         """Return status and the store's words, as they may be shown."""
@@ -2035,8 +1962,8 @@ class Client:
 
     def explain(self, request: Request, answer: Answer) -> str:
         """Return one sentence on an answer that ends the run, and what to do."""
-        words = self.words(answer)
-        return explain(answer, words, request.action, scope=request.scope, config=self._config)
+        facts = {"action": request.action, "scope": request.scope, "said": self.words(answer)}
+        return explain(answer.status, host=self._config.host, path=self._config.path, **facts)
 
 
 class SdkListing(ListableApiResource):  # type: ignore[misc]  # the SDK has no types
@@ -3401,26 +3328,16 @@ def make_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--config", type=Path, metavar="FILE", help="the store's ini file (required)")
     add("--filter", action="append", metavar="NAME=VALUE", help="only what this filter of the API finds")
-    for item in OPTIONS.values():
-        if not item.on_argv:
-            continue
+    for item in (option for option in OPTIONS.values() if option.on_argv):
         if not item.is_switch:
             add(item.flag, action="append", metavar=item.metavar, help=item.help)
             continue
         flags = ["-v", item.flag] if item.name == "verbose" else [item.flag]
+        opposite = item.flag.replace("--no-", "--") if "--no-" in item.flag else f"--no-{item.flag[2:]}"
         add(*flags, dest=item.name, action="append_const", const="yes", help=item.help)
-        add(item.opposite, dest=item.name, action="append_const", const="no", help=argparse.SUPPRESS)
+        add(opposite, dest=item.name, action="append_const", const="no", help=argparse.SUPPRESS)
     add("--version", action="version", version=f"bulk_delete.py {__version__}")
     return parser
-
-
-def interpreter() -> str:
-    """Return how this Python is called at the prompt."""
-    for name in ("python", "python3"):
-        found = shutil.which(name)
-        if found and Path(found).absolute() == Path(sys.executable).absolute():
-            return name
-    return sys.executable
 
 
 @dataclass(frozen=True)
@@ -3592,7 +3509,7 @@ class Run:
 
     def resume_command(self) -> str:
         """Return the exact command that goes on with this run, without --yes."""
-        words = [interpreter(), sys.argv[0], "--config", str(self.config.path)]
+        words = [python_command(), sys.argv[0], "--config", str(self.config.path)]
         return shlex.join([*words, "--resume", str(self.folder.path), *self.config.resume_options])
 
     def tell(self, event: str, summary: Mapping[str, Any]) -> None:
@@ -3652,6 +3569,12 @@ class Run:
         else:
             self.screen.say("nothing was deleted; to delete exactly these:")
         self.screen.say(f"  {self.resume_command()}", whole=True)
+
+
+def python_command() -> str:
+    """Return how this Python is called at the prompt: by its name where that is what the name calls."""
+    name = Path(sys.executable).name
+    return name if shutil.which(name) == sys.executable else sys.executable
 
 
 def make_plan(config: Config, selection: Selection) -> tuple[Plan, int]:
