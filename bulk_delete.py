@@ -45,6 +45,7 @@ Exit status: 0 every planned id is proven gone, or a dry run is done, or nothing
 5 stopped early, resumable once there is a plan; 130, 143, 129 stopped by SIGINT, SIGTERM, SIGHUP.
 """
 
+# ruff: noqa: RUF009  # what Config's fields are set to is a field of the dataclass, as `setting` makes it
 from __future__ import annotations
 
 import argparse
@@ -119,8 +120,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # that end a run, its 
 # --- shared by all ------------------------------------------------------------------------------------
 #
 # A run ends in one way: a Failure is raised, which says in one sentence why, and carries its exit status.
-# Threads are told by the stop flag: whoever finds the reason sets it, and everybody who is about to send or to
-# sleep raises that same reason. The main thread learns of it like everybody else.
+# Threads are told by the stop flag: whoever finds the reason sets it, and everybody who is about to send or
+# to sleep raises that same reason. The main thread learns of it like everybody else.
 
 
 class Failure(Exception):
@@ -252,9 +253,10 @@ class Progress:
 
 # --- resources ----------------------------------------------------------------------------------------
 #
-# What is known of each kind of record, from BigCommerce's own API files, which are named beside it. To add a
-# resource is to add a `Resource` here, and its records to the local store of the tests. `id:in` is used for a
-# DELETE only where it is documented that nothing is deleted without it; all others go by path id, one at a time.
+# What is known of each kind of record, from BigCommerce's own API files, which are named beside it. To add
+# a resource is to add a `Resource` here, and its records to the local store of the tests. `id:in` is used
+# for a DELETE only where it is documented that nothing is deleted without it; all others go by path id, one
+# at a time.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -453,9 +455,11 @@ RESOURCES = {
         ),
     )
 }
+# What is read besides, and never deleted.
 ORDERS = Resource(
     name="orders", path="v2/orders", scope="store_v2_orders_read_only", params={"sort": "id:asc"}
 )
+STORE_INFO = Resource(name="store", path="v2/store", scope="store_v2_information_read_only")
 
 # --- words --------------------------------------------------------------------------------------------
 #
@@ -995,7 +999,8 @@ def read_store(path: Path, section: Mapping[str, str], environ: Mapping[str, str
     if not re.fullmatch(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?", host):
         raise ConfigError(f"BC_API_ENDPOINT must be a host, or host:port, not {clean(host)!r}; correct it")
     domain = bare_domain(section.get("domain", ""))
-    return dict(host=host, store_hash=store_hash, access_token=token, client_id=client_id, domain=domain)
+    found = {"store_hash": store_hash, "access_token": token, "client_id": client_id, "domain": domain}
+    return {"host": host, **found}
 
 
 def read_store_hash(path: Path, given: str) -> str:
@@ -1041,8 +1046,8 @@ def given_texts(
 ) -> tuple[list[str], str]:
     """Return what was given for an option, and the name of where; raises ConfigError beside --resume.
 
-    With --resume the selection is the plan's, so what selects is an error on the command line, and is not read
-    from the ini; nor is dry_run, which the earlier run was.
+    With --resume the selection is the plan's, so what selects is an error on the command line, and is not
+    read from the ini; nor is dry_run, which the earlier run was.
     """
     texts: list[str] = getattr(arguments, option.name, None) or []
     from_plan = arguments.resume and (option.selects or option.name == "dry_run")
@@ -1126,13 +1131,14 @@ def read_config(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Co
 # store counts the requests of all its apps in fixed windows, and every answer tells four numbers: the quota
 # of a window, how long a window lasts, what was left of it, and when it ends [BigCommerce, API rate limits].
 #
-# The model: a token is the right to one request (or, with count_items, to one id of it). `Window` mirrors the
-# store's current window. Tokens to be had = left - in flight, since the store has not counted yet what is on
-# its way. Within a window `left` only falls, so of two answers the lower one is right. An answer was made
-# somewhere between the moment its request left and the moment it arrived, so the end of a window is known only
-# to lie between two times; what is in flight at that end may be counted in either window, and is counted in
-# both. `TokenBucket` is the part that waits: it hands out the window's tokens in order of arrival, spread
-# evenly over what is left of the window, or at full speed when the rest of the job fits into it.
+# The model: a token is the right to one request (or, with count_items, to one id of it). `Window` mirrors
+# the store's current window. Tokens to be had = left - in flight, since the store has not counted yet what
+# is on its way. Within a window `left` only falls, so of two answers the lower one is right. An answer was
+# made somewhere between the moment its request left and the moment it arrived, so the end of a window is
+# known only to lie between two times; what is in flight at that end may be counted in either window, and is
+# counted in both. `TokenBucket` is the part that waits: it hands out the window's tokens in order of
+# arrival, spread evenly over what is left of the window, or at full speed when the rest of the job fits
+# into it.
 
 
 @dataclass(frozen=True)
@@ -1606,19 +1612,23 @@ def item_results(answer: Answer) -> dict[int, Item]:
 
 def _said_of_items(body: Record, status: int) -> Iterator[tuple[object, object, int]]:
     """Yield key, words and status of each item, by the shapes that such answers are known to have."""
-    listed = {key: value for key, value in body.items() if isinstance(value, list)}
-    for entry in listed.get("data", ()):  # [{"id": 7, "status": 204}] or [7]
+    for entry in _listed(body, "data"):  # [{"id": 7, "status": 204}] or [7]
         yield (entry.get("id"), entry, 200) if isinstance(entry, dict) else (entry, "", 200)
-    for row in listed.get("failed_rows_data", ()):  # ["[7] 409 is locked"]
+    for row in _listed(body, "failed_rows_data"):  # ["[7] 409 is locked"]
         yield "", row, 422
-    maps = [body.get("errors")] if status != 422 or isinstance(body.get("meta"), dict) else []
-    for entry in listed.get("errors", ()):
-        inner = entry.get("errors") if isinstance(entry, dict) else None
-        maps.append(inner)  # promotions.v3.yml: [{"errors": {"0.code": "Failed for id=7. Error: …"}}]
-        if isinstance(entry, dict) and not isinstance(inner, dict):  # [{"id": 7, "status": 409, …}]
+    maps: list[Any] = [body.get("errors")] if status != 422 or isinstance(body.get("meta"), dict) else []
+    for entry in filter(lambda entry: isinstance(entry, dict), _listed(body, "errors")):
+        if "errors" in entry:  # promotions.v3.yml: [{"errors": {"0.code": "Failed for id=7. Error: …"}}]
+            maps.append(entry["errors"])
+        else:  # [{"id": 7, "status": 409, "message": "is locked"}]
             yield entry.get("id"), entry, 422
-    for errors in maps:  # {"7": "is locked"}
-        yield from ((key, said, 422) for key, said in errors.items()) if isinstance(errors, dict) else ()
+    for errors in filter(lambda errors: isinstance(errors, dict), maps):  # {"7": "is locked"}
+        yield from ((key, said, 422) for key, said in errors.items())
+
+
+def _listed(body: Record, key: str) -> list[Any]:
+    value = body.get(key)
+    return value if isinstance(value, list) else []
 
 
 def _item(said: object, status: int) -> Item:
@@ -1681,16 +1691,14 @@ class BatchResult:
         return self.batch.ids if self.unclear else self.accepted
 
 
-def batch_result(batch: Batch, answers: Sequence[Answer], said: str, resource: Resource) -> BatchResult:
-    """Return what the answers to the attempts at a batch mean for its ids; the last one settles it.
-
-    said: status and words of the last answer, as they may be shown.
-    """
+def batch_result(batch: Batch, answers: Sequence[Answer], resource: Resource) -> BatchResult:
+    """Return what the answers to the attempts at a batch mean for its ids; the last one settles it."""
     last, ids = answers[-1], batch.ids
     verdict = judge("DELETE", last, resource.done)
     in_part = resource.deletes_known_on_404 and last.status == 404 and len(ids) > 1
     unclear = any(map(may_have_acted, answers[:-1])) or verdict is Verdict.RETRY or in_part
-    result = BatchResult(batch=batch, answer=said, unclear=unclear, retries_used_up=verdict is Verdict.RETRY)
+    used_up = verdict is Verdict.RETRY
+    result = BatchResult(batch=batch, answer=last.words, unclear=unclear, retries_used_up=used_up)
     if verdict is Verdict.DONE:
         items = {} if last.status in resource.done else item_results(last)
         return _sorted_by_item(result, items)
@@ -1698,7 +1706,7 @@ def batch_result(batch: Batch, answers: Sequence[Answer], said: str, resource: R
         return replace(result, again=halves(batch))
     if last.status == 404:
         return replace(result, missing=ids)
-    return replace(result, refused={ids[0]: said})
+    return replace(result, refused={ids[0]: last.words})
 
 
 def _sorted_by_item(result: BatchResult, items: Mapping[int, Item]) -> BatchResult:
@@ -1756,9 +1764,9 @@ def explain(status: int, **facts: object) -> str:
 #
 # Everything that touches the network, in four layers, each using the one before: `Connection` is the SDK's
 # connection as an adapter, which turns one exchange over HTTP into an Answer. `Client` sends a request with
-# its policy: tokens, retries, pauses, the log. `Store` is what this tool asks of a store. `Workers` is the pool
-# of threads that ask it, while the main thread waits, redraws and writes. What an answer means was decided
-# above; in which order things are asked is decided below.
+# its policy: tokens, retries, pauses, the log. `Store` is what this tool asks of a store. `Workers` is the
+# pool of threads that ask it, while the main thread waits, redraws and writes. What an answer means was
+# decided above; in which order things are asked is decided below.
 
 
 class Connection(OAuthConnection):  # type: ignore[misc]  # the SDK has no types
@@ -1767,6 +1775,7 @@ class Connection(OAuthConnection):  # type: ignore[misc]  # the SDK has no types
     def __init__(self, config: Config) -> None:
         path = "/stores/{}/{}"  # API version and resource come with each request
         super().__init__(config.client_id, config.store_hash, config.access_token, config.host, path)
+        self._token = config.access_token
         if not config.client_id:
             del self._session.headers["X-Auth-Client"]
         self.timeout = config.timeout
@@ -1801,7 +1810,9 @@ class Connection(OAuthConnection):  # type: ignore[misc]  # the SDK has no types
             raise ConfigError(f"{clean(error)}: check REQUESTS_CA_BUNDLE") from error
         except UnicodeError as error:  # a redirect to an address that requests cannot decode
             return Answer(302, problem=clean(error))
-        return Answer(response.status_code, response.headers, response.content)
+        # N10: should the answer repeat the token, that is cut out before anybody reads it.
+        body = response.content.replace(self._token.encode(), b"[token]")
+        return Answer(response.status_code, response.headers, body)
 
 
 def network_reason(error: BaseException) -> str:
@@ -1820,17 +1831,12 @@ class Request:
     """One request, through all attempts at it."""
 
     method: str
+    resource: Resource
     # Below /stores/{hash}/, with the API version.
     path: str
-    params: Mapping[str, Any]
-    # What it does, for the person: "read customers".
-    action: str
-    # The OAuth scope that it needs.
-    scope: str
+    params: Mapping[str, Any] = field(default_factory=dict)
     # Tokens that an attempt costs.
     cost: int = 1
-    # Statuses of a DELETE well done.
-    done: Sequence[int] = (204,)
     # A status that is no failure, though it would end the run.
     tolerated: int | None = None
     # Called once, right before the first attempt leaves; may raise Failure.
@@ -1840,12 +1846,12 @@ class Request:
 
 
 class Client:
-    """Sends each request until an answer settles it; the one place that retries, and ends a run for an answer.
+    """Sends each request until an answer settles it; the one place that retries, or ends a run for it.
 
-    An attempt waits for its tokens, then leaves, unless a stop was asked for meanwhile. DONE and REFUSED settle
-    the request. After RETRY the same goes out again, up to max_retries times, with exponential backoff and
-    jitter, and then the last answer is returned as it is. THROTTLED pauses all workers and does not count as
-    an attempt; many in a row, or a long wait, end the run. FATAL ends it at once.
+    An attempt waits for its tokens, then leaves, unless a stop was asked for meanwhile. DONE and REFUSED
+    settle the request. After RETRY the same goes out again, up to max_retries times, with exponential
+    backoff and jitter, and then the last answer is returned as it is. THROTTLED pauses all workers and does
+    not count as an attempt; many in a row, or a long wait, end the run. FATAL ends it at once.
     """
 
     def __init__(self, config: Config, stop: Stop, log: logging.Logger) -> None:
@@ -1875,7 +1881,7 @@ class Client:
             except Failure as failure:
                 raise self._stop.set(failure) from failure
             self._arrived(request, answer, sent_at)
-            verdict = judge(request.method, answer, request.done)
+            verdict = judge(request.method, answer, request.resource.done)
             if answer.status == request.tolerated or verdict in (Verdict.DONE, Verdict.REFUSED):
                 self.bucket.succeeded()
                 return answer
@@ -1898,13 +1904,9 @@ class Client:
         except TooCostly:
             if request.cost > 1:
                 raise
-            quota, reserve = self.bucket.window.quota, self._config.min_requests_remaining
-            raise self._stop.set(
-                ConfigError(
-                    f"min_requests_remaining ({reserve}) in {self._config.path} leaves nothing of the store's "
-                    f"quota of {quota}: lower it"
-                )
-            ) from None
+            reserve = f"min_requests_remaining ({self._config.min_requests_remaining}) in {self._config.path}"
+            quota = f"the store's quota of {self.bucket.window.quota}"
+            raise self._stop.set(ConfigError(f"{reserve} leaves nothing of {quota}: lower it")) from None
         self._stop.check()
         if not request.answers:
             request.announce()
@@ -1921,7 +1923,7 @@ class Client:
         query = "&".join(f"{key}={value}" for key, value in request.params.items())
         target = f"/stores/{self._config.store_hash}/{request.path}{'?' if query else ''}{query}"
         left = read_quota(answer.headers).left
-        words = "" if answer.status in (200, 202, 204) else f": {self.words(answer)}"
+        words = "" if answer.status in (200, 202, 204) else f": {answer.words}"
         self._log.info(
             f"{utc_now()} {request.method} {clean(target, 4000)} {answer.status} {took * 1000:.0f} ms "
             f"quota left {'?' if left is None else left}{words}"
@@ -1952,25 +1954,18 @@ class Client:
             words = f"the store answered 429 (too many requests) {REFUSALS} times in a row"
             raise self._stop.set(StoreError(f"{words}: resume when its other apps are quieter"))
 
-    def words(self, answer: Answer) -> str:
-        """Return status and the store's words, as they may be shown."""
-        return self.without_token(answer.words)
-
-    def without_token(self, text: str) -> str:
-        """Return what the store said; should it repeat the token, that is cut out."""
-        return text.replace(self._config.access_token, "[token]")
-
     def explain(self, request: Request, answer: Answer) -> str:
         """Return one sentence on an answer that ends the run, and what to do."""
-        facts = {"action": request.action, "scope": request.scope, "said": self.words(answer)}
+        action = f"{'delete' if request.method == 'DELETE' else 'read'} {request.resource.words}"
+        facts = {"action": action, "scope": request.resource.scope_words, "said": answer.words}
         return explain(answer.status, host=self._config.host, path=self._config.path, **facts)
 
 
 class SdkListing(ListableApiResource):  # type: ignore[misc]  # the SDK has no types
-    """The SDK's `iterall`, asked for one page at a time; the one item that it yields is the page's Answer.
+    """The SDK's `iterall`, asked for one page at a time; all that it yields is the page's Answer.
 
-    The SDK does not take V3's envelope {"data": …} off, so it would yield its keys; and making an object of its
-    own of each record costs 100 ms a page.
+    The SDK does not take V3's envelope {"data": …} off, so it would yield its keys; and making an object of
+    its own of each record costs 100 ms a page.
     """
 
     request: Request
@@ -2002,12 +1997,7 @@ def read_page(answer: Answer, resource: Resource) -> Page:
     if not isinstance(records, list):
         raise Unreadable(f"the store's answer for {resource.words} holds no list of records")
     for record in records:
-        number = record.get(resource.id_field) if isinstance(record, dict) else None
-        if type(number) is not int or not 0 < number < 2**63:
-            raise Unreadable(
-                f"the store listed one of its {resource.words} without an id that is a positive whole number "
-                f"({clean(number)!r})"
-            )
+        check_id(record, resource)
     if not resource.has_total:
         return Page(records)
     total = value_at(answer.json, "meta.pagination.total")
@@ -2020,6 +2010,14 @@ def read_page(answer: Answer, resource: Resource) -> Page:
     if type(per_page) is not int or not 0 < per_page <= PAGE_LIMIT:
         per_page = PAGE_LIMIT
     return Page(records, total, max(1, math.ceil(total / per_page)))
+
+
+def check_id(record: object, resource: Resource) -> None:
+    """Raise Unreadable for a record without an id that can be relied on."""
+    number = record.get(resource.id_field) if isinstance(record, dict) else None
+    if type(number) is not int or not 0 < number < 2**63:
+        wrong = f"without an id that is a positive whole number ({clean(number)!r})"
+        raise Unreadable(f"the store listed one of its {resource.words} {wrong}")
 
 
 class Store:
@@ -2045,9 +2043,7 @@ class Store:
 
     def info(self) -> Record | None:
         """GET /v2/store: name, domain and plan; None where the token may not read it."""
-        request = Request(
-            "GET", "v2/store", {}, "read store", "store_v2_information_read_only", tolerated=403
-        )
+        request = Request("GET", STORE_INFO, STORE_INFO.path, tolerated=403)
         answer = self.client.send(request)
         if answer.status != 403:
             self._check_read(request, answer)
@@ -2059,16 +2055,13 @@ class Store:
         if verdict is Verdict.REFUSED:
             raise ReadRefused(self.client.explain(request, answer))
         if verdict is Verdict.RETRY:
-            raise StoreError(
-                f"the store does not answer ({self.client.words(answer)}): try again once it does"
-            )
+            raise StoreError(f"the store does not answer ({answer.words}): try again once it does")
 
     def page(self, resource: Resource, **params: Any) -> Page:
         """Return one page of a listing; raises Unreadable for an answer that cannot be relied on."""
-        request = Request("GET", resource.path, {}, f"read {resource.words}", resource.scope_words)
-        listing: Any = type(
-            resource.name, (SdkListing,), {"resource_name": resource.path, "request": request}
-        )
+        request = Request("GET", resource, resource.path)
+        attributes = {"resource_name": resource.path, "request": request}
+        listing: Any = type(resource.name, (SdkListing,), attributes)
         answer = next(listing.iterall(connection=self.client, **{"limit": PAGE_LIMIT, **params}))
         self._check_read(request, answer)
         return read_page(answer, resource)
@@ -2091,16 +2084,8 @@ class Store:
     def delete_batch(self, batch: Batch, journal: Journal) -> BatchResult:
         """DELETE the batch, noted in the journal before it leaves. Never raises Failure: see Stop."""
         path, params = delete_target(self.resource, batch.ids)
-        request = Request(
-            method="DELETE",
-            path=path,
-            params=params,
-            action=f"delete {self.resource.words}",
-            scope=self.resource.scope_words,
-            cost=len(batch.ids) if self._count_items else 1,
-            done=self.resource.done,
-            announce=lambda: journal.sent(batch),
-        )
+        cost = len(batch.ids) if self._count_items else 1
+        request = Request("DELETE", self.resource, path, params, cost, announce=lambda: journal.sent(batch))
         try:
             self.client.send(request)
         except TooCostly:
@@ -2115,17 +2100,16 @@ class Store:
     def _stopped(self, batch: Batch, answers: Sequence[Answer]) -> BatchResult:
         """Return what is known of a batch that no answer settled."""
         unclear = any(map(may_have_acted, answers))
-        said = self.client.words(answers[-1]) if answers else ""
+        said = answers[-1].words if answers else ""
         return BatchResult(batch=batch, answer=said, unclear=unclear, accepted=batch.ids if unclear else ())
 
     def _settled(self, batch: Batch, answers: Sequence[Answer]) -> BatchResult:
         """Return what the answers mean for the batch; pauses everybody if some of its ids have to wait."""
-        result = batch_result(batch, answers, self.client.words(answers[-1]), self.resource)
-        reasons = {number: self.client.without_token(text) for number, text in result.refused.items()}
+        result = batch_result(batch, answers, self.resource)
         if result.again and (result.accepted or result.refused):
             with suppress(Failure):  # the stop flag is set then
                 self.client.pause(answers[-1])
-        return replace(result, refused=reasons)
+        return result
 
 
 class Workers:
@@ -2204,9 +2188,10 @@ def post_event(url: str, event: str, summary: Mapping[str, Any]) -> str:
 
 # --- gather -------------------------------------------------------------------------------------------
 #
-# Decides which records of the store go, from a listing that is complete or from the ids that a list names, and
-# streams each of them to the backup while only its id stays in memory. Selection is applied in this order:
-# filters or ids, match, keep, orders, limit. Whether a person wants that many to go is asked further down.
+# Decides which records of the store go, from a listing that is complete or from the ids that a list names,
+# and streams each of them to the backup while only its id stays in memory. Selection is applied in this
+# order: filters or ids, match, keep, orders, limit. Whether a person wants that many to go is asked further
+# down.
 
 LISTINGS = 4  # how often a listing is tried: once, and three times more when it changes
 
@@ -2247,10 +2232,10 @@ def pages_by_id(store: Store, resource: Resource, least: int = 1, **params: Any)
 class Listing:
     """The pages of a listing, complete and each record once, or ListingChanged at their end.
 
-    V3's pages are counted: each deletion moves later records up one place, so one can slip onto a page that was
-    read already. Therefore the last page is read right after the first, both are read again at the end, and
-    neither may have moved. What was added meanwhile stands behind the total, and is left out. V2's pages go by
-    id, which never moves.
+    V3's pages are counted: each deletion moves later records up one place, so one can slip onto a page that
+    was read already. Therefore the last page is read right after the first, both are read again at the end,
+    and neither may have moved. What was added meanwhile stands behind the total, and is left out. V2's
+    pages go by id, which never moves.
     """
 
     def __init__(self, store: Store, filters: Mapping[str, Filter]) -> None:
@@ -2302,10 +2287,8 @@ def pages_of_ids(store: Store, ids: Sequence[int]) -> Iterator[list[Record]]:
     read = partial(store.present, **params)
     for records in store.workers.in_order(read, chunks(ids, PAGE_LIMIT)):
         if records is None:
-            raise Refused(
-                f"the store ignored the filter {store.resource.read_by}, or answered in part: "
-                "it cannot be told which of the ids there are"
-            )
+            fault = f"the store ignored the filter {store.resource.read_by}, or answered in part"
+            raise Refused(f"{fault}: it cannot be told which of the ids there are")
         yield records
 
 
@@ -2333,12 +2316,12 @@ class Sample:
 
 def cut_off(record: Record) -> dict[str, int]:
     """Return the sub-resources that the API lists in part only (ten of them), and how many there are."""
-    told = {"addresses": record.get("address_count"), "attributes": record.get("attribute_count")}
-    return {
-        name: count
-        for name, count in told.items()
-        if type(count) is int and isinstance(record.get(name), list) and count > len(record[name])
-    }
+    cut = {}
+    for name, counted in (("addresses", "address_count"), ("attributes", "attribute_count")):
+        listed, count = record.get(name), record.get(counted)
+        if isinstance(listed, list) and type(count) is int and count > len(listed):
+            cut[name] = count
+    return cut
 
 
 class Selection:
@@ -2417,10 +2400,9 @@ class Selection:
         """Raise Refused for a record that the filters exclude: the store does not heed them."""
         for item in self._config.filters.values():
             if not item.fits(record):
-                raise Refused(
-                    f"the store ignored the filter {item.name}={clean(item.text, 80)}: "
-                    f"it listed {self._resource.words} {self._resource.id_of(record)}, which is none of them"
-                )
+                alien = f"{self._resource.words} {self._resource.id_of(record)}, which is none of them"
+                shown = f"{item.name}={clean(item.text, 80)}"
+                raise Refused(f"the store ignored the filter {shown}: it listed {alien}")
 
     def _is_kept(self, record: Record) -> bool:
         if self._resource.id_of(record) in self._keep:
@@ -2463,10 +2445,8 @@ def gather(store: Store, config: Config, orders: Orders, backup: Backup) -> Sele
             break
         except ListingChanged as change:
             if not tries_left:
-                raise Refused(
-                    f"the listing was never complete in {LISTINGS} tries ({change}): "
-                    "try again when nobody changes the records"
-                ) from change
+                fault = f"the listing was never complete in {LISTINGS} tries ({change})"
+                raise Refused(f"{fault}: try again when nobody changes the records") from change
             store.progress.warnings.append(f"{change}; listing again")
     selection.check()
     selection.duplicates = listing.duplicates + (entries.duplicates if entries else 0)
@@ -2503,8 +2483,9 @@ def deepest_first(ids: Sequence[int], parents: Mapping[int, int]) -> tuple[array
 
 # --- plan and ledger (pure) ---------------------------------------------------------------------------
 #
-# The plan is what will be deleted, frozen: from here on nothing is selected any more. The ledger holds what is
-# known of each planned id, one outcome each, so that the counts always add up. Nothing here reads or writes.
+# The plan is what will be deleted, frozen: from here on nothing is selected any more. The ledger holds what
+# is known of each planned id, one outcome each, so that the counts always add up. Nothing here reads or
+# writes.
 
 PLAN_VERSION = 1
 
@@ -2541,7 +2522,7 @@ class Plan:
             yield (between if start else "") + between.join(map(str, self.ids[start : start + 10_000]))
 
     def digest(self) -> str:
-        """Return a SHA-256, in hex, over the head as compact sorted JSON, a line feed, and the ids, a line each."""
+        """Return a SHA-256, in hex: of the head as compact sorted JSON, a line feed, and an id a line."""
         sha = hashlib.sha256(json.dumps(self.head(), sort_keys=True, separators=(",", ":")).encode())
         for piece in itertools.chain("\n", self.pieces("\n")):
             sha.update(piece.encode())
@@ -2559,7 +2540,7 @@ class Plan:
 
 
 def parse_plan(text: str) -> Plan:
-    """Return the plan that `Plan.lines` wrote; raises ValueError, or TypeError, when it is not exactly that."""
+    """Return the plan that `Plan.lines` wrote; raises ValueError or TypeError for anything else."""
     data = json.loads(text)
     names = [item.name for item in fields(Plan)]
     if not isinstance(data, dict) or set(data) != {*names, "version", "selected", "sha256"}:
@@ -2638,7 +2619,7 @@ class Ledger:
             self.set(number, self._open_outcome(number))
 
     def read_back(self, number: int, *, there: bool) -> None:
-        """Take in that an id was read: gone is deleted, or already gone; there for a known reason is failed."""
+        """Take in that an id was read: gone is deleted, or already gone; refused and there is failed."""
         if not there:
             self.reasons.pop(number, None)
             was_us = number in self._maybe_deleted
@@ -2850,10 +2831,8 @@ class RunFolder:
             ("store hash", plan.store_hash, config.store_hash),
         ):
             if planned != given:
-                raise Refused(
-                    f"{path} is for the {name} {clean(planned)}, and {config.path} is for {given}: "
-                    "name the ini of its store"
-                )
+                conflict = f"is for the {name} {clean(planned)}, and {config.path} is for {given}"
+                raise Refused(f"{path} {conflict}: name the ini of its store")
         return plan
 
     def read_ledger(self, plan: Plan) -> Ledger:
@@ -2893,8 +2872,9 @@ def delete_batches(store: Store, ids: Iterable[int], journal: Journal) -> Iterat
     """Delete the ids in batches, few submitted at a time, and yield each result as it comes.
 
     What has to go again is put in by itself: a refused batch's halves at once, so that its bad record is
-    known soon; those of a batch that used up its retries after all others, so that a store that is down is not
-    asked twenty times for each batch. Ends early once the stop flag is set, with all that was sent yielded.
+    known soon; those of a batch that used up its retries after all others, so that a store that is down is
+    not asked twenty times for each batch. Ends early once the stop flag is set, with all that was sent
+    yielded.
     """
     fresh = batches(ids, store.batch_size)
     soon: deque[Batch] = deque()
@@ -2935,15 +2915,13 @@ class Tally:
         elif not result.batch.half:
             self._used_up += 1
         if self._used_up >= BATCHES_USED_UP:
-            return StoreError(
-                f"the store does not answer: {BATCHES_USED_UP} batches in a row used up their retries "
-                f"(last: {result.answer}): resume once it is up"
-            )
+            fault = f"{BATCHES_USED_UP} batches in a row used up their retries (last: {result.answer})"
+            return StoreError(f"the store does not answer: {fault}: resume once it is up")
         if too_many_failed(self._failed, self._selected, self._max_error_rate):
             last = next(iter(result.refused.values()), result.answer)
+            allowed = f"more than max_error_rate ({self._max_error_rate:g} %) allows (last: {last})"
             return StoreError(
-                f"{self._failed:,} of {self._selected:,} failed, more than max_error_rate "
-                f"({self._max_error_rate:g} %) allows (last: {last}): see why, then resume"
+                f"{self._failed:,} of {self._selected:,} failed, {allowed}: see why, then resume"
             )
         return None
 
@@ -3259,9 +3237,10 @@ def resource_table() -> Table:
 
 # --- guards -------------------------------------------------------------------------------------------
 #
-# Everything that keeps a plan from being carried out though it could be: each raises Refused, with what to do.
-# The filters that a store ignores, and a --keep list or a --match field that nothing has, are found while
-# listing (`Selection`); a plan that was changed or is another store's, when it is read (`RunFolder.read_plan`).
+# Everything that keeps a plan from being carried out though it could be: each raises Refused, with what to
+# do. The filters that a store ignores, and a --keep list or a --match field that nothing has, are found
+# while listing (`Selection`); a plan that was changed or is another store's, when it is read
+# (`RunFolder.read_plan`).
 
 DAY = timedelta(days=1)
 
@@ -3275,28 +3254,22 @@ def check_domain(config: Config, info: Record | None, name: str) -> None:
         )
     domains = [bare_domain(info.get(key, "")) for key in ("domain", "secure_url")] if info else []
     if config.domain and config.domain not in domains:
-        raise Refused(
-            f"{config.path} is for the domain {clean(config.domain)}, "
-            f"but its store_hash is that of {name}: correct one of them"
-        )
+        given = f"{config.path} is for the domain {clean(config.domain)}"
+        raise Refused(f"{given}, but its store_hash is that of {name}: correct one of them")
 
 
 def check_count(config: Config, count: int) -> None:
     """Raise Refused when more would be deleted than --max-delete allows."""
     if config.max_delete is not None and count > config.max_delete:
-        raise Refused(
-            f"{count:,} are selected, more than --max-delete {config.max_delete:,}: "
-            "narrow the selection, or raise it",
-            planned=True,
-        )
+        excess = f"{count:,} are selected, more than --max-delete {config.max_delete:,}"
+        raise Refused(f"{excess}: narrow the selection, or raise it", planned=True)
 
 
 def check_age(config: Config, plan: Plan) -> None:
     """Raise Refused for a plan over a day old that nobody looks at."""
     if config.yes and config.resume and plan.age() > DAY:
-        raise Refused(
-            f"the plan is {plan.age().days} days old: look at it, and resume it without --yes", planned=True
-        )
+        age = f"the plan is {plan.age().days} days old"
+        raise Refused(f"{age}: look at it, and resume it without --yes", planned=True)
 
 
 def confirm(screen: Screen, stop: Stop, count: int) -> None:
