@@ -1,7 +1,6 @@
 """What runs in a child process: the tool, in surroundings that are rigged.
 
-Nothing of the tool itself is replaced, only the clocks, os.fsync and the limit on file sizes:
-before it is imported, and after all else that it imports.
+Nothing of the tool itself is replaced, only the clocks, os.fsync and the limit on file sizes.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Self
 
-# What the tool imports is loaded once, in the process that all children are forked from.
-PRELOADED = ["tests.launcher", "bigcommerce.connection", "requests", "rich.panel", "rich.progress"]
+# What is loaded once, in the process that all children are forked from.
+PRELOADED = ["tests.launcher", "tests.preloaded"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,11 +34,17 @@ class Rig:
     file_limit: int | None = None  # bytes that any file can have: beyond them a write fails
 
 
-def hurry(speed: float) -> None:
-    """Let time.monotonic and time.sleep go that many times as fast."""
-    monotonic, sleep = time.monotonic, time.sleep
-    time.monotonic = lambda: monotonic() * speed
-    time.sleep = lambda seconds: sleep(float(seconds) / speed)
+class Clock:
+    """The clock for waiting, which goes that many times as fast as the true one."""
+
+    speed = 1.0
+
+    @classmethod
+    def install(cls) -> None:
+        """Put it into the place of time.monotonic and time.sleep, for all that is imported after it."""
+        monotonic, sleep = time.monotonic, time.sleep
+        time.monotonic = lambda: monotonic() * cls.speed
+        time.sleep = lambda seconds: sleep(float(seconds) / cls.speed)
 
 
 def set_wall_clock(later: float, jump: float) -> None:
@@ -57,6 +62,7 @@ def set_wall_clock(later: float, jump: float) -> None:
     time.time = shifted
     time.time_ns = lambda: int(shifted() * 1e9)
     datetime.datetime = Rigged  # type: ignore[misc]
+    del sys.modules["bulk_delete"]  # it is imported again, with the class of this name
 
 
 def kill_at_fsync(number: int, *, before: bool) -> None:
@@ -93,8 +99,7 @@ def run(
     sys.stdin = open(0, closefd=False)  # noqa: SIM115  # as the interpreter opens them
     sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", encoding="utf-8", buffering=1, closefd=False)  # noqa: SIM115
-    if rig.speed != 1:
-        hurry(rig.speed)
+    Clock.speed = rig.speed
     if rig.later or rig.jump:
         set_wall_clock(rig.later, rig.jump)
     if rig.kill_at_fsync:
@@ -102,6 +107,6 @@ def run(
     if rig.file_limit is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (rig.file_limit, rig.file_limit))
     sys.argv = argv
-    import bulk_delete  # now, since its clock is to be the rigged one
+    import bulk_delete  # preloaded, unless its wall clock is rigged
 
     sys.exit(bulk_delete.main())

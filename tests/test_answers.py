@@ -6,7 +6,6 @@ import itertools
 import math
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,11 +36,6 @@ PATIENT = Rig(speed=2000.0)
 
 
 @pytest.fixture
-def tool(tmp_path: Path) -> RiggedTool:
-    return RiggedTool(tmp_path)
-
-
-@pytest.fixture
 def store(make_store: MakeStore) -> FakeStore:
     """30 customers: three batches."""
     return make_store(customers=30, **QUIET)
@@ -67,11 +61,13 @@ TRANSIENT: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("fault", TRANSIENT.values(), ids=TRANSIENT)
-def test_a_transient_answer_is_tried_again(store: FakeStore, tool: RiggedTool, fault: dict[str, Any]) -> None:
+def test_a_transient_answer_is_tried_again(
+    store: FakeStore, hurried: RiggedTool, fault: dict[str, Any]
+) -> None:
     """After it the batch goes again, and every id is deleted and counted once."""
     planned = set(store.customers)
     store.faults = [Fault("DELETE", **fault)]
-    outcome = tool.run(store)
+    outcome = hurried.run(store)
     assert_all_gone_once(outcome, store, planned)
     first = store.deletes()[0].ids
     assert store.deleted_ids() == {n: 2 if n in first else 1 for n in planned}
@@ -79,35 +75,35 @@ def test_a_transient_answer_is_tried_again(store: FakeStore, tool: RiggedTool, f
     assert tried_again == 1
 
 
-def test_a_time_out_after_the_store_deleted_counts_once(store: FakeStore, tool: RiggedTool) -> None:
+def test_a_time_out_after_the_store_deleted_counts_once(store: FakeStore, hurried: RiggedTool) -> None:
     """The answer that came too late is not the last word: deleted, and not already_gone."""
     planned = set(store.customers)
     store.faults = [Fault("DELETE", commit=True, after=lambda _: time.sleep(0.6))]
-    outcome = tool.run(store, timeout="0.2")
+    outcome = hurried.run(store, timeout="0.2")
     assert_all_gone_once(outcome, store, planned)
     assert outcome.summary["retries"] == 1
 
 
 def test_a_time_out_of_the_last_attempt_leaves_it_to_the_read_back(
-    store: FakeStore, tool: RiggedTool
+    store: FakeStore, hurried: RiggedTool
 ) -> None:
     """With no retries left, what the store did after all is found and counted as deleted."""
     planned = set(store.customers)
     victim = min(planned)
     late = Fault("DELETE", where=names(victim), times=math.inf, commit=True, after=lambda _: time.sleep(0.6))
     store.faults = [late]
-    outcome = tool.run(store, timeout="0.2", max_retries=0)
+    outcome = hurried.run(store, timeout="0.2", max_retries=0)
     assert not store.customers
     assert outcome.summary["deleted"] == 30, outcome.text
     assert outcome.status == 0
 
 
 @pytest.mark.parametrize("status", [500, 408])
-def test_an_exhausted_batch_is_halved(store: FakeStore, tool: RiggedTool, status: int) -> None:
+def test_an_exhausted_batch_is_halved(store: FakeStore, hurried: RiggedTool, status: int) -> None:
     """An id that is never answered soundly fails alone, with the store's words; its nine go."""
     victim = list(store.customers)[14]
     store.faults = [Fault("DELETE", where=names(victim), times=math.inf, **answer_of(status))]
-    outcome = tool.run(store, max_retries=1)
+    outcome = hurried.run(store, max_retries=1)
     assert outcome.status == 4, outcome.text
     assert set(store.customers) == {victim}
     assert counts(outcome) == {"deleted": 29, "failed": 1}
@@ -119,11 +115,11 @@ def test_an_exhausted_batch_is_halved(store: FakeStore, tool: RiggedTool, status
     assert sizes.count(1) in (2, 4)  # once, and perhaps once more at the end
 
 
-def test_the_connection_lost_for_one_id(store: FakeStore, tool: RiggedTool) -> None:
+def test_the_connection_lost_for_one_id(store: FakeStore, hurried: RiggedTool) -> None:
     """An id at which the connection always breaks fails alone, and says so."""
     victim = list(store.customers)[29]
     store.faults = [Fault("DELETE", where=names(victim), times=math.inf, close="reset")]
-    outcome = tool.run(store, max_retries=0)
+    outcome = hurried.run(store, max_retries=0)
     assert outcome.status == 4, outcome.text
     assert set(store.customers) == {victim}
     assert outcome.failed.keys() == {victim}
@@ -134,12 +130,12 @@ def test_the_connection_lost_for_one_id(store: FakeStore, tool: RiggedTool) -> N
 
 
 @pytest.mark.parametrize("status", REFUSED)
-def test_one_refused_id_fails_alone(make_store: MakeStore, tool: RiggedTool, status: int) -> None:
+def test_one_refused_id_fails_alone(make_store: MakeStore, hurried: RiggedTool, status: int) -> None:
     """Among 30 batches it costs at most 10 extra DELETEs, and has the store's own words."""
     store = make_store(customers=300, **QUIET)
     victim = list(store.customers)[157]
     store.refuse[victim] = (status, {"status": status, **WORDS})
-    outcome = tool.run(store)
+    outcome = hurried.run(store)
     assert outcome.status == 4, outcome.text
     assert set(store.customers) == {victim}
     assert counts(outcome) == {"deleted": 299, "failed": 1}
@@ -151,19 +147,21 @@ def test_one_refused_id_fails_alone(make_store: MakeStore, tool: RiggedTool, sta
 
 
 @pytest.mark.parametrize("places", [(0, 1), (4, 5), (3, 12, 27), tuple(range(10))])
-def test_several_refused_ids_fail_alone(store: FakeStore, tool: RiggedTool, places: tuple[int, ...]) -> None:
+def test_several_refused_ids_fail_alone(
+    store: FakeStore, hurried: RiggedTool, places: tuple[int, ...]
+) -> None:
     """Wherever they stand, the refused ids fail, and no neighbour does."""
     ids = list(store.customers)
     victims = {ids[place] for place in places}
     store.refuse = {n: (422, {"errors": {"id": f"{n} is locked"}}) for n in victims}
-    outcome = tool.run(store)
+    outcome = hurried.run(store)
     assert outcome.status == 4, outcome.text
     assert set(store.customers) == victims
     assert outcome.failed.keys() == victims
     assert all(f"{n} is locked" in reason for n, reason in outcome.failed.items())
 
 
-def test_a_404_for_a_single_id_is_asked_back(store: FakeStore, tool: RiggedTool) -> None:
+def test_a_404_for_a_single_id_is_asked_back(store: FakeStore, hurried: RiggedTool) -> None:
     """What somebody else removed meanwhile is already_gone, and no failure."""
     ids = list(store.customers)
     victim = ids[21]
@@ -173,18 +171,18 @@ def test_a_404_for_a_single_id_is_asked_back(store: FakeStore, tool: RiggedTool)
 
     not_found = answer_of(404)
     store.faults = [Fault("DELETE", where=names(victim), times=math.inf, hook=remove, **not_found)]
-    outcome = tool.run(store)
+    outcome = hurried.run(store)
     assert outcome.status == 0, outcome.text
     assert not store.customers
     assert counts(outcome) == {"deleted": 29, "already_gone": 1}
     assert outcome.failed == {}
 
 
-def test_words_of_the_store_that_would_break_a_line(store: FakeStore, tool: RiggedTool) -> None:
+def test_words_of_the_store_that_would_break_a_line(store: FakeStore, hurried: RiggedTool) -> None:
     """Control codes and line breaks in the store's words do not get out."""
     victim = min(store.customers)
     store.refuse[victim] = (409, {"title": "no\x1b[31m\r\nway\x00 [red]x[/], \u202e=1+1"})
-    outcome = tool.run(store)
+    outcome = hurried.run(store)
     assert outcome.status == 4, outcome.text
     reason = outcome.failed[victim]
     assert reason.startswith("409 no")
@@ -194,11 +192,11 @@ def test_words_of_the_store_that_would_break_a_line(store: FakeStore, tool: Rigg
 
 
 @pytest.mark.parametrize("body", [b"", "not JSON", [], [{"status": 409, "message": "locked"}]])
-def test_a_refusal_of_any_shape(store: FakeStore, tool: RiggedTool, body: Any) -> None:
+def test_a_refusal_of_any_shape(store: FakeStore, hurried: RiggedTool, body: Any) -> None:
     """Whatever the body of a refusal is, the id fails with the status at least."""
     victim = max(store.customers)
     store.faults = [Fault("DELETE", where=names(victim), times=math.inf, status=409, body=body)]
-    outcome = tool.run(store)
+    outcome = hurried.run(store)
     assert outcome.status == 4, outcome.text
     assert set(store.customers) == {victim}
     assert outcome.failed[victim].startswith("409")
@@ -210,13 +208,13 @@ SHAPES = [("errors", 207), ("errors", 200), ("errors", 422), ("meta", 422), ("ro
 
 
 @pytest.mark.parametrize(("shape", "status"), SHAPES)
-def test_items_that_failed(store: FakeStore, tool: RiggedTool, shape: str, status: int) -> None:
+def test_items_that_failed(store: FakeStore, hurried: RiggedTool, shape: str, status: int) -> None:
     """Of a partial success each id counts for itself; the failed have the store's words."""
     ids = list(store.customers)
     victims = {ids[3], ids[4], ids[25]}
     store.per_item = {n: (409, f"customer {n} has a subscription") for n in victims}
     store.per_item_shape, store.per_item_status = shape, status
-    outcome = tool.run(store)
+    outcome = hurried.run(store)
     assert outcome.status == 4, outcome.text
     assert set(store.customers) == victims
     assert counts(outcome) == {"deleted": 27, "failed": 3}
@@ -229,7 +227,7 @@ def test_items_that_failed(store: FakeStore, tool: RiggedTool, shape: str, statu
 @pytest.mark.parametrize(("shape", "status"), SHAPES)
 @pytest.mark.parametrize("items", [2, 10])
 def test_items_that_are_rate_limited(
-    store: FakeStore, tool: RiggedTool, shape: str, status: int, items: int
+    store: FakeStore, hurried: RiggedTool, shape: str, status: int, items: int
 ) -> None:
     """They go again after a pause, be it some or all of a batch, and are no failure."""
     planned = set(store.customers)
@@ -239,7 +237,7 @@ def test_items_that_are_rate_limited(
     store.faults = [
         Fault("DELETE", where=names(*victims), quota_headers=False, after=lambda _: store.per_item.clear())
     ]
-    outcome = tool.run(store)
+    outcome = hurried.run(store)
     assert_all_gone_once(outcome, store, planned)
     assert store.deleted_ids() == {n: 2 if n in victims else 1 for n in planned}
     assert outcome.summary["rate_limited"] == 1
@@ -260,7 +258,7 @@ UNKNOWN_SHAPES: list[Any] = [
 @pytest.mark.parametrize("body", UNKNOWN_SHAPES, ids=repr)
 @pytest.mark.parametrize("status", [200, 207])
 def test_an_unknown_shape_is_settled_by_reading_back(
-    store: FakeStore, tool: RiggedTool, body: Any, status: int
+    store: FakeStore, hurried: RiggedTool, body: Any, status: int
 ) -> None:
     """What it did is counted as deleted; what it did not do is deleted again."""
     planned = set(store.customers)
@@ -269,12 +267,12 @@ def test_an_unknown_shape_is_settled_by_reading_back(
         Fault("DELETE", where=names(first), status=status, body=body, commit=True),
         Fault("DELETE", where=names(second), status=status, body=body),
     ]
-    outcome = tool.run(store)
+    outcome = hurried.run(store)
     assert_all_gone_once(outcome, store, planned)
 
 
 @pytest.mark.parametrize("number", ["7", 0, -7, True, 7.0, None])
-def test_a_result_for_an_id_that_was_not_asked(store: FakeStore, tool: RiggedTool, number: Any) -> None:
+def test_a_result_for_an_id_that_was_not_asked(store: FakeStore, hurried: RiggedTool, number: Any) -> None:
     """Items that are none of the batch's are nobody's: they are neither counted nor sent."""
     planned = set(store.customers)
     bystander = max(planned) + 1
@@ -286,7 +284,7 @@ def test_a_result_for_an_id_that_was_not_asked(store: FakeStore, tool: RiggedToo
         ]
     }
     store.faults = [Fault("DELETE", status=207, body=body, commit=True)]
-    outcome = tool.run(store)
+    outcome = hurried.run(store)
     assert_all_gone_once(outcome, store, planned)
 
 
@@ -305,10 +303,10 @@ FATAL_ANSWERS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("fault", FATAL_ANSWERS.values(), ids=FATAL_ANSWERS)
-def test_a_fatal_answer_to_a_delete(store: FakeStore, tool: RiggedTool, fault: dict[str, Any]) -> None:
+def test_a_fatal_answer_to_a_delete(store: FakeStore, hurried: RiggedTool, fault: dict[str, Any]) -> None:
     """Nothing more is sent: exit 5, one line that says why, and how to resume."""
     store.faults = [Fault("DELETE", skip=1, times=math.inf, **fault)]
-    outcome = tool.run(store, "--max-concurrent", "1")
+    outcome = hurried.run(store, "--max-concurrent", "1")
     assert outcome.status == 5, outcome.text
     assert len(store.deletes()) == 2
     assert store.log[-1].method == "DELETE"  # nothing was read back either
@@ -328,21 +326,23 @@ AT: dict[str, Callable[[Request], bool]] = {
 
 
 @pytest.mark.parametrize("fault", GET_TRANSIENT.values(), ids=GET_TRANSIENT)
-def test_a_transient_answer_to_a_get(store: FakeStore, tool: RiggedTool, fault: dict[str, Any]) -> None:
+def test_a_transient_answer_to_a_get(store: FakeStore, hurried: RiggedTool, fault: dict[str, Any]) -> None:
     """Every GET is tried again after it, and the run ends as if it had not been."""
     planned = set(store.customers)
     store.faults = [Fault("GET", where=where, **fault) for where in AT.values()]
-    outcome = tool.run(store)
+    outcome = hurried.run(store)
     assert_all_gone_once(outcome, store, planned)
     assert outcome.summary["retries"] + outcome.summary["rate_limited"] == len(AT)
 
 
 @pytest.mark.parametrize("at", AT)
 @pytest.mark.parametrize("status", [500, 408])
-def test_a_get_whose_retries_are_exhausted(store: FakeStore, tool: RiggedTool, at: str, status: int) -> None:
+def test_a_get_whose_retries_are_exhausted(
+    store: FakeStore, hurried: RiggedTool, at: str, status: int
+) -> None:
     """The store is down: exit 5, and nothing is deleted without a plan."""
     store.faults = [Fault("GET", where=AT[at], times=math.inf, **answer_of(status))]
-    outcome = tool.run(store, max_retries=1)
+    outcome = hurried.run(store, max_retries=1)
     assert outcome.status == 5, outcome.text
     assert_says(outcome, str(status))
     assert [r.status for r in store.log if AT[at](r) and r.method == "GET"] == [status] * 2
@@ -356,10 +356,12 @@ def test_a_get_whose_retries_are_exhausted(store: FakeStore, tool: RiggedTool, a
 
 @pytest.mark.parametrize("at", ["the listing", "the read-back"])
 @pytest.mark.parametrize("fault", FATAL_ANSWERS.values(), ids=FATAL_ANSWERS)
-def test_a_fatal_answer_to_a_get(store: FakeStore, tool: RiggedTool, at: str, fault: dict[str, Any]) -> None:
+def test_a_fatal_answer_to_a_get(
+    store: FakeStore, hurried: RiggedTool, at: str, fault: dict[str, Any]
+) -> None:
     """401, 403, a redirect, HTML and the like end the run at once; any other 4xx refuses it."""
     store.faults = [Fault("GET", where=AT[at], times=math.inf, **fault)]
-    outcome = tool.run(store)
+    outcome = hurried.run(store)
     refused = fault["status"] not in (401, 403) and 400 <= fault["status"] <= 499
     planned = at == "the read-back"
     assert outcome.status == (3 if refused and not planned else 5), outcome.text
@@ -376,10 +378,10 @@ def test_a_fatal_answer_to_a_get(store: FakeStore, tool: RiggedTool, at: str, fa
 
 @pytest.mark.parametrize("status", [400, 404, 409, 422])
 @pytest.mark.parametrize(("at", "expected"), [("the listing", 3), ("the read-back", 5)])
-def test_a_refused_get(store: FakeStore, tool: RiggedTool, at: str, expected: int, status: int) -> None:
+def test_a_refused_get(store: FakeStore, hurried: RiggedTool, at: str, expected: int, status: int) -> None:
     """Another 4xx is exit 3 before the plan and 5 after it, with the store's own words."""
     store.faults = [Fault("GET", where=AT[at], times=math.inf, **answer_of(status))]
-    outcome = tool.run(store)
+    outcome = hurried.run(store)
     assert outcome.status == expected, outcome.text
     assert_says(outcome, str(status), WORDS["title"])
     assert bool(store.deletes()) is (expected == 5)
@@ -387,32 +389,32 @@ def test_a_refused_get(store: FakeStore, tool: RiggedTool, at: str, expected: in
 
 
 @pytest.mark.parametrize(("status", "expected"), [(403, 0), (401, 5), (302, 5), (404, 3)])
-def test_the_store_s_name(store: FakeStore, tool: RiggedTool, status: int, expected: int) -> None:
+def test_the_store_s_name(store: FakeStore, hurried: RiggedTool, status: int, expected: int) -> None:
     """A token that may not read /v2/store is no error; all else that it answers is."""
     store.faults = [Fault("GET", "v2/store", times=math.inf, **answer_of(status))]
-    assert tool.run(store).status == expected
+    assert hurried.run(store).status == expected
     assert bool(store.customers) is bool(expected)
 
 
 # --- reading back ------------------------------------------------------------------------------
 
 
-def test_a_204_that_did_nothing(store: FakeStore, tool: RiggedTool) -> None:
+def test_a_204_that_did_nothing(store: FakeStore, hurried: RiggedTool) -> None:
     """What is still there after its 204 is deleted once more, and then gone."""
     planned = set(store.customers)
     victim = min(planned)
     store.sticky[victim] = 1
-    outcome = tool.run(store)
+    outcome = hurried.run(store)
     assert_all_gone_once(outcome, store, planned)
     assert store.deleted_ids() == {n: 2 if n == victim else 1 for n in planned}
 
 
-def test_a_204_that_never_does_anything(store: FakeStore, tool: RiggedTool) -> None:
+def test_a_204_that_never_does_anything(store: FakeStore, hurried: RiggedTool) -> None:
     """It is deleted once more, read again for a while, and then failed: exit 4."""
     ids = list(store.customers)
     victims = {ids[2], ids[3], ids[28]}
     store.sticky = dict.fromkeys(victims, math.inf)
-    outcome = tool.run(store)
+    outcome = hurried.run(store)
     assert outcome.status == 4, outcome.text
     assert counts(outcome) == {"deleted": 27, "failed": 3}
     assert outcome.failed.keys() == victims
@@ -422,11 +424,11 @@ def test_a_204_that_never_does_anything(store: FakeStore, tool: RiggedTool) -> N
     assert len([r for r in store.log if read_backs(r) and r.number > last]) >= 2
 
 
-def test_a_lagging_store(make_store: MakeStore, tool: RiggedTool) -> None:
+def test_a_lagging_store(make_store: MakeStore, hurried: RiggedTool) -> None:
     """Records that show for some seconds after they were deleted are deleted all the same."""
     store = make_store(customers=30, lag=0.08, **QUIET)  # 4 s of the tool's clock
     planned = set(store.customers)
-    outcome = tool.run(store)
+    outcome = hurried.run(store)
     assert_all_gone_once(outcome, store, planned)
 
 
@@ -480,18 +482,18 @@ DISTRUSTED: dict[str, Callable[[Request, Any], Any]] = {
 
 @pytest.mark.parametrize("rewrite", DISTRUSTED.values(), ids=DISTRUSTED)
 def test_a_read_back_that_cannot_be_trusted(
-    store: FakeStore, tool: RiggedTool, rewrite: Callable[[Request, Any], Any]
+    store: FakeStore, hurried: RiggedTool, rewrite: Callable[[Request, Any], Any]
 ) -> None:
     """What it was to prove stays unknown, never deleted, and the exit status is not 0."""
     store.faults = [Fault("GET", where=read_backs, times=math.inf, rewrite=rewrite)]
-    outcome = tool.run(store)
+    outcome = hurried.run(store)
     assert outcome.status == 4, outcome.text
     assert counts(outcome) == {"unknown": 30}
     assert outcome.summary["verified"] is False
     assert store.deleted_ids().keys() == set(outcome.plan["ids"])
 
 
-def test_a_list_that_is_deaf_to_ids(make_store: MakeStore, tool: RiggedTool) -> None:
+def test_a_list_that_is_deaf_to_ids(make_store: MakeStore, hurried: RiggedTool) -> None:
     """All that is there, in place of what was asked for, proves nothing, and none of it goes."""
     store = make_store(customers=30, **QUIET)
     planned = set(store.customers)
@@ -504,18 +506,18 @@ def test_a_list_that_is_deaf_to_ids(make_store: MakeStore, tool: RiggedTool) -> 
         Fault("DELETE", skip=2, hook=sign_up),
         Fault("GET", where=read_backs, times=math.inf, rewrite=everything(store)),
     ]
-    outcome = tool.run(store)
+    outcome = hurried.run(store)
     assert outcome.status == 4, outcome.text
     assert counts(outcome) == {"unknown": 30}
     assert store.deleted_ids().keys() == planned
     assert set(store.customers) == set(fresh)
 
 
-def test_distrust_of_one_answer_does_not_last(store: FakeStore, tool: RiggedTool) -> None:
+def test_distrust_of_one_answer_does_not_last(store: FakeStore, hurried: RiggedTool) -> None:
     """A read-back that made no sense is asked again a little later."""
     planned = set(store.customers)
     store.faults = [Fault("GET", where=read_backs, rewrite=told(total=7))]
-    assert_all_gone_once(tool.run(store), store, planned)
+    assert_all_gone_once(hurried.run(store), store, planned)
 
 
 # --- headers -----------------------------------------------------------------------------------
@@ -531,7 +533,7 @@ SOUND = dict(zip(QUOTA_HEADERS, ("30000", "20000", "150", "120"), strict=True))
 @pytest.mark.parametrize("header", QUOTA_HEADERS)
 @pytest.mark.parametrize("for_ever", [False, True])
 def test_garbage_in_a_quota_header(
-    make_store: MakeStore, tool: RiggedTool, header: str, for_ever: bool
+    make_store: MakeStore, hurried: RiggedTool, header: str, for_ever: bool
 ) -> None:
     """Values that make no sense are as good as none: the run goes on, and ends well."""
     store = make_store(customers=120, **QUIET)
@@ -541,7 +543,7 @@ def test_garbage_in_a_quota_header(
         store.faults = [Fault(times=math.inf, headers={header: "garbage"})]
     else:  # one after the other
         store.faults = [Fault(headers={header: value}) for value in values]
-    outcome = tool.run(store, no_backup=True)
+    outcome = hurried.run(store, no_backup=True)
     assert_all_gone_once(outcome, store, planned)
     assert all(fault.seen for fault in store.faults)
 
@@ -551,14 +553,14 @@ SOME = [some for n in range(4) for some in itertools.combinations(QUOTA_HEADERS,
 
 @pytest.mark.parametrize("present", SOME, ids=lambda some: "+".join(n[13:] for n in some) or "none")
 def test_only_some_of_the_quota_headers(
-    make_store: MakeStore, tool: RiggedTool, present: tuple[str, ...]
+    make_store: MakeStore, hurried: RiggedTool, present: tuple[str, ...]
 ) -> None:
     """With any of the four headers missing, the run goes on with the others."""
     store = make_store(customers=12, **QUIET)
     planned = set(store.customers)
     headers = {name: SOUND[name] for name in present}
     store.faults = [Fault(times=math.inf, quota_headers=False, headers=headers)]
-    assert_all_gone_once(tool.run(store, no_backup=True), store, planned)
+    assert_all_gone_once(hurried.run(store, no_backup=True), store, planned)
 
 
 WAITS: dict[str, dict[str, str]] = {
@@ -591,13 +593,13 @@ TOO_LONG: dict[str, dict[str, str]] = {
 
 
 @pytest.mark.parametrize("headers", WAITS.values(), ids=WAITS)
-def test_a_429_is_waited_out(store: FakeStore, tool: RiggedTool, headers: dict[str, str]) -> None:
+def test_a_429_is_waited_out(store: FakeStore, hurried: RiggedTool, headers: dict[str, str]) -> None:
     """Whatever its headers look like, the batch goes again, and it is not the batch's error."""
-    tool.rig = PATIENT
+    hurried.rig = PATIENT
     planned = set(store.customers)
     refusal = answer_of(429) | {"quota_headers": False, "headers": headers}
     store.faults = [Fault("DELETE", **refusal)]
-    outcome = tool.run(store, max_retries=0)
+    outcome = hurried.run(store, max_retries=0)
     assert_all_gone_once(outcome, store, planned)
     assert (outcome.summary["rate_limited"], outcome.summary["retries"]) == (1, 0)
 
@@ -605,12 +607,12 @@ def test_a_429_is_waited_out(store: FakeStore, tool: RiggedTool, headers: dict[s
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 @pytest.mark.parametrize("headers", TOO_LONG.values(), ids=TOO_LONG)
 def test_told_to_wait_for_over_ten_minutes(
-    store: FakeStore, tool: RiggedTool, headers: dict[str, str], method: str
+    store: FakeStore, hurried: RiggedTool, headers: dict[str, str], method: str
 ) -> None:
     """The run stops instead, with exit 5 and the command to resume it."""
     refusal = answer_of(429) | {"quota_headers": False, "headers": headers}
     store.faults = [Fault(method, "v3/customers", **refusal)]
-    outcome = tool.run(store, max_concurrent=1)
+    outcome = hurried.run(store, max_concurrent=1)
     assert outcome.status == 5, outcome.text
     assert store.log[-1].status == 429
     assert_says(outcome, "wait")
@@ -619,16 +621,16 @@ def test_told_to_wait_for_over_ten_minutes(
         assert counts(outcome) == {"not_attempted": 30}
 
 
-def test_nine_429s_in_a_row_are_waited_out(store: FakeStore, tool: RiggedTool) -> None:
+def test_nine_429s_in_a_row_are_waited_out(store: FakeStore, hurried: RiggedTool) -> None:
     """Neither they nor nine more after a success end the run."""
-    tool.rig = PATIENT
+    hurried.rig = PATIENT
     planned = set(store.customers)
     refusal = answer_of(429) | {"quota_headers": False}
     store.faults = [
         Fault("DELETE", times=9, **refusal),
         Fault("DELETE", skip=1, times=9, **refusal),  # skips what came after the first nine
     ]
-    outcome = tool.run(store, max_concurrent=1)
+    outcome = hurried.run(store, max_concurrent=1)
     assert_all_gone_once(outcome, store, planned)
     assert outcome.summary["rate_limited"] == 18
 
@@ -636,13 +638,13 @@ def test_nine_429s_in_a_row_are_waited_out(store: FakeStore, tool: RiggedTool) -
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 @pytest.mark.parametrize("headers", [{}, {"X-Retry-After": "1"}], ids=["none", "X-Retry-After"])
 def test_ten_429s_in_a_row_end_the_run(
-    store: FakeStore, tool: RiggedTool, method: str, headers: dict[str, str]
+    store: FakeStore, hurried: RiggedTool, method: str, headers: dict[str, str]
 ) -> None:
     """The tenth is the last: exit 5, and the batch that got them has not failed."""
-    tool.rig = PATIENT
+    hurried.rig = PATIENT
     refusal = answer_of(429) | {"quota_headers": False, "headers": headers}
     store.faults = [Fault(method, "v3/customers", times=math.inf, **refusal)]
-    outcome = tool.run(store, max_concurrent=1)
+    outcome = hurried.run(store, max_concurrent=1)
     assert outcome.status == 5, outcome.text
     assert sum(request.status == 429 for request in store.log) == 10
     assert store.log[-1].status == 429
@@ -650,13 +652,13 @@ def test_ten_429s_in_a_row_end_the_run(
     assert outcome.summary["failed"] == 0
 
 
-def test_ten_429s_end_five_workers(make_store: MakeStore, tool: RiggedTool) -> None:
+def test_ten_429s_end_five_workers(make_store: MakeStore, hurried: RiggedTool) -> None:
     """With five workers no more than those in flight come on top of the ten."""
-    tool.rig = PATIENT
+    hurried.rig = PATIENT
     store = make_store(customers=300, latency=0.02, **QUIET)
     refusal = answer_of(429) | {"quota_headers": False}
     store.faults = [Fault("DELETE", times=math.inf, **refusal)]
-    outcome = tool.run(store)
+    outcome = hurried.run(store)
     assert outcome.status == 5, outcome.text
     assert 10 <= len(store.deletes()) <= 14
     assert counts(outcome) == {"not_attempted": 300}

@@ -14,11 +14,10 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import Outcome
 from tests.fake_store import FakeStore, Fault, Request
 from tests.kills import kill_at_random
 from tests.launcher import Rig
-from tests.rigged import COUNTS, QUIET, RiggedTool
+from tests.rigged import COUNTS, QUIET, Outcome, RiggedTool
 
 MOST_RUNS = 25  # every fault ends at most one run, and here are at most 8 of them
 LIMITS = settings(

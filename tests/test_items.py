@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.conftest import Outcome, Tool
 from tests.fake_store import FakeStore
-from tests.rigged import forked_tool  # noqa: F401  # the fixture `tool`
-
-MakeStore = Callable[..., FakeStore]
+from tests.rigged import MakeStore, Outcome, RiggedTool
 
 
 def partial_answers(store: FakeStore) -> int:
@@ -36,7 +32,7 @@ def assert_all_gone(store: FakeStore, outcome: Outcome, planned: set[int]) -> No
     assert outcome.failed == {}
 
 
-def test_900_customers_with_the_option(make_store: MakeStore, tool: Tool) -> None:
+def test_900_customers_with_the_option(make_store: MakeStore, tool: RiggedTool) -> None:
     """150 items a window and count_items: 900 are gone, with at most three partial answers."""
     store = make_store(customers=900, quota=150, window=1.0, count_items=True)
     planned = set(store.customers)
@@ -46,7 +42,7 @@ def test_900_customers_with_the_option(make_store: MakeStore, tool: Tool) -> Non
     assert max(store.windows().values()) <= 150
 
 
-def test_900_customers_without_the_option(make_store: MakeStore, tool: Tool) -> None:
+def test_900_customers_without_the_option(make_store: MakeStore, tool: RiggedTool) -> None:
     """The same store, not announced: 900 are gone too, and only what was told to wait went again."""
     store = make_store(customers=900, quota=150, window=1.0, count_items=True)
     planned = set(store.customers)
@@ -56,7 +52,9 @@ def test_900_customers_without_the_option(make_store: MakeStore, tool: Tool) -> 
 
 @pytest.mark.parametrize("option", [True, False])
 @pytest.mark.parametrize("latency", [0.0, 0.05])
-def test_another_app_takes_items_too(make_store: MakeStore, tool: Tool, option: bool, latency: float) -> None:
+def test_another_app_takes_items_too(
+    make_store: MakeStore, tool: RiggedTool, option: bool, latency: float
+) -> None:
     """With another app on the store's quota batches are done in part, and all are gone in the end."""
     store = make_store(customers=300, quota=60, window=0.8, latency=latency, count_items=True)
     planned = set(store.customers)
@@ -70,7 +68,7 @@ def test_another_app_takes_items_too(make_store: MakeStore, tool: Tool, option: 
     ("shape", "status"), [("errors", 207), ("errors", 422), ("meta", 422), ("rows", 200)]
 )
 def test_every_shape_of_a_partial_limit(
-    make_store: MakeStore, tool: Tool, shape: str, status: int, option: bool
+    make_store: MakeStore, tool: RiggedTool, shape: str, status: int, option: bool
 ) -> None:
     """However the store tells which ids have to wait, only those are sent again."""
     store = make_store(customers=60, quota=23, window=0.8, count_items=True)
@@ -84,7 +82,7 @@ def test_every_shape_of_a_partial_limit(
 
 
 @pytest.mark.parametrize("option", [True, False])
-def test_a_window_smaller_than_a_batch(make_store: MakeStore, tool: Tool, option: bool) -> None:
+def test_a_window_smaller_than_a_batch(make_store: MakeStore, tool: RiggedTool, option: bool) -> None:
     """Where a whole window has fewer items than a batch, smaller ones go."""
     store = make_store(customers=30, quota=8, window=0.6, count_items=True)
     planned = set(store.customers)
@@ -92,7 +90,7 @@ def test_a_window_smaller_than_a_batch(make_store: MakeStore, tool: Tool, option
     assert_all_gone(store, outcome, planned)
 
 
-def test_items_one_of_which_is_refused(make_store: MakeStore, tool: Tool) -> None:
+def test_items_one_of_which_is_refused(make_store: MakeStore, tool: RiggedTool) -> None:
     """Beside those told to wait, the one that is refused fails alone, with the store's words."""
     store = make_store(customers=60, quota=23, window=0.8, count_items=True)
     bad = list(store.customers)[41]
@@ -105,7 +103,7 @@ def test_items_one_of_which_is_refused(make_store: MakeStore, tool: Tool) -> Non
     assert outcome.summary["deleted"] == 59
 
 
-def test_one_by_one_costs_one(make_store: MakeStore, tool: Tool) -> None:
+def test_one_by_one_costs_one(make_store: MakeStore, tool: RiggedTool) -> None:
     """A DELETE by path id costs one item: forty coupons are not sent slower than they may."""
     store = make_store(customers=3, coupons=40, quota=50, window=1.0, count_items=True)
     config = store.config(tool.folder, count_items=True, resource="coupons")

@@ -5,19 +5,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.conftest import Outcome
 from tests.fake_store import FakeStore, Fault, Request
-from tests.rigged import QUIET, MakeStore, RiggedTool, assert_says, counts, listings
-
-
-@pytest.fixture
-def tool(tmp_path: Path) -> RiggedTool:
-    return RiggedTool(tmp_path)
+from tests.rigged import QUIET, MakeStore, Outcome, RiggedTool, assert_says, counts, listings
 
 
 class World:
@@ -86,13 +79,13 @@ CHANGES: dict[str, Callable[[World], None]] = {
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 @pytest.mark.parametrize("page", [1, 2, 3, 4])
 def test_others_change_the_store_once(
-    make_store: MakeStore, tool: RiggedTool, change: Callable[[World], None], page: int
+    make_store: MakeStore, hurried: RiggedTool, change: Callable[[World], None], page: int
 ) -> None:
     """Right after the n-th page was made: the plan is complete all the same, and carried out."""
     store = make_store(customers=600, **QUIET)
     world = World(store)
     store.faults = [Fault(where=listings, skip=page - 1, after=lambda _: change(world))]
-    outcome = tool.run(store)
+    outcome = hurried.run(store)
     assert outcome.status == 0, outcome.text
     assert store.faults[0].seen >= page
     world.check(outcome)
@@ -101,22 +94,22 @@ def test_others_change_the_store_once(
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 @pytest.mark.parametrize("workers", [1, 5])
 def test_others_change_the_store_all_the_time(
-    make_store: MakeStore, tool: RiggedTool, change: Callable[[World], None], workers: int
+    make_store: MakeStore, hurried: RiggedTool, change: Callable[[World], None], workers: int
 ) -> None:
     """After every page: the plan is complete, or there is none and nothing is deleted."""
     store = make_store(customers=600, **QUIET)
     world = World(store)
     store.faults = [Fault(where=listings, times=60, after=lambda _: change(world))]
-    outcome = tool.run(store, max_concurrent=workers)
+    outcome = hurried.run(store, max_concurrent=workers)
     world.check(outcome)
 
 
-def test_a_listing_that_always_shrinks_is_refused(make_store: MakeStore, tool: RiggedTool) -> None:
+def test_a_listing_that_always_shrinks_is_refused(make_store: MakeStore, hurried: RiggedTool) -> None:
     """Three more listings, and then exit 3: nothing is deleted."""
     store = make_store(customers=600, **QUIET)
     world = World(store)
     store.faults = [Fault(where=listings, times=math.inf, after=lambda _: world.remove(0.0))]
-    outcome = tool.run(store)
+    outcome = hurried.run(store)
     assert outcome.status == 3, outcome.text
     world.check(outcome)
     assert sum(listings(r) and r.query["page"] == "1" for r in store.log) >= 4
@@ -125,14 +118,14 @@ def test_a_listing_that_always_shrinks_is_refused(make_store: MakeStore, tool: R
 
 @pytest.mark.parametrize("count", [1, 300])
 def test_sign_ups_during_the_listing_are_left_out(
-    make_store: MakeStore, tool: RiggedTool, count: int
+    make_store: MakeStore, hurried: RiggedTool, count: int
 ) -> None:
     """What signed up after the first page is neither planned nor touched; one listing is enough."""
     store = make_store(customers=600, **QUIET)
     planned = set(store.customers)
     fresh: list[int] = []
     store.faults = [Fault(where=listings, after=lambda _: fresh.extend(store.add(count)))]
-    outcome = tool.run(store)
+    outcome = hurried.run(store)
     assert outcome.status == 0, outcome.text
     assert set(outcome.plan["ids"]) == planned
     assert set(store.customers) == set(fresh)
@@ -144,7 +137,7 @@ def on_page(number: int) -> Callable[[Request], bool]:
     return lambda request: listings(request) and request.query["page"] == str(number)
 
 
-def test_duplicates_are_dropped_and_counted(make_store: MakeStore, tool: RiggedTool) -> None:
+def test_duplicates_are_dropped_and_counted(make_store: MakeStore, hurried: RiggedTool) -> None:
     """A record that is listed twice, where nothing is missing, is planned and deleted once."""
     store = make_store(customers=600, **QUIET)
     planned = sorted(store.customers)
@@ -153,7 +146,7 @@ def test_duplicates_are_dropped_and_counted(make_store: MakeStore, tool: RiggedT
         return answer | {"data": [{"id": planned[3]}, *answer["data"], {"id": planned[260]}]}
 
     store.faults = [Fault(where=on_page(2), times=math.inf, rewrite=repeat)]
-    outcome = tool.run(store)
+    outcome = hurried.run(store)
     assert outcome.status == 0, outcome.text
     assert sorted(outcome.plan["ids"]) == planned
     assert (outcome.summary["selected"], outcome.summary["duplicates"]) == (600, 2)
@@ -161,7 +154,7 @@ def test_duplicates_are_dropped_and_counted(make_store: MakeStore, tool: RiggedT
 
 
 @pytest.mark.parametrize("page", [1, 2, 3])
-def test_a_duplicate_in_the_place_of_another(make_store: MakeStore, tool: RiggedTool, page: int) -> None:
+def test_a_duplicate_in_the_place_of_another(make_store: MakeStore, hurried: RiggedTool, page: int) -> None:
     """Where it hides that a record is missing, the listing is not complete: exit 3."""
     store = make_store(customers=600, **QUIET)
 
@@ -170,7 +163,7 @@ def test_a_duplicate_in_the_place_of_another(make_store: MakeStore, tool: Rigged
         return answer | {"data": [data[1], *data[1:]]}
 
     store.faults = [Fault(where=on_page(page), times=math.inf, rewrite=hide)]
-    outcome = tool.run(store)
+    outcome = hurried.run(store)
     assert outcome.status == 3, outcome.text
     assert_says(outcome)
     assert not store.deletes()
@@ -239,12 +232,12 @@ NONSENSE: dict[str, Callable[[Request, Any], Any]] = {
 @pytest.mark.parametrize("rewrite", NONSENSE.values(), ids=NONSENSE)
 @pytest.mark.parametrize("page", [1, 2])
 def test_an_answer_that_makes_no_sense(
-    make_store: MakeStore, tool: RiggedTool, rewrite: Callable[[Request, Any], Any], page: int
+    make_store: MakeStore, hurried: RiggedTool, rewrite: Callable[[Request, Any], Any], page: int
 ) -> None:
     """It is refused with one clear sentence, exit 3; there is no plan, and nothing is deleted."""
     store = make_store(customers=300, **QUIET)
     store.faults = [Fault(where=on_page(page), times=math.inf, rewrite=rewrite)]
-    outcome = tool.run(store)
+    outcome = hurried.run(store)
     assert outcome.status == 3, outcome.text
     assert_says(outcome)
     assert len(outcome.summary["reason"]) > 20
@@ -254,26 +247,26 @@ def test_an_answer_that_makes_no_sense(
 
 
 @pytest.mark.parametrize("total", [0, 601, 10_000])
-def test_a_total_that_is_wrong(make_store: MakeStore, tool: RiggedTool, total: int) -> None:
+def test_a_total_that_is_wrong(make_store: MakeStore, hurried: RiggedTool, total: int) -> None:
     """A total that the records do not amount to leads to exit 3, however wrong it is."""
     store = make_store(customers=600, **QUIET)
     store.faults = [Fault(where=listings, times=math.inf, rewrite=paged(total=total))]
-    outcome = tool.run(store)
+    outcome = hurried.run(store)
     assert outcome.status == 3, outcome.text
     assert_says(outcome)
     assert not store.deletes()
 
 
 @pytest.mark.parametrize("per_page", [..., None, "250", 0, -1, 100, 50])
-def test_the_page_size_that_is_told(make_store: MakeStore, tool: RiggedTool, per_page: Any) -> None:
+def test_the_page_size_that_is_told(make_store: MakeStore, hurried: RiggedTool, per_page: Any) -> None:
     """Whatever per_page claims, the plan is complete, or there is none."""
     store = make_store(customers=600, **QUIET)
     world = World(store)
     store.faults = [Fault(where=listings, times=math.inf, rewrite=paged(per_page=per_page))]
-    world.check(tool.run(store))
+    world.check(hurried.run(store))
 
 
-def test_a_store_that_gives_less_than_was_asked(make_store: MakeStore, tool: RiggedTool) -> None:
+def test_a_store_that_gives_less_than_was_asked(make_store: MakeStore, hurried: RiggedTool) -> None:
     """Where a page holds 100 records at most, all of them are found nevertheless."""
     store = make_store(customers=600, **QUIET)
     planned = set(store.customers)
@@ -286,16 +279,16 @@ def test_a_store_that_gives_less_than_was_asked(make_store: MakeStore, tool: Rig
         return request
 
     store._arrive = fewer  # type: ignore[method-assign]
-    outcome = tool.run(store)
+    outcome = hurried.run(store)
     assert outcome.status == 0, outcome.text
     assert set(outcome.plan["ids"]) == planned
     assert not store.customers
 
 
-def test_an_empty_store(make_store: MakeStore, tool: RiggedTool) -> None:
+def test_an_empty_store(make_store: MakeStore, hurried: RiggedTool) -> None:
     """Nothing is selected: exit 0, and no DELETE."""
     store = make_store(customers=0, **QUIET)
-    outcome = tool.run(store)
+    outcome = hurried.run(store)
     assert outcome.status == 0, outcome.text
     assert not store.deletes()
     assert outcome.summary["selected"] == 0

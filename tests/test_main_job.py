@@ -10,16 +10,13 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.conftest import TOOL, Outcome, Tool, check, wait_until
 from tests.fake_store import FakeStore, Fault, Request
-
-MakeStore = Callable[..., FakeStore]
+from tests.rigged import TOOL, MakeStore, Outcome, RiggedTool, Tool, check, wait_until
 
 KEYS_OF_SUMMARY = (
     "status exit_status reason store_hash resource filters selected deleted already_gone failed"
@@ -55,11 +52,11 @@ def resume_is_printed(outcome: Outcome) -> bool:
     return command in outcome.err
 
 
-def test_deletes_all_customers_once(make_store: MakeStore, tool: Tool) -> None:
+def test_deletes_all_customers_once(make_store: MakeStore, installed: Tool) -> None:
     """1,003 customers: none left, each id sent once, no 429, few connections, all on record."""
     store = make_store(customers=1003, quota=150, window=3.0, latency=0.01)
     before = dict(store.customers)
-    outcome = tool(store, None, "--yes")
+    outcome = installed(store, None, "--yes")
     assert outcome.status == 0, outcome.text
     assert not store.customers
     assert store.deleted_ids() == dict.fromkeys(before, 1)
@@ -88,12 +85,12 @@ def test_deletes_all_customers_once(make_store: MakeStore, tool: Tool) -> None:
     assert len(records) == 1003
 
 
-def test_run_folder_is_private(make_store: MakeStore, tool: Tool) -> None:
+def test_run_folder_is_private(make_store: MakeStore, installed: Tool) -> None:
     """The run folder is mode 0700 whatever the umask, named after store and resource."""
     store = small(make_store)
     before = os.umask(0)
     try:
-        outcome = tool(store, None, "--yes")
+        outcome = installed(store, None, "--yes")
     finally:
         os.umask(before)
     assert outcome.folder is not None
@@ -103,7 +100,7 @@ def test_run_folder_is_private(make_store: MakeStore, tool: Tool) -> None:
     assert {path.name for path in outcome.folder.iterdir()} == set(names.split())
 
 
-def test_run_log_has_every_request(make_store: MakeStore, tool: Tool) -> None:
+def test_run_log_has_every_request(make_store: MakeStore, tool: RiggedTool) -> None:
     """run.log tells method, path, ids, status, milliseconds and quota left of each request."""
     store = small(make_store)
     store.faults.append(Fault(method="DELETE", status=500))
@@ -125,14 +122,14 @@ def test_run_log_has_every_request(make_store: MakeStore, tool: Tool) -> None:
     )
 
 
-def test_json(make_store: MakeStore, tool: Tool) -> None:
+def test_json(make_store: MakeStore, tool: RiggedTool) -> None:
     """--json: stdout is one JSON object, that of summary.json; all else goes to stderr."""
     outcome = tool(small(make_store), None, "--yes", "--json")
     assert json.loads(outcome.out) == outcome.summary
     assert "Deleted" in outcome.err
 
 
-def test_stdout_holds_only_the_table(make_store: MakeStore, tool: Tool) -> None:
+def test_stdout_holds_only_the_table(make_store: MakeStore, tool: RiggedTool) -> None:
     """The final table goes to stdout; panel and progress go to stderr."""
     outcome = tool(small(make_store), None, "--yes")
     for word in ("Result", "Deleted", "Verified", "Run folder"):
@@ -145,29 +142,31 @@ def test_stdout_holds_only_the_table(make_store: MakeStore, tool: Tool) -> None:
 
 @pytest.mark.parametrize("gone", ["stdout", "stderr"])
 @pytest.mark.parametrize("options", [(), ("--json",)])
-def test_reader_goes_away(make_store: MakeStore, tool: Tool, gone: str, options: tuple[str, ...]) -> None:
+def test_reader_goes_away(
+    make_store: MakeStore, installed: Tool, gone: str, options: tuple[str, ...]
+) -> None:
     """Output piped to a reader that has left, such as head, neither stops nor belies the run."""
     store = small(make_store)
     reading, writing = os.pipe()
     os.close(reading)
     kept = "stderr" if gone == "stdout" else "stdout"
     done = subprocess.run(
-        tool.command(store.config(tool.folder), "--yes", *options),
-        cwd=tool.folder,
-        env=tool.environ(store),
+        installed.command(store.config(installed.folder), "--yes", *options),
+        cwd=installed.folder,
+        env=installed.environ(store),
         stdin=subprocess.DEVNULL,
         check=False,
         text=True,
         **{gone: writing, kept: subprocess.PIPE},  # type: ignore[call-overload]
     )
     os.close(writing)
-    (folder,) = tool.folders()
+    (folder,) = installed.folders()
     outcome = check(Outcome(done.returncode, done.stdout or "", done.stderr or "", folder))
     assert not store.customers
     assert (outcome.summary["status"], outcome.summary["exit_status"]) == ("completed", 0)
 
 
-def test_verbose(make_store: MakeStore, tool: Tool) -> None:
+def test_verbose(make_store: MakeStore, tool: RiggedTool) -> None:
     """-v shows each request on stderr; without it none is shown."""
     for options, shown in ((["-v"], True), ([], False)):
         store = small(make_store)
@@ -187,7 +186,7 @@ def test_version() -> None:
 
 
 @pytest.mark.parametrize("by", ["--no-backup", "ini"])
-def test_no_backup(make_store: MakeStore, tool: Tool, by: str) -> None:
+def test_no_backup(make_store: MakeStore, tool: RiggedTool, by: str) -> None:
     """--no-backup, or the ini's key, writes no backup.jsonl; all else is as ever."""
     store = small(make_store)
     config = store.config(tool.folder, **({"no_backup": True} if by == "ini" else {}))
@@ -199,7 +198,7 @@ def test_no_backup(make_store: MakeStore, tool: Tool, by: str) -> None:
     assert (outcome.folder / "plan.json").exists()
 
 
-def test_runs_dir(make_store: MakeStore, tool: Tool) -> None:
+def test_runs_dir(make_store: MakeStore, tool: RiggedTool) -> None:
     """--runs-dir wins over the ini's runs_dir, and is made when it is missing."""
     store = small(make_store)
     config = store.config(tool.folder, runs_dir="from-ini")
@@ -211,7 +210,7 @@ def test_runs_dir(make_store: MakeStore, tool: Tool) -> None:
 
 
 @pytest.mark.parametrize("by", ["--dry-run", "ini"])
-def test_dry_run(make_store: MakeStore, tool: Tool, by: str) -> None:
+def test_dry_run(make_store: MakeStore, tool: RiggedTool, by: str) -> None:
     """A dry run sends GET only, says what would be deleted, and leaves a plan to resume."""
     store = small(make_store, customers=260)
     config = store.config(tool.folder, **({"dry_run": True} if by == "ini" else {}))
@@ -228,7 +227,7 @@ def test_dry_run(make_store: MakeStore, tool: Tool, by: str) -> None:
     assert resume_is_printed(outcome)
 
 
-def test_no_dry_run_wins_over_the_ini(make_store: MakeStore, tool: Tool) -> None:
+def test_no_dry_run_wins_over_the_ini(make_store: MakeStore, tool: RiggedTool) -> None:
     """--no-dry-run on the command line deletes although the ini says dry_run = yes."""
     store = small(make_store)
     outcome = tool(store, store.config(tool.folder, dry_run=True), "--no-dry-run", "--yes")
@@ -236,7 +235,7 @@ def test_no_dry_run_wins_over_the_ini(make_store: MakeStore, tool: Tool) -> None
 
 
 @pytest.mark.parametrize("options", [("--yes",), ("--dry-run",), ()])
-def test_empty_store(make_store: MakeStore, tool: Tool, options: tuple[str, ...]) -> None:
+def test_empty_store(make_store: MakeStore, tool: RiggedTool, options: tuple[str, ...]) -> None:
     """Nothing selected is no error, needs no confirmation, and is said."""
     store = small(make_store, customers=0)
     outcome = tool(store, None, *options)
@@ -251,7 +250,7 @@ def test_empty_store(make_store: MakeStore, tool: Tool, options: tuple[str, ...]
     [({}, (), 10), ({"batch_size": 3}, (), 3), ({"batch_size": 3}, ("--batch-size", "7"), 7)],
 )
 def test_batch_size(
-    make_store: MakeStore, tool: Tool, ini: dict[str, int], options: tuple[str, ...], expected: int
+    make_store: MakeStore, tool: RiggedTool, ini: dict[str, int], options: tuple[str, ...], expected: int
 ) -> None:
     """Ten ids a DELETE unless the ini says less; the command line wins over the ini."""
     store = small(make_store, customers=23)
@@ -263,7 +262,7 @@ def test_batch_size(
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_max_concurrent(make_store: MakeStore, tool: Tool, workers: int) -> None:
+def test_max_concurrent(make_store: MakeStore, tool: RiggedTool, workers: int) -> None:
     """No more requests are in flight than max_concurrent, and no more connections opened."""
     store = small(make_store, customers=600, latency=0.03)
     outcome = tool(store, None, "--yes", "--max-concurrent", str(workers))
@@ -272,7 +271,7 @@ def test_max_concurrent(make_store: MakeStore, tool: Tool, workers: int) -> None
     assert store.connections <= workers + 1
 
 
-def test_ugly_names_are_shown_raw_nowhere(make_store: MakeStore, tool: Tool) -> None:
+def test_ugly_names_are_shown_raw_nowhere(make_store: MakeStore, tool: RiggedTool) -> None:
     """Control codes and markup in names and refusals are neither obeyed nor passed on."""
     store = small(make_store)
     store.info["name"] = UGLY
@@ -289,7 +288,7 @@ def test_ugly_names_are_shown_raw_nowhere(make_store: MakeStore, tool: Tool) -> 
         assert "[bold red]x[/]" in text
 
 
-def test_backup_says_where_it_is_cut(make_store: MakeStore, tool: Tool) -> None:
+def test_backup_says_where_it_is_cut(make_store: MakeStore, tool: RiggedTool) -> None:
     """A list shows ten addresses or attributes: the backup says of which records it has not all."""
     store = small(make_store, customers=100)
     short = {
@@ -304,7 +303,7 @@ def test_backup_says_where_it_is_cut(make_store: MakeStore, tool: Tool) -> None:
     assert "warning: 4 records" in outcome.err
 
 
-def test_summary_is_live(make_store: MakeStore, tool: Tool) -> None:
+def test_summary_is_live(make_store: MakeStore, tool: RiggedTool) -> None:
     """While it runs, summary.json says in_progress, is always whole, and adds up."""
     store, seen = small(make_store, customers=300), threading.Event()
 
@@ -330,7 +329,7 @@ def test_summary_is_live(make_store: MakeStore, tool: Tool) -> None:
     assert (outcome.status, outcome.summary["deleted"]) == (0, 300)
 
 
-def test_runs_of_one_second_have_folders_of_their_own(make_store: MakeStore, tool: Tool) -> None:
+def test_runs_of_one_second_have_folders_of_their_own(make_store: MakeStore, tool: RiggedTool) -> None:
     """Runs that start at the same time never share a folder."""
     store = small(make_store)
     config = store.config(tool.folder)
@@ -343,7 +342,7 @@ def test_runs_of_one_second_have_folders_of_their_own(make_store: MakeStore, too
     assert all(len(json.loads((f / "plan.json").read_text())["ids"]) == 30 for f in folders)
 
 
-def test_no_netrc_password_is_sent(make_store: MakeStore, tool: Tool, tmp_path: Path) -> None:
+def test_no_netrc_password_is_sent(make_store: MakeStore, tool: RiggedTool, tmp_path: Path) -> None:
     """A password for the host in ~/.netrc goes nowhere."""
     home = tmp_path / "home"
     home.mkdir()
@@ -357,7 +356,9 @@ def test_no_netrc_password_is_sent(make_store: MakeStore, tool: Tool, tmp_path: 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 @pytest.mark.parametrize("status", [301, 302, 307])
-def test_redirects_are_not_followed(make_store: MakeStore, tool: Tool, method: str, status: int) -> None:
+def test_redirects_are_not_followed(
+    make_store: MakeStore, tool: RiggedTool, method: str, status: int
+) -> None:
     """A redirect ends the run with status 5, and the other host is never contacted."""
     store, other = small(make_store, customers=100), small(make_store)
     location = {"Location": f"https://{other.host}/stores/{store.store_hash}/{LISTS}"}
@@ -370,7 +371,7 @@ def test_redirects_are_not_followed(make_store: MakeStore, tool: Tool, method: s
     assert len(store.log) <= 7
 
 
-def test_tls_is_verified(make_store: MakeStore, tool: Tool) -> None:
+def test_tls_is_verified(make_store: MakeStore, tool: RiggedTool) -> None:
     """A certificate that is not trusted ends the run with status 5 before anything is sent."""
     store = small(make_store)
     outcome = tool(store, None, "--yes", REQUESTS_CA_BUNDLE="", CURL_CA_BUNDLE="")
@@ -383,7 +384,7 @@ def test_tls_is_verified(make_store: MakeStore, tool: Tool) -> None:
 @pytest.mark.parametrize("options", [("--yes",), ("--dry-run",), ()])
 @pytest.mark.parametrize("customers", [0, 30])
 def test_moved_api_is_shown(
-    make_store: MakeStore, tool: Tool, customers: int, options: tuple[str, ...]
+    make_store: MakeStore, tool: RiggedTool, customers: int, options: tuple[str, ...]
 ) -> None:
     """With BC_API_ENDPOINT set, its host stands wherever the store is named."""
     store = small(make_store, customers=customers)
@@ -393,7 +394,7 @@ def test_moved_api_is_shown(
     assert all(store.host in line and store.store_hash in line for line in naming)
 
 
-def test_store_information_may_be_unreadable(make_store: MakeStore, tool: Tool) -> None:
+def test_store_information_may_be_unreadable(make_store: MakeStore, tool: RiggedTool) -> None:
     """A token that may not read GET /v2/store still deletes customers."""
     store = small(make_store)
     store.scopes = {"store_v2_customers"}
@@ -405,7 +406,7 @@ def test_store_information_may_be_unreadable(make_store: MakeStore, tool: Tool) 
 # --- what goes wrong -----------------------------------------------------------------------------
 
 
-def test_all_faults_in_one_run(make_store: MakeStore, tool: Tool) -> None:
+def test_all_faults_in_one_run(make_store: MakeStore, tool: RiggedTool) -> None:
     """Every passing fault of the issue in one run: exit 0, nothing left, each counted once."""
     store = small(make_store, customers=520)
     wait_1 = {"X-Retry-After": "1"}
@@ -436,7 +437,7 @@ def test_all_faults_in_one_run(make_store: MakeStore, tool: Tool) -> None:
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_refused_at_the_start(make_store: MakeStore, tool: Tool, status: int) -> None:
+def test_refused_at_the_start(make_store: MakeStore, tool: RiggedTool, status: int) -> None:
     """A bad token or a missing scope: status 5 after few requests, in a sentence that names it."""
     store = small(make_store, customers=600)
     wrong = "not-the-token-of-this-store"
@@ -454,7 +455,7 @@ def test_refused_at_the_start(make_store: MakeStore, tool: Tool, status: int) ->
     assert outcome.summary["resume"] is None
 
 
-def test_reason_is_one_line_on_stderr(make_store: MakeStore, tool: Tool) -> None:
+def test_reason_is_one_line_on_stderr(make_store: MakeStore, tool: RiggedTool) -> None:
     """Why a run ended early is a whole line of stderr too: stdout may be redirected, or wrapped."""
     store = small(make_store)
     store.scopes.discard("store_v2_customers")
@@ -463,7 +464,7 @@ def test_reason_is_one_line_on_stderr(make_store: MakeStore, tool: Tool) -> None
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_refused_in_the_middle(make_store: MakeStore, tool: Tool, status: int) -> None:
+def test_refused_in_the_middle(make_store: MakeStore, tool: RiggedTool, status: int) -> None:
     """401 or 403 in mid-run: nothing is sent after what was in flight, and resume is told."""
     store = small(make_store, customers=600, latency=0.05)
     store.faults.append(Fault(method="DELETE", skip=10, times=1e9, status=status))

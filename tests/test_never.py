@@ -17,16 +17,22 @@ from typing import Any
 import pytest
 
 import bulk_delete
-from tests.conftest import SIGNALS, Tool, sent_after
 from tests.fake_store import STORE_HASH, TOKEN, FakeStore, Fault, Request
-from tests.rigged import QUIET, MakeStore, RiggedTool, counts, journal_sent, listings, names, read_backs
+from tests.rigged import (
+    QUIET,
+    SIGNALS,
+    MakeStore,
+    RiggedTool,
+    Tool,
+    counts,
+    journal_sent,
+    listings,
+    names,
+    read_backs,
+    sent_after,
+)
 
 CUSTOMERS = f"/stores/{STORE_HASH}/v3/customers"
-
-
-@pytest.fixture
-def tool(tmp_path: Path) -> RiggedTool:
-    return RiggedTool(tmp_path)
 
 
 @pytest.fixture
@@ -50,12 +56,12 @@ def trouble(store: FakeStore) -> None:
 # --- which DELETEs -----------------------------------------------------------------------------
 
 
-def test_never_an_unfiltered_delete(store: FakeStore, tool: RiggedTool) -> None:
+def test_never_an_unfiltered_delete(store: FakeStore, hurried: RiggedTool) -> None:
     """Every DELETE, whatever goes wrong and is halved or resumed, names 1 to 10 ids and no more."""
     trouble(store)
-    first = tool.run(store, max_retries=0)
+    first = hurried.run(store, max_retries=0)
     assert first.status == 4, first.text
-    again = tool.resume(store, first.folder, max_retries=0)
+    again = hurried.resume(store, first.folder, max_retries=0)
     assert again.status == 4, again.text
     assert len(store.deletes()) > 20
     for request in store.deletes():
@@ -65,15 +71,15 @@ def test_never_an_unfiltered_delete(store: FakeStore, tool: RiggedTool) -> None:
 
 
 @pytest.mark.parametrize("customers", [0, 1, 11, 21])
-def test_never_an_empty_batch(make_store: MakeStore, tool: RiggedTool, customers: int) -> None:
+def test_never_an_empty_batch(make_store: MakeStore, hurried: RiggedTool, customers: int) -> None:
     """No rest of a division and no empty plan makes a DELETE without ids."""
     store = make_store(customers=customers, **QUIET)
-    assert tool.run(store).status == 0
+    assert hurried.run(store).status == 0
     sizes = [min(10, customers - start) for start in range(0, customers, 10)]
     assert sorted(len(request.ids) for request in store.deletes()) == sorted(sizes)
 
 
-def test_never_outside_the_plan(store: FakeStore, tool: RiggedTool) -> None:
+def test_never_outside_the_plan(store: FakeStore, hurried: RiggedTool) -> None:
     """Neither sign-ups, nor ids that answers bring up, are deleted, also after a resume."""
     planned = set(store.customers)
     trouble(store)
@@ -96,34 +102,34 @@ def test_never_outside_the_plan(store: FakeStore, tool: RiggedTool) -> None:
         Fault("GET", where=read_backs, times=2, rewrite=intrude),
         *store.faults,
     ]
-    first = tool.run(store, max_retries=0)
+    first = hurried.run(store, max_retries=0)
     assert first.status == 4, first.text
     store.faults = []
-    tool.resume(store, first.folder)
+    hurried.resume(store, first.folder)
     assert len(later) >= 3
     assert store.deleted_ids().keys() <= planned
     assert set(later) <= store.customers.keys()
 
 
-def test_never_v2_customers(store: FakeStore, tool: RiggedTool) -> None:
+def test_never_v2_customers(store: FakeStore, hurried: RiggedTool) -> None:
     """All DELETEs go to /v3/customers, and a GET goes to it or to /v2/store."""
     trouble(store)
-    first = tool.run(store, max_retries=0)
-    tool.resume(store, first.folder)
+    first = hurried.run(store, max_retries=0)
+    hurried.resume(store, first.folder)
     assert {request.path for request in store.deletes()} == {CUSTOMERS}
     assert {r.path for r in store.log} == {CUSTOMERS, f"/stores/{STORE_HASH}/v2/store"}
     assert not store.violations
 
 
 @pytest.mark.parametrize("number", [0, -7, True, "12", "", None, 12.0, [12]])
-def test_never_an_id_that_is_no_positive_integer(store: FakeStore, tool: RiggedTool, number: Any) -> None:
+def test_never_an_id_that_is_no_positive_integer(store: FakeStore, hurried: RiggedTool, number: Any) -> None:
     """A store that lists one gets no DELETE at all, neither with it nor without it."""
 
     def rewrite(_request: Request, answer: Any) -> Any:
         return answer | {"data": [*answer["data"][:-1], {"id": number}]}
 
     store.faults = [Fault(where=listings, times=math.inf, rewrite=rewrite)]
-    outcome = tool.run(store)
+    outcome = hurried.run(store)
     assert outcome.status == 3, outcome.text
     assert not store.deletes()
 
@@ -144,12 +150,12 @@ def test_never_a_plan_with_an_id_that_is_no_positive_integer(number: int) -> Non
 
 
 @pytest.mark.parametrize("how", ["argv", "ini", "resume"])
-def test_never_a_delete_in_a_dry_run(store: FakeStore, tool: RiggedTool, how: str) -> None:
+def test_never_a_delete_in_a_dry_run(store: FakeStore, hurried: RiggedTool, how: str) -> None:
     """Not even with --yes, nor when it resumes: it reads, and the store stays as it was."""
     before = dict(store.customers)
-    outcome = tool.run(store, *([] if how == "ini" else ["--dry-run"]), dry_run=how == "ini")
+    outcome = hurried.run(store, *([] if how == "ini" else ["--dry-run"]), dry_run=how == "ini")
     if how == "resume":
-        outcome = tool.resume(store, outcome.folder, "--dry-run")
+        outcome = hurried.resume(store, outcome.folder, "--dry-run")
     assert outcome.status == 0, outcome.text
     assert outcome.summary["status"] == "planned"
     assert {request.method for request in store.log} == {"GET"}
@@ -157,7 +163,7 @@ def test_never_a_delete_in_a_dry_run(store: FakeStore, tool: RiggedTool, how: st
 
 
 def test_never_a_delete_before_the_plan_and_the_journal_are_on_disk(
-    store: FakeStore, tool: RiggedTool
+    store: FakeStore, hurried: RiggedTool
 ) -> None:
     """When a DELETE arrives, plan, backup and its line of the journal can be read already."""
     planned = list(store.customers)
@@ -165,7 +171,7 @@ def test_never_a_delete_before_the_plan_and_the_journal_are_on_disk(
     seen: list[Request] = []
 
     def look(request: Request) -> None:
-        (folder,) = tool.folders()
+        (folder,) = hurried.folders()
         plan = bulk_delete.parse_plan((folder / "plan.json").read_text())
         assert list(plan.ids) == planned
         assert len((folder / "backup.jsonl").read_text().splitlines()) == len(planned)
@@ -180,24 +186,24 @@ def test_never_a_delete_before_the_plan_and_the_journal_are_on_disk(
         return 0.0
 
     store.latency = watch
-    outcome = tool.run(store, max_retries=0)
+    outcome = hurried.run(store, max_retries=0)
     assert outcome.status == 4, outcome.text
     assert len(seen) == len(store.deletes()) > 10
     assert outcome.folder is not None
     assert {request.ids for request in seen} == set(journal_sent(outcome.folder))
 
 
-def test_never_a_delete_before_a_small_backup_is_on_disk(make_store: MakeStore, tool: RiggedTool) -> None:
+def test_never_a_delete_before_a_small_backup_is_on_disk(make_store: MakeStore, hurried: RiggedTool) -> None:
     """A backup that would fit into a buffer can be read too when the DELETE arrives."""
     store = make_store(customers=1, **QUIET)
     held: list[int] = []
 
     def look(_request: Request) -> None:
-        (folder,) = tool.folders()
+        (folder,) = hurried.folders()
         held.append(len((folder / "backup.jsonl").read_text().splitlines()))
 
     store.faults = [Fault("DELETE", hook=look)]
-    assert tool.run(store).status == 0
+    assert hurried.run(store).status == 0
     assert held == [1]
 
 
@@ -233,7 +239,7 @@ def test_never_a_plan_or_a_note_that_a_power_cut_takes(
 
 
 @pytest.mark.parametrize("why", [*(signum.name for signum in SIGNALS), "401", "failures"])
-def test_never_a_delete_after_a_stop(make_store: MakeStore, tool: RiggedTool, why: str) -> None:
+def test_never_a_delete_after_a_stop(make_store: MakeStore, hurried: RiggedTool, why: str) -> None:
     """After a signal, a fatal answer or too many failures, at most five more arrive, of 40."""
     store = make_store(customers=400, **QUIET)
     victim = list(store.customers)[105]
@@ -245,9 +251,9 @@ def test_never_a_delete_after_a_stop(make_store: MakeStore, tool: RiggedTool, wh
         store.per_item = {victim: (409, "locked")}
     else:
         signum = next(number for number in SIGNALS if number.name == why)
-        stop.hook = lambda _: tool.signal(signum)
+        stop.hook = lambda _: hurried.signal(signum)
     store.faults = [stop]
-    outcome = tool.run(store, max_error_rate="0")
+    outcome = hurried.run(store, max_error_rate="0")
     assert outcome.status in (5, *SIGNALS.values()), outcome.text
     decided = next(request for request in store.deletes() if victim in request.ids)
     assert sent_after(store, decided.answered) <= 5
@@ -257,32 +263,32 @@ def test_never_a_delete_after_a_stop(make_store: MakeStore, tool: RiggedTool, wh
 # --- what is claimed ---------------------------------------------------------------------------
 
 
-def test_never_deleted_without_proof(store: FakeStore, tool: RiggedTool) -> None:
+def test_never_deleted_without_proof(store: FakeStore, hurried: RiggedTool) -> None:
     """204 alone is no proof: what is still there, or cannot be read back, is not `deleted`."""
     ids = list(store.customers)
     store.sticky = dict.fromkeys(ids[:4], math.inf)
-    outcome = tool.run(store)
+    outcome = hurried.run(store)
     assert outcome.status == 4, outcome.text
     assert counts(outcome) == {"deleted": 26, "failed": 4}
     assert outcome.failed.keys() == set(ids[:4])
 
 
 @pytest.mark.parametrize("total", [1, None, "0"])
-def test_never_exit_0_without_proof(store: FakeStore, tool: RiggedTool, total: Any) -> None:
+def test_never_exit_0_without_proof(store: FakeStore, hurried: RiggedTool, total: Any) -> None:
     """All is gone, yet it cannot be read: unknown, not verified, and not exit 0."""
 
     def rewrite(_request: Request, answer: Any) -> Any:
         return {"data": [], "meta": {"pagination": {"total": total}}}
 
     store.faults = [Fault("GET", where=read_backs, times=math.inf, rewrite=rewrite)]
-    outcome = tool.run(store)
+    outcome = hurried.run(store)
     assert not store.customers
     assert outcome.status == 4, outcome.text
     assert counts(outcome) == {"unknown": 30}
     assert outcome.summary["verified"] is False
 
 
-def test_never_deleted_by_a_read_back_that_repeats_a_record(store: FakeStore, tool: RiggedTool) -> None:
+def test_never_deleted_by_a_read_back_that_repeats_a_record(store: FakeStore, hurried: RiggedTool) -> None:
     """As many rows as `total` says prove nothing when two are the same: another one is hidden."""
     store.sticky = dict.fromkeys(list(store.customers)[:2], math.inf)
 
@@ -290,23 +296,23 @@ def test_never_deleted_by_a_read_back_that_repeats_a_record(store: FakeStore, to
         return answer | {"data": answer["data"][:1] * len(answer["data"])}
 
     store.faults = [Fault("GET", where=read_backs, times=math.inf, rewrite=repeat)]
-    outcome = tool.run(store)
+    outcome = hurried.run(store)
     assert outcome.status == 4, outcome.text
     assert counts(outcome) == {"unknown": 30}
 
 
-def test_never_counted_twice_or_not_at_all(make_store: MakeStore, tool: RiggedTool) -> None:
+def test_never_counted_twice_or_not_at_all(make_store: MakeStore, hurried: RiggedTool) -> None:
     """Every planned id is in exactly one count, however often and in whatever parts it was sent."""
     store = make_store(customers=60, **QUIET)
     ids = list(store.customers)
     trouble(store)
-    first = tool.run(store, max_retries=0)
+    first = hurried.run(store, max_retries=0)
     there = set(store.customers)
     assert {ids[4], ids[5], ids[13], ids[17]} == there == first.failed.keys()
     assert counts(first) == {"deleted": 56, "failed": 4}
     assert first.summary["selected"] == 60
     assert max(store.deleted_ids().values()) > 1
-    again = tool.resume(store, first.folder, max_retries=0)
+    again = hurried.resume(store, first.folder, max_retries=0)
     assert counts(again) == counts(first)
 
 
@@ -316,13 +322,13 @@ def test_never_counted_twice_or_not_at_all(make_store: MakeStore, tool: RiggedTo
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 def test_never_a_redirect_followed(
-    store: FakeStore, make_store: MakeStore, tool: RiggedTool, status: int, method: str
+    store: FakeStore, make_store: MakeStore, hurried: RiggedTool, status: int, method: str
 ) -> None:
     """Neither the request nor the token goes on to another host, nor to another path."""
     other = make_store(customers=30, **QUIET)
     location = f"https://{other.host}{CUSTOMERS}?id:in=11"
     store.faults = [Fault(method, "v3/customers", status=status, headers={"Location": location})]
-    outcome = tool.run(store, max_concurrent=1)
+    outcome = hurried.run(store, max_concurrent=1)
     assert outcome.status == 5, outcome.text
     assert other.connections == 0
     assert sum(request.status == status for request in store.log) == 1
@@ -330,31 +336,35 @@ def test_never_a_redirect_followed(
 
 
 @pytest.mark.parametrize("environ", [{"REQUESTS_CA_BUNDLE": ""}, {"CURL_CA_BUNDLE": ""}])
-def test_never_an_unverified_certificate(store: FakeStore, tool: RiggedTool, environ: dict[str, str]) -> None:
+def test_never_an_unverified_certificate(
+    store: FakeStore, hurried: RiggedTool, environ: dict[str, str]
+) -> None:
     """A store whose certificate nobody vouches for gets no request, hence no token: exit 5."""
-    config = store.config(tool.folder)
+    config = store.config(hurried.folder)
     environ = {"REQUESTS_CA_BUNDLE": "", "PYTHONHTTPSVERIFY": "0"} | environ
-    outcome = tool(store, config, "--yes", **environ)
+    outcome = hurried(store, config, "--yes", **environ)
     assert outcome.status == 5, outcome.text
     assert "certificate" in outcome.text
     assert not store.log
 
 
-def test_never_a_certificate_of_another_host(store: FakeStore, tool: RiggedTool) -> None:
+def test_never_a_certificate_of_another_host(store: FakeStore, hurried: RiggedTool) -> None:
     """A certificate that is valid, but for another name, does not do either."""
     moved = store.host.replace("localhost", "127.0.0.2")
-    outcome = tool(store, store.config(tool.folder), "--yes", BC_API_ENDPOINT=moved, NO_PROXY="127.0.0.2")
+    outcome = hurried(
+        store, store.config(hurried.folder), "--yes", BC_API_ENDPOINT=moved, NO_PROXY="127.0.0.2"
+    )
     assert outcome.status == 5, outcome.text
     assert not store.log
 
 
-def test_never_a_password_of_netrc(store: FakeStore, tool: RiggedTool, tmp_path: Path) -> None:
+def test_never_a_password_of_netrc(store: FakeStore, hurried: RiggedTool, tmp_path: Path) -> None:
     """A .netrc that has one for the host changes nothing: no request has it."""
     for path in (tmp_path / ".netrc", tmp_path / "_netrc"):
         path.write_text("machine localhost login jane password hunter2\ndefault login a password b\n")
         path.chmod(0o600)
     environ = {"HOME": str(tmp_path), "NETRC": str(tmp_path / ".netrc")}
-    outcome = tool(store, store.config(tool.folder), "--yes", **environ)
+    outcome = hurried(store, store.config(hurried.folder), "--yes", **environ)
     assert outcome.status == 0, outcome.text
     assert not store.customers
     assert not [request for request in store.log if "authorization" in request.headers]
@@ -409,24 +419,24 @@ ECHOES: dict[str, Callable[[str], Fault]] = {
 @pytest.mark.parametrize("echo", ECHOES.values(), ids=ECHOES)
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 def test_never_the_token_in_what_is_written(
-    store: FakeStore, tool: RiggedTool, echo: Callable[[str], Fault], method: str
+    store: FakeStore, hurried: RiggedTool, echo: Callable[[str], Fault], method: str
 ) -> None:
     """A store that repeats the token in its answer does not get it into output, log or files."""
     store.faults = [echo(method)]
-    outcome = tool.run(store, "-v", max_retries=1, max_concurrent=1)
+    outcome = hurried.run(store, "-v", max_retries=1, max_concurrent=1)
     assert outcome.status in (0, 3, 4, 5), outcome.text
     assert TOKEN not in outcome.text
     assert outcome.folder is not None
     assert not [p.name for p in outcome.folder.iterdir() if TOKEN.encode() in p.read_bytes()]
 
 
-def test_never_the_token_of_the_environment_in_what_is_written(store: FakeStore, tool: RiggedTool) -> None:
+def test_never_the_token_of_the_environment_in_what_is_written(store: FakeStore, hurried: RiggedTool) -> None:
     """The token of BIGCOMMERCE_ACCESS_TOKEN is as secret as the ini's."""
     store.token = "another-made-up-token"
     store.faults = [Fault("DELETE", status=422, body={"title": f"bad {store.token}"})]
-    config = store.config(tool.folder, access_token="")
+    config = store.config(hurried.folder, access_token="")
     environ = {"BIGCOMMERCE_ACCESS_TOKEN": store.token}
-    outcome = tool(store, config, "--yes", "-v", **environ)
+    outcome = hurried(store, config, "--yes", "-v", **environ)
     assert outcome.status == 0, outcome.text
     assert store.token not in outcome.text
     assert outcome.folder is not None
@@ -439,10 +449,10 @@ def test_never_the_token_in_a_repr() -> None:
     assert shown["access_token"] is False
 
 
-def test_never_the_token_in_a_config_error(store: FakeStore, tool: RiggedTool) -> None:
+def test_never_the_token_in_a_config_error(store: FakeStore, hurried: RiggedTool) -> None:
     """A token with a space or a line break in it is an error that does not quote it."""
     for token in (f"{TOKEN} x", f"{TOKEN}é", f"{TOKEN}\x7f"):
-        outcome = tool(store, store.config(tool.folder, access_token=token), "--yes")
+        outcome = hurried(store, store.config(hurried.folder, access_token=token), "--yes")
         assert outcome.status == 2, outcome.text
         assert TOKEN not in outcome.text
     assert not store.log

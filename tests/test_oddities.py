@@ -6,16 +6,12 @@ import json
 import os
 import shlex
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Tool
 from tests.fake_store import FakeStore, Fault
-from tests.rigged import RiggedTool, forked_tool, read_backs  # noqa: F401  # the fixture `tool`
-
-MakeStore = Callable[..., FakeStore]
+from tests.rigged import MakeStore, RiggedTool, Tool, read_backs
 
 
 @pytest.fixture
@@ -93,7 +89,7 @@ def test_other_resources_resume_as_they_began(make_store: MakeStore, tool: Rigge
         assert planned.status == 0, planned.text
         words = shlex.split(planned.summary["resume"])
         process = tool.start(store, Path(words[3]), *words[4:], "--yes")
-        outcome = tool.finish(process, planned.folder)  # type: ignore[arg-type]
+        outcome = tool.finish(process, planned.folder)
         assert outcome.status == 0, outcome.text
         assert [len(request.ids) for request in store.deletes()] == [250, 250]
         assert len(store.customers) == 5

@@ -10,7 +10,7 @@ import tomllib
 
 import pytest
 
-from tests.conftest import TOOL
+from tests.rigged import TOOL
 
 ROOT = TOOL.parent
 PACKAGES = {"bigcommerce", "requests", "rich"}

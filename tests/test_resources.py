@@ -14,11 +14,8 @@ from typing import Any
 import pytest
 
 import bulk_delete
-from tests.conftest import TOOL, Outcome, Tool
 from tests.fake_store import KINDS, NAMES, FakeStore, Fault, Record, Request
-from tests.rigged import forked_tool  # noqa: F401  # the fixture `tool`
-
-MakeStore = Callable[..., FakeStore]
+from tests.rigged import TOOL, MakeStore, Outcome, RiggedTool
 
 # The issue's list, and how each is deleted: by what in the collection, how many at most; "": by path id.
 HOW = {
@@ -95,7 +92,7 @@ def assert_read_back(store: FakeStore, resource: str, planned: Iterable[int]) ->
 
 
 @pytest.mark.parametrize("resource", list(HOW))
-def test_sixty_go(make_store: MakeStore, tool: Tool, resource: str) -> None:
+def test_sixty_go(make_store: MakeStore, tool: RiggedTool, resource: str) -> None:
     """Sixty of it are gone, proven by reading back; customers and all the rest are untouched."""
     store = stocked(make_store, resource, latency=0.005)
     planned, others = list(store.records[resource]), others_of(store, resource)
@@ -115,7 +112,7 @@ def test_sixty_go(make_store: MakeStore, tool: Tool, resource: str) -> None:
 
 
 @pytest.mark.parametrize("resource", list(HOW))
-def test_the_backup_holds_them(make_store: MakeStore, tool: Tool, resource: str) -> None:
+def test_the_backup_holds_them(make_store: MakeStore, tool: RiggedTool, resource: str) -> None:
     """backup.jsonl holds each planned record as the list shows it, and the plan their ids."""
     store = stocked(make_store, resource)
     before = dict(store.records[resource])
@@ -134,7 +131,7 @@ def test_the_backup_holds_them(make_store: MakeStore, tool: Tool, resource: str)
 
 
 @pytest.mark.parametrize("resource", list(HOW))
-def test_the_panel_says_that_all_go(make_store: MakeStore, tool: Tool, resource: str) -> None:
+def test_the_panel_says_that_all_go(make_store: MakeStore, tool: RiggedTool, resource: str) -> None:
     """The panel says that the selection is the whole store, of any resource, and only then."""
     store = stocked(make_store, resource, 8)
     for options, all_of_them in (((), True), (("--limit", "3"), False)):
@@ -148,7 +145,7 @@ def test_the_panel_says_that_all_go(make_store: MakeStore, tool: Tool, resource:
     [("products", 600, [250, 250, 100]), ("promotions", 120, [50, 50, 20]), ("pages", 25, [10, 10, 5])],
 )
 def test_the_largest_batches(
-    make_store: MakeStore, tool: Tool, resource: str, count: int, sizes: list[int]
+    make_store: MakeStore, tool: RiggedTool, resource: str, count: int, sizes: list[int]
 ) -> None:
     """As many ids a request as are documented, and where none are, ten."""
     store = stocked(make_store, resource, count)
@@ -159,7 +156,9 @@ def test_the_largest_batches(
 
 
 @pytest.mark.parametrize("options", [(), ("--max-concurrent", "5")])
-def test_price_lists_go_one_at_a_time(make_store: MakeStore, tool: Tool, options: tuple[str, ...]) -> None:
+def test_price_lists_go_one_at_a_time(
+    make_store: MakeStore, tool: RiggedTool, options: tuple[str, ...]
+) -> None:
     """No two DELETEs of price lists are under way at once, whatever is asked for."""
     store = stocked(make_store, "price_lists", 20, latency=0.02)
     outcome = tool(store, None, "--yes", "--resource", "price_lists", *options)
@@ -175,7 +174,7 @@ def apart(store: FakeStore, resource: str) -> list[int]:
 
 
 @pytest.mark.parametrize("resource", list(HOW))
-def test_what_is_not_planned_stays(make_store: MakeStore, tool: Tool, resource: str) -> None:
+def test_what_is_not_planned_stays(make_store: MakeStore, tool: RiggedTool, resource: str) -> None:
     """Of the sixty exactly those that a list names go; unknown ones are reported."""
     store = stocked(make_store, resource)
     planned, others = apart(store, resource), others_of(store, resource)
@@ -200,7 +199,7 @@ def test_what_is_not_planned_stays(make_store: MakeStore, tool: Tool, resource: 
         ("brands", "id"),
     ],
 )
-def test_ids_of_an_export(make_store: MakeStore, tool: Tool, resource: str, header: str) -> None:
+def test_ids_of_an_export(make_store: MakeStore, tool: RiggedTool, resource: str, header: str) -> None:
     """The column of an export's ids is known by the resource's own name."""
     store = stocked(make_store, resource)
     planned = apart(store, resource)
@@ -211,7 +210,7 @@ def test_ids_of_an_export(make_store: MakeStore, tool: Tool, resource: str, head
     assert sorted(outcome.plan["ids"]) == planned
 
 
-def test_keep_addresses_of_subscribers(make_store: MakeStore, tool: Tool) -> None:
+def test_keep_addresses_of_subscribers(make_store: MakeStore, tool: RiggedTool) -> None:
     """A keep list may hold e-mail addresses where a resource has them, and only there."""
     store = stocked(make_store, "subscribers")
     kept = list(store.records["subscribers"].values())[:7]
@@ -232,7 +231,7 @@ def test_keep_addresses_of_subscribers(make_store: MakeStore, tool: Tool) -> Non
 
 @pytest.mark.parametrize("read_only", [False, True])
 @pytest.mark.parametrize("resource", list(HOW))
-def test_the_scope(make_store: MakeStore, tool: Tool, resource: str, read_only: bool) -> None:
+def test_the_scope(make_store: MakeStore, tool: RiggedTool, resource: str, read_only: bool) -> None:
     """Without the scope, or with its read-only one, nothing goes, and the scope is named."""
     store = stocked(make_store, resource)
     scope = KINDS[resource].scope
@@ -247,7 +246,7 @@ def test_the_scope(make_store: MakeStore, tool: Tool, resource: str, read_only: 
 
 
 @pytest.mark.parametrize("resource", [name for name in HOW if name not in WITHOUT_ID_FILTER])
-def test_a_list_that_ignores_ids(make_store: MakeStore, tool: Tool, resource: str) -> None:
+def test_a_list_that_ignores_ids(make_store: MakeStore, tool: RiggedTool, resource: str) -> None:
     """Where the list is deaf to ids, it cannot be told which of them there are: nothing goes."""
     store = stocked(make_store, resource, 13)
     path = tool.folder / "ids.txt"
@@ -259,7 +258,7 @@ def test_a_list_that_ignores_ids(make_store: MakeStore, tool: Tool, resource: st
     assert not store.deletes()
 
 
-def test_a_list_that_ignores_ids_later(make_store: MakeStore, tool: Tool) -> None:
+def test_a_list_that_ignores_ids_later(make_store: MakeStore, tool: RiggedTool) -> None:
     """Where it is deaf only when they are read back, nothing counts as deleted."""
     store = stocked(make_store, "categories", 13)
     first = apart(store, "categories")[0]
@@ -278,7 +277,9 @@ def test_a_list_that_ignores_ids_later(make_store: MakeStore, tool: Tool) -> Non
 
 
 @pytest.mark.parametrize("resource", ["coupons", "gift_certificates", "promotions", "brands"])
-def test_a_delete_that_did_nothing_is_sent_again(make_store: MakeStore, tool: Tool, resource: str) -> None:
+def test_a_delete_that_did_nothing_is_sent_again(
+    make_store: MakeStore, tool: RiggedTool, resource: str
+) -> None:
     """A record that a 204 left there is found by the listing, and goes at the second DELETE."""
     store = stocked(make_store, resource)
     stubborn = list(store.records[resource])[7]
@@ -291,7 +292,7 @@ def test_a_delete_that_did_nothing_is_sent_again(make_store: MakeStore, tool: To
 
 
 @pytest.mark.parametrize("partial", [False, True])
-def test_a_promotion_with_codes_fails_alone(make_store: MakeStore, tool: Tool, partial: bool) -> None:
+def test_a_promotion_with_codes_fails_alone(make_store: MakeStore, tool: RiggedTool, partial: bool) -> None:
     """A promotion with coupon codes attached stays, told in the store's words; all the others go."""
     store = stocked(make_store, "promotions")
     held = list(store.records["promotions"])[17]
@@ -304,7 +305,7 @@ def test_a_promotion_with_codes_fails_alone(make_store: MakeStore, tool: Tool, p
     assert "relating codes are still present" in outcome.failed[held]
 
 
-def test_a_category_that_holds_products_fails_alone(make_store: MakeStore, tool: Tool) -> None:
+def test_a_category_that_holds_products_fails_alone(make_store: MakeStore, tool: RiggedTool) -> None:
     """A category that holds products stays, told in the store's words; the others go."""
     store = stocked(make_store, "categories", products=1)
     held = apart(store, "categories")[3]
@@ -330,7 +331,9 @@ def test_a_category_that_holds_products_fails_alone(make_store: MakeStore, tool:
         ("customers", "addresses"),
     ],
 )
-def test_the_panel_tells_what_goes_along(make_store: MakeStore, tool: Tool, resource: str, word: str) -> None:
+def test_the_panel_tells_what_goes_along(
+    make_store: MakeStore, tool: RiggedTool, resource: str, word: str
+) -> None:
     """What goes along with a record, or forbids its deletion, stands in the panel."""
     store = stocked(make_store, resource, 3)
     outcome = tool(store, None, "--dry-run", "--resource", resource, COLUMNS="300")
@@ -351,7 +354,7 @@ def went_while_paging(store: FakeStore, resource: str, ids: list[int]) -> Fault:
 
 
 @pytest.mark.parametrize("resource", ["coupons", "gift_certificates"])
-def test_v2_lists_have_no_holes(make_store: MakeStore, tool: Tool, resource: str) -> None:
+def test_v2_lists_have_no_holes(make_store: MakeStore, tool: RiggedTool, resource: str) -> None:
     """What goes while a V2 list is paged pulls no other past the reader."""
     store = stocked(make_store, resource, 600)
     ids = list(store.records[resource])
@@ -362,7 +365,7 @@ def test_v2_lists_have_no_holes(make_store: MakeStore, tool: Tool, resource: str
 
 
 @pytest.mark.parametrize("resource", ["coupons", "gift_certificates"])
-def test_v2_lists_that_ignore_min_id(make_store: MakeStore, tool: Tool, resource: str) -> None:
+def test_v2_lists_that_ignore_min_id(make_store: MakeStore, tool: RiggedTool, resource: str) -> None:
     """A V2 list that cannot be paged to its end is refused, and the run ends."""
     store = stocked(make_store, resource, 600)
     store.deaf = {"min_id"}
@@ -420,7 +423,7 @@ FILTERS = [
 
 
 @pytest.mark.parametrize(("resource", "name"), FILTERS)
-def test_a_filter_of_a_resource(make_store: MakeStore, tool: Tool, resource: str, name: str) -> None:
+def test_a_filter_of_a_resource(make_store: MakeStore, tool: RiggedTool, resource: str, name: str) -> None:
     """Each filter selects what fits it; a store that ignores it is noticed."""
     store = stocked(make_store, resource)
     records = list(store.records[resource].values())
@@ -447,7 +450,9 @@ def test_a_filter_of_a_resource(make_store: MakeStore, tool: Tool, resource: str
         ("products", "inventory_level", "0"),
     ],
 )
-def test_a_filter_for_zero(make_store: MakeStore, tool: Tool, resource: str, name: str, value: str) -> None:
+def test_a_filter_for_zero(
+    make_store: MakeStore, tool: RiggedTool, resource: str, name: str, value: str
+) -> None:
     """Zero, which stands for none, can be selected: top-level categories, products without a brand."""
     store = stocked(make_store, resource)
     base = name.partition(":")[0]
@@ -458,7 +463,7 @@ def test_a_filter_for_zero(make_store: MakeStore, tool: Tool, resource: str, nam
     assert sorted(outcome.plan["ids"]) == wanted
 
 
-def test_a_filter_of_another_resource(make_store: MakeStore, tool: Tool) -> None:
+def test_a_filter_of_another_resource(make_store: MakeStore, tool: RiggedTool) -> None:
     """A filter that only another resource has sends nothing."""
     store = stocked(make_store, "brands", 3)
     outcome = tool(store, None, "--yes", "--resource", "brands", "--filter", "sku=SKU-11")
@@ -489,7 +494,7 @@ def test_resource_list() -> None:
 @pytest.mark.parametrize(
     ("name", "near"), [("product", "products"), ("Customers", "customers"), ("order", "")]
 )
-def test_an_unknown_resource(make_store: MakeStore, tool: Tool, name: str, near: str) -> None:
+def test_an_unknown_resource(make_store: MakeStore, tool: RiggedTool, name: str, near: str) -> None:
     """A resource that there is not sends nothing; the nearest one is named."""
     store = make_store(customers=3)
     outcome = tool(store, None, "--yes", "--resource", name)
@@ -497,7 +502,7 @@ def test_an_unknown_resource(make_store: MakeStore, tool: Tool, name: str, near:
     assert near in outcome.err
 
 
-def test_orders_cannot_be_deleted(make_store: MakeStore, tool: Tool) -> None:
+def test_orders_cannot_be_deleted(make_store: MakeStore, tool: RiggedTool) -> None:
     """Orders are read to spare customers; they are no resource."""
     store = make_store(customers=3, orders=3)
     outcome = tool(store, None, "--yes", "--resource", "orders")
@@ -505,7 +510,7 @@ def test_orders_cannot_be_deleted(make_store: MakeStore, tool: Tool) -> None:
 
 
 @pytest.mark.parametrize("resource", list(HOW))
-def test_batch_size_stays_within_the_maximum(make_store: MakeStore, tool: Tool, resource: str) -> None:
+def test_batch_size_stays_within_the_maximum(make_store: MakeStore, tool: RiggedTool, resource: str) -> None:
     """One more id than a resource takes in a DELETE is refused, and nothing is sent."""
     store = make_store(customers=3)
     largest = max(HOW[resource][2], 10)
@@ -515,7 +520,7 @@ def test_batch_size_stays_within_the_maximum(make_store: MakeStore, tool: Tool, 
     assert "--batch-size" in outcome.err
 
 
-def test_resource_of_the_ini(make_store: MakeStore, tool: Tool) -> None:
+def test_resource_of_the_ini(make_store: MakeStore, tool: RiggedTool) -> None:
     """The ini may name the resource, and the command line another."""
     store = stocked(make_store, "brands", 8)
     config = store.config(tool.folder, resource="brands")
@@ -526,7 +531,7 @@ def test_resource_of_the_ini(make_store: MakeStore, tool: Tool) -> None:
 
 
 @pytest.mark.parametrize("resource", ["coupons", "products", "promotions"])
-def test_resume_keeps_the_resource(make_store: MakeStore, tool: Tool, resource: str) -> None:
+def test_resume_keeps_the_resource(make_store: MakeStore, tool: RiggedTool, resource: str) -> None:
     """A plan is resumed for its own resource, although the ini names none, and the default is another."""
     store = stocked(make_store, resource)
     planned = tool(store, None, "--dry-run", "--resource", resource)

@@ -19,13 +19,15 @@ from typing import Any
 import pytest
 
 import bulk_delete
-from tests.conftest import SIGNALS, Outcome, Tool
 from tests.fake_store import FakeStore, Fault, Request
 from tests.launcher import Rig
 from tests.rigged import (
     QUIET,
+    SIGNALS,
     MakeStore,
+    Outcome,
     RiggedTool,
+    Tool,
     assert_resumable,
     assert_says,
     counts,
@@ -37,11 +39,6 @@ from tests.rigged import (
 
 KILLED = -signal.SIGKILL
 DAY = 86_400.0
-
-
-@pytest.fixture
-def tool(tmp_path: Path) -> RiggedTool:
-    return RiggedTool(tmp_path)
 
 
 @pytest.fixture
@@ -82,15 +79,15 @@ def refused(
 # --- of a dry run ------------------------------------------------------------------------------
 
 
-def test_a_dry_run_is_resumed(store: FakeStore, tool: RiggedTool) -> None:
+def test_a_dry_run_is_resumed(store: FakeStore, hurried: RiggedTool) -> None:
     """What was listed is deleted, and nothing else: later sign-ups stay."""
     planned = set(store.customers)
-    dry = tool.run(store, "--dry-run")
+    dry = hurried.run(store, "--dry-run")
     assert dry.status == 0, dry.text
     assert_resumable(dry)
     assert dry.summary["status"] == "planned"
     later = set(store.add(5))
-    outcome = tool.resume(store, dry.folder)
+    outcome = hurried.resume(store, dry.folder)
     assert outcome.status == 0, outcome.text
     assert set(store.customers) == later
     assert store.deleted_ids() == dict.fromkeys(planned, 1)
@@ -98,34 +95,34 @@ def test_a_dry_run_is_resumed(store: FakeStore, tool: RiggedTool) -> None:
     assert not any(listings(request) for request in store.log if request.number > len(store.log) / 2)
 
 
-def test_the_ini_s_dry_run_is_ignored(store: FakeStore, tool: RiggedTool) -> None:
+def test_the_ini_s_dry_run_is_ignored(store: FakeStore, hurried: RiggedTool) -> None:
     """The config of a dry run resumes it for real; only --dry-run on argv holds it back."""
-    dry = tool.run(store, dry_run=True)
-    again = tool.resume(store, dry.folder, "--dry-run")
+    dry = hurried.run(store, dry_run=True)
+    again = hurried.resume(store, dry.folder, "--dry-run")
     assert (again.status, again.summary["status"]) == (0, "planned")
     assert not store.deletes()
-    outcome = tool.resume(store, dry.folder, dry_run=True)
+    outcome = hurried.resume(store, dry.folder, dry_run=True)
     assert outcome.status == 0, outcome.text
     assert not store.customers
 
 
-def test_what_others_removed_is_already_gone(store: FakeStore, tool: RiggedTool) -> None:
+def test_what_others_removed_is_already_gone(store: FakeStore, hurried: RiggedTool) -> None:
     """Gone, and by no attempt of this run: already_gone, and never sent."""
-    dry = tool.run(store, "--dry-run")
+    dry = hurried.run(store, "--dry-run")
     removed = list(store.customers)[::3]
     store.remove(*removed)
-    outcome = tool.resume(store, dry.folder)
+    outcome = hurried.resume(store, dry.folder)
     assert outcome.status == 0, outcome.text
     assert counts(outcome) == {"deleted": 20, "already_gone": 10}
     assert not store.deleted_ids().keys() & set(removed)
 
 
-def test_all_is_gone(store: FakeStore, tool: RiggedTool) -> None:
+def test_all_is_gone(store: FakeStore, hurried: RiggedTool) -> None:
     """A resume of a plan of which nothing is left is complete, however often it is asked for."""
-    first = tool.run(store)
+    first = hurried.run(store)
     for _ in range(2):
         before = len(store.deletes())
-        outcome = tool.resume(store, first.folder)
+        outcome = hurried.resume(store, first.folder)
         assert outcome.status == 0, outcome.text
         assert counts(outcome) == {"deleted": 30}
         assert len(store.deletes()) == before
@@ -162,67 +159,67 @@ ENDS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
 def test_a_stopped_run_ends_as_if_it_had_not(
-    make_store: MakeStore, tool: RiggedTool, end: dict[str, Any]
+    make_store: MakeStore, hurried: RiggedTool, end: dict[str, Any]
 ) -> None:
     """All that was planned is deleted in the end, and what signed up meanwhile stays."""
     store = make_store(customers=120, **QUIET)
     store.faults = [Fault("DELETE", skip=4, **end)]
-    tool.rig = Rig(speed=1000)
-    stopped = tool.run(store, max_retries=0)
+    hurried.rig = Rig(speed=1000)
+    stopped = hurried.run(store, max_retries=0)
     assert stopped.status == 5, stopped.text
     assert_resumable(stopped)
     store.faults = []
     later = set(store.add(3))
-    outcome = tool.resume(store, stopped.folder)
+    outcome = hurried.resume(store, stopped.folder)
     assert outcome.status == 0, outcome.text
     assert set(store.customers) == later
     assert outcome.summary["selected"] == 120
     assert counts(outcome) == {"deleted": 120}
 
 
-def test_deleted_and_already_gone_are_told_apart(make_store: MakeStore, tool: RiggedTool) -> None:
+def test_deleted_and_already_gone_are_told_apart(make_store: MakeStore, hurried: RiggedTool) -> None:
     """Deleted is what an attempt may have done, before or after; the rest was somebody else."""
     store = make_store(customers=50, **QUIET)
     ids = list(store.customers)
-    store.faults = [Fault("DELETE", where=names(ids[10]), commit=True, close="reset", after=tool.kill)]
-    assert tool.run(store, "--max-concurrent", "1").status == KILLED
-    (folder,) = tool.folders()
+    store.faults = [Fault("DELETE", where=names(ids[10]), commit=True, close="reset", after=hurried.kill)]
+    assert hurried.run(store, "--max-concurrent", "1").status == KILLED
+    (folder,) = hurried.folders()
     assert set(store.customers) == set(ids[20:])
     store.remove(*ids[25:35])
     store.faults = []
-    outcome = tool.resume(store, folder)
+    outcome = hurried.resume(store, folder)
     assert outcome.status == 0, outcome.text
     assert counts(outcome) == {"deleted": 40, "already_gone": 10}
     assert store.deleted_ids() == {n: 1 for n in ids if n not in ids[25:35]}
 
 
-def test_the_count_of_errors_starts_anew(make_store: MakeStore, tool: RiggedTool) -> None:
+def test_the_count_of_errors_starts_anew(make_store: MakeStore, hurried: RiggedTool) -> None:
     """A run that was stopped by its error rate can be resumed, and may fail as often again."""
     store = make_store(customers=60, **QUIET)
     ids = list(store.customers)
     store.per_item = dict.fromkeys(ids[:12], (409, "locked"))
-    stopped = tool.run(store, "--max-concurrent", "1")
+    stopped = hurried.run(store, "--max-concurrent", "1")
     assert stopped.status == 5, stopped.text
     assert stopped.summary["failed"] >= 11
     for number in ids[9:12]:
         del store.per_item[number]
-    outcome = tool.resume(store, stopped.folder)
+    outcome = hurried.resume(store, stopped.folder)
     assert outcome.status == 4, outcome.text
     assert counts(outcome) == {"deleted": 51, "failed": 9}
     assert set(store.customers) == set(ids[:9]) == outcome.failed.keys()
 
 
-def test_what_failed_is_tried_again(store: FakeStore, tool: RiggedTool) -> None:
+def test_what_failed_is_tried_again(store: FakeStore, hurried: RiggedTool) -> None:
     """A finished run with failures, resumed once they are mended, ends with 0."""
     victim = min(store.customers)
     store.refuse[victim] = (422, {"title": "locked"})
-    first = tool.run(store)
+    first = hurried.run(store)
     assert (first.status, counts(first)) == (4, {"deleted": 29, "failed": 1})
     assert first.failed.keys() == {victim}
-    again = tool.resume(store, first.folder)
+    again = hurried.resume(store, first.folder)
     assert (again.status, counts(again)) == (4, {"deleted": 29, "failed": 1})
     store.refuse = {}
-    outcome = tool.resume(store, first.folder)
+    outcome = hurried.resume(store, first.folder)
     assert outcome.status == 0, outcome.text
     assert counts(outcome) == {"deleted": 30}
     assert outcome.failed == {}
@@ -233,20 +230,20 @@ def test_what_failed_is_tried_again(store: FakeStore, tool: RiggedTool) -> None:
 
 @pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize("at", [1, 2, 3])
-def test_killed_around_a_delete(store: FakeStore, tool: RiggedTool, moment: str, at: int) -> None:
+def test_killed_around_a_delete(store: FakeStore, hurried: RiggedTool, moment: str, at: int) -> None:
     """kill -9 while the store holds its n-th DELETE, undone or done: all else is as ever."""
     planned = set(store.customers)
     commit = moment == "after"
     fault = Fault("DELETE", skip=at - 1, commit=commit, close="reset")
-    setattr(fault, "after" if commit else "hook", tool.kill)
+    setattr(fault, "after" if commit else "hook", hurried.kill)
     store.faults = [fault]
-    assert tool.run(store, "--max-concurrent", "1").status == KILLED
+    assert hurried.run(store, "--max-concurrent", "1").status == KILLED
     done = 10 * (at if commit else at - 1)
     assert len(store.customers) == 30 - done
-    (folder,) = tool.folders()
+    (folder,) = hurried.folders()
     store.faults = []
     later = set(store.add(2))
-    outcome = tool.resume(store, folder)
+    outcome = hurried.resume(store, folder)
     assert outcome.status == 0, outcome.text
     assert set(store.customers) == later
     assert counts(outcome) == {"deleted": 30}
@@ -257,53 +254,53 @@ def test_killed_around_a_delete(store: FakeStore, tool: RiggedTool, moment: str,
 
 @pytest.mark.parametrize("before", [True, False])
 @pytest.mark.parametrize("at", range(1, 9))
-def test_killed_around_each_write(store: FakeStore, tool: RiggedTool, at: int, before: bool) -> None:
+def test_killed_around_each_write(store: FakeStore, hurried: RiggedTool, at: int, before: bool) -> None:
     """kill -9 right before and after each fsync: of the backup, the plan, and the journal."""
     planned = set(store.customers)
-    tool.rig = Rig(kill_at_fsync=at, kill_before=before)
-    killed = tool.run(store, "--max-concurrent", "1")
-    tool.rig = Rig()
+    hurried.rig = Rig(kill_at_fsync=at, kill_before=before)
+    killed = hurried.run(store, "--max-concurrent", "1")
+    hurried.rig = Rig()
     later = set(store.add(2))
-    (folder,) = tool.folders()
+    (folder,) = hurried.folders()
     if not (folder / "plan.json").exists():
         assert killed.status == KILLED
         assert set(store.customers) == planned | later
         assert not store.deletes()
-        assert tool.resume(store, folder).status == 2
+        assert hurried.resume(store, folder).status == 2
         return
-    outcome = tool.resume(store, folder)
+    outcome = hurried.resume(store, folder)
     assert outcome.status == 0, outcome.text
     assert set(store.customers) == later
     assert counts(outcome) == {"deleted": 30}
     assert store.deleted_ids().keys() == planned
 
 
-def test_killed_while_it_verifies(store: FakeStore, tool: RiggedTool) -> None:
+def test_killed_while_it_verifies(store: FakeStore, hurried: RiggedTool) -> None:
     """All was sent and nothing proven: a resume proves it, and sends nothing again."""
-    store.faults = [tool.killer(method="GET", where=read_backs)]
-    assert tool.run(store).status == KILLED
-    (folder,) = tool.folders()
+    store.faults = [hurried.killer(method="GET", where=read_backs)]
+    assert hurried.run(store).status == KILLED
+    (folder,) = hurried.folders()
     assert json.loads((folder / "summary.json").read_text())["status"] == "in_progress"
     before = len(store.deletes())
-    outcome = tool.resume(store, folder)
+    outcome = hurried.resume(store, folder)
     assert outcome.status == 0, outcome.text
     assert counts(outcome) == {"deleted": 30}
     assert len(store.deletes()) == before
 
 
 @pytest.mark.parametrize("request_", ["read-back", "DELETE"])
-def test_a_resume_is_killed_too(make_store: MakeStore, tool: RiggedTool, request_: str) -> None:
+def test_a_resume_is_killed_too(make_store: MakeStore, hurried: RiggedTool, request_: str) -> None:
     """However often it is killed, the next one takes over."""
     store = make_store(customers=80, **QUIET)
     for at in range(3):
-        store.faults = [tool.killer(method="DELETE", skip=at)]
+        store.faults = [hurried.killer(method="DELETE", skip=at)]
         if at and request_ == "read-back":
-            store.faults = [tool.killer(method="GET", where=read_backs)]
-        resumed: list[str | Path] = ["--resume", *tool.folders()] if at else []
-        assert tool.run(store, "--max-concurrent", "1", *resumed).status == KILLED
-    (folder,) = tool.folders()
+            store.faults = [hurried.killer(method="GET", where=read_backs)]
+        resumed: list[str | Path] = ["--resume", *hurried.folders()] if at else []
+        assert hurried.run(store, "--max-concurrent", "1", *resumed).status == KILLED
+    (folder,) = hurried.folders()
     store.faults = []
-    outcome = tool.resume(store, folder)
+    outcome = hurried.resume(store, folder)
     assert outcome.status == 0, outcome.text
     assert not store.customers
     assert counts(outcome) == {"deleted": 80}
@@ -313,15 +310,15 @@ def test_a_resume_is_killed_too(make_store: MakeStore, tool: RiggedTool, request
 
 
 @pytest.fixture
-def killed(make_store: MakeStore, tool: RiggedTool) -> tuple[FakeStore, Path]:
+def killed(make_store: MakeStore, hurried: RiggedTool) -> tuple[FakeStore, Path]:
     """A run of four batches that was killed: one done, one done and not noted, two not sent."""
     store = make_store(customers=12, **QUIET)
-    second = Fault("DELETE", skip=1, commit=True, close="reset", after=tool.kill)
+    second = Fault("DELETE", skip=1, commit=True, close="reset", after=hurried.kill)
     store.faults = [second]
-    outcome = tool.run(store, "--max-concurrent", "1", "--batch-size", "3")
+    outcome = hurried.run(store, "--max-concurrent", "1", "--batch-size", "3")
     assert outcome.status == KILLED
     store.faults = []
-    (folder,) = tool.folders()
+    (folder,) = hurried.folders()
     return store, folder
 
 
@@ -357,14 +354,14 @@ def test_the_journal_cut_at_every_byte_of_its_last_two_lines(
 @pytest.mark.parametrize("fraction", [0.0, 0.3, 0.6, 0.9, 1.0])
 @pytest.mark.parametrize("rest", [b"", b'{"sent": [1', b"\x00" * 40, b"\xff\xfe"])
 def test_a_torn_journal_is_resumed(
-    killed: tuple[FakeStore, Path], tool: RiggedTool, fraction: float, rest: bytes
+    killed: tuple[FakeStore, Path], hurried: RiggedTool, fraction: float, rest: bytes
 ) -> None:
     """Cut anywhere, and with the garbage of a power cut behind it: the run is completed."""
     store, folder = killed
     text = (folder / "journal.jsonl").read_bytes()
     kept = text[: round(len(text) * fraction)] + rest
     (folder / "journal.jsonl").write_bytes(kept)
-    outcome = tool.resume(store, folder)
+    outcome = hurried.resume(store, folder)
     assert outcome.status == 0, outcome.text
     assert not store.customers
     assert outcome.summary["deleted"] + outcome.summary["already_gone"] == 12
@@ -374,11 +371,11 @@ def test_a_torn_journal_is_resumed(
     assert max(store.deleted_ids().values()) == 1
 
 
-def test_the_journal_is_gone(killed: tuple[FakeStore, Path], tool: RiggedTool) -> None:
+def test_the_journal_is_gone(killed: tuple[FakeStore, Path], hurried: RiggedTool) -> None:
     """Without it the plan is still carried out; only who deleted what is not known any more."""
     store, folder = killed
     (folder / "journal.jsonl").unlink()
-    outcome = tool.resume(store, folder)
+    outcome = hurried.resume(store, folder)
     assert outcome.status == 0, outcome.text
     assert not store.customers
     assert counts(outcome) == {"deleted": 6, "already_gone": 6}
@@ -388,10 +385,10 @@ def test_the_journal_is_gone(killed: tuple[FakeStore, Path], tool: RiggedTool) -
 
 
 @pytest.fixture
-def planned(make_store: MakeStore, tool: RiggedTool) -> Iterator[tuple[FakeStore, Path]]:
+def planned(make_store: MakeStore, hurried: RiggedTool) -> Iterator[tuple[FakeStore, Path]]:
     """A dry run's store and folder; whatever the test does, no DELETE is sent."""
     store = make_store(customers=12, **QUIET)
-    outcome = tool.run(store, "--dry-run")
+    outcome = hurried.run(store, "--dry-run")
     assert outcome.status == 0, outcome.text
     assert outcome.folder is not None
     store.log.clear()
@@ -420,7 +417,7 @@ def variants(value: Any) -> list[Any]:
     return ["x", 1]
 
 
-def test_a_changed_plan_is_refused(planned: tuple[FakeStore, Path], tool: RiggedTool) -> None:
+def test_a_changed_plan_is_refused(planned: tuple[FakeStore, Path], hurried: RiggedTool) -> None:
     """Each field, changed, dropped or added: exit 3, one sentence, and nothing is sent."""
     store, folder = planned
     plan = json.loads((folder / "plan.json").read_text())
@@ -430,13 +427,13 @@ def test_a_changed_plan_is_refused(planned: tuple[FakeStore, Path], tool: Rigged
     changed += [plan | {"note": "mine"}]
     for other in changed:
         (folder / "plan.json").write_text(json.dumps(other))
-        status, output = run_in_process(store, tool.folder, "--resume", folder, "--yes")
+        status, output = run_in_process(store, hurried.folder, "--resume", folder, "--yes")
         differs = {k: other.get(k) for k in plan.keys() | other.keys() if other.get(k) != plan.get(k)}
         assert status == 3, (differs, output)
         assert "plan.json" in "".join(output.split())
         assert not store.log
     (folder / "plan.json").write_text(json.dumps(plan))  # another spelling of the same
-    assert run_in_process(store, tool.folder, "--resume", folder, "--dry-run")[0] == 0
+    assert run_in_process(store, hurried.folder, "--resume", folder, "--dry-run")[0] == 0
 
 
 DAMAGED: dict[str, Callable[[bytes], bytes]] = {
@@ -456,7 +453,7 @@ DAMAGED: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize("damage", DAMAGED.values(), ids=DAMAGED)
 def test_a_damaged_plan_is_refused(
-    planned: tuple[FakeStore, Path], tool: RiggedTool, damage: Callable[[bytes], bytes]
+    planned: tuple[FakeStore, Path], hurried: RiggedTool, damage: Callable[[bytes], bytes]
 ) -> None:
     """Exit 3, a sentence that names it, no traceback, and nothing is sent."""
     store, folder = planned
@@ -464,28 +461,28 @@ def test_a_damaged_plan_is_refused(
     damaged = damage(path.read_bytes())
     assert damaged != path.read_bytes()
     path.write_bytes(damaged)
-    status, output = refused(tool, store, folder)
+    status, output = refused(hurried, store, folder)
     assert status == 3, output
     assert "plan.json" in "".join(output.split())
     assert not store.log
     assert path.read_bytes() == damaged
 
 
-def test_a_foreign_store_hash(planned: tuple[FakeStore, Path], tool: RiggedTool) -> None:
+def test_a_foreign_store_hash(planned: tuple[FakeStore, Path], hurried: RiggedTool) -> None:
     """The plan of another store is refused, with both hashes told; nothing is sent."""
     store, folder = planned
-    status, output = refused(tool, store, folder, store_hash="another9")
+    status, output = refused(hurried, store, folder, store_hash="another9")
     assert status == 3, output
     assert "sandbox1" in output
     assert "another9" in output
     assert not store.log
 
 
-def test_a_foreign_host(planned: tuple[FakeStore, Path], make_store: MakeStore, tool: RiggedTool) -> None:
+def test_a_foreign_host(planned: tuple[FakeStore, Path], make_store: MakeStore, hurried: RiggedTool) -> None:
     """The plan of a store elsewhere is refused; neither host is asked anything."""
     store, folder = planned
     other = make_store(customers=12, **QUIET)
-    status, output = refused(tool, other, folder)
+    status, output = refused(hurried, other, folder)
     assert status == 3, output
     assert store.host in "".join(output.split())
     assert not other.log
@@ -494,7 +491,7 @@ def test_a_foreign_host(planned: tuple[FakeStore, Path], make_store: MakeStore, 
 
 @pytest.mark.parametrize("contents", [None, [], ["backup.jsonl", "journal.jsonl"], "a file"])
 def test_a_folder_without_a_plan(
-    planned: tuple[FakeStore, Path], tool: RiggedTool, tmp_path: Path, contents: Any
+    planned: tuple[FakeStore, Path], hurried: RiggedTool, tmp_path: Path, contents: Any
 ) -> None:
     """No folder, an empty one, that of a run which never had a plan, a file: exit 2."""
     store, _ = planned
@@ -505,7 +502,7 @@ def test_a_folder_without_a_plan(
         folder.mkdir()
         for name in contents:
             (folder / name).write_text("")
-    status, output = refused(tool, store, folder)
+    status, output = refused(hurried, store, folder)
     assert status == 2, output
     assert "plan.json" in "".join(output.split())
     assert not store.log
@@ -524,22 +521,22 @@ SELECTIONS: list[Sequence[str]] = [
 
 @pytest.mark.parametrize("options", SELECTIONS, ids=lambda options: options[0])
 def test_a_selection_on_argv(
-    planned: tuple[FakeStore, Path], tool: RiggedTool, options: Sequence[str]
+    planned: tuple[FakeStore, Path], hurried: RiggedTool, options: Sequence[str]
 ) -> None:
     """The selection is the plan's: with --resume it is an error to give another."""
     store, folder = planned
-    (tool.folder / "ids.txt").write_text("12\n")
-    status, output = refused(tool, store, folder, *options)
+    (hurried.folder / "ids.txt").write_text("12\n")
+    status, output = refused(hurried, store, folder, *options)
     assert status == 2, output
     assert "resume" in output
     assert options[0] in output
     assert not store.log
 
 
-def test_a_selection_in_the_ini_is_ignored(store: FakeStore, tool: RiggedTool) -> None:
+def test_a_selection_in_the_ini_is_ignored(store: FakeStore, hurried: RiggedTool) -> None:
     """The config may select less by now: what was planned is deleted."""
-    dry = tool.run(store, "--dry-run")
-    outcome = tool.resume(store, dry.folder, limit=1, filters={"name:like": "nobody"})
+    dry = hurried.run(store, "--dry-run")
+    outcome = hurried.resume(store, dry.folder, limit=1, filters={"name:like": "nobody"})
     assert outcome.status == 0, outcome.text
     assert not store.customers
 
@@ -548,12 +545,12 @@ def test_a_selection_in_the_ini_is_ignored(store: FakeStore, tool: RiggedTool) -
 
 
 @pytest.mark.parametrize("first", ["run", "resume"])
-def test_two_processes_never_work_on_one_folder(store: FakeStore, tool: RiggedTool, first: str) -> None:
+def test_two_processes_never_work_on_one_folder(store: FakeStore, hurried: RiggedTool, first: str) -> None:
     """A resume while another process works on the folder is refused, sends nothing, harms nothing."""
     planned = set(store.customers)
     resumed: list[str | Path] = []
     if first == "resume":
-        dry = tool.run(store, "--dry-run")
+        dry = hurried.run(store, "--dry-run")
         assert dry.folder is not None
         resumed = ["--resume", dry.folder]
     reached, go_on = threading.Event(), threading.Event()
@@ -563,55 +560,55 @@ def test_two_processes_never_work_on_one_folder(store: FakeStore, tool: RiggedTo
         go_on.wait(30)
 
     store.faults = [Fault("DELETE", hook=hold)]
-    config = store.config(tool.folder)
-    working = tool.start(store, config, "--yes", "--max-concurrent", "1", *resumed)
+    config = store.config(hurried.folder)
+    working = hurried.start(store, config, "--yes", "--max-concurrent", "1", *resumed)
     assert reached.wait(30)
-    (folder,) = tool.folders()
+    (folder,) = hurried.folders()
     before = len(store.log)
     files = {path.name: path.read_bytes() for path in folder.glob("*.jsonl")}
-    status, output = refused(RiggedTool(tool.folder), store, folder)
+    status, output = refused(RiggedTool(hurried.folder), store, folder)
     assert status == 3, output
     assert "in use" in " ".join(output.split())
     assert len(store.log) == before
     assert {path.name: path.read_bytes() for path in folder.glob("*.jsonl")} == files
     go_on.set()
-    outcome = tool.end(working)
+    outcome = hurried.finish(working)
     assert outcome.status == 0, outcome.text
     assert store.deleted_ids() == dict.fromkeys(planned, 1)
 
 
-def test_an_old_plan_with_yes(store: FakeStore, tool: RiggedTool) -> None:
+def test_an_old_plan_with_yes(store: FakeStore, hurried: RiggedTool) -> None:
     """--yes does not do for a plan that is over a day old: exit 3, its age, nothing deleted."""
-    dry = tool.run(store, "--dry-run")
-    tool.rig = Rig(later=DAY + 60)
-    outcome = tool.resume(store, dry.folder)
+    dry = hurried.run(store, "--dry-run")
+    hurried.rig = Rig(later=DAY + 60)
+    outcome = hurried.resume(store, dry.folder)
     assert outcome.status == 3, outcome.text
     assert_says(outcome, "1 day")
     assert_resumable(outcome)
     assert not store.deletes()
     assert outcome.summary["status"] == "planned"
-    tool.rig = Rig(later=DAY - 60)
-    assert tool.resume(store, dry.folder).status == 0
+    hurried.rig = Rig(later=DAY - 60)
+    assert hurried.resume(store, dry.folder).status == 0
     assert not store.customers
 
 
 @pytest.mark.parametrize("ahead", [60.0, 40 * DAY])
-def test_a_plan_of_the_future(store: FakeStore, tool: RiggedTool, ahead: float) -> None:
+def test_a_plan_of_the_future(store: FakeStore, hurried: RiggedTool, ahead: float) -> None:
     """A wall clock that was set back does no harm: the plan is done, or refused with a sentence."""
-    tool.rig = Rig(later=ahead)
-    dry = tool.run(store, "--dry-run")
+    hurried.rig = Rig(later=ahead)
+    dry = hurried.run(store, "--dry-run")
     assert dry.status == 0, dry.text
-    tool.rig = Rig()
-    outcome = tool.resume(store, dry.folder)
+    hurried.rig = Rig()
+    outcome = hurried.resume(store, dry.folder)
     assert outcome.status in (0, 3), outcome.text
     assert bool(store.customers) is bool(outcome.status)
 
 
-def test_a_resume_without_a_terminal_needs_yes(store: FakeStore, tool: RiggedTool) -> None:
+def test_a_resume_without_a_terminal_needs_yes(store: FakeStore, hurried: RiggedTool) -> None:
     """A plan is not carried out unasked: exit 3, and the command is printed again."""
-    dry = tool.run(store, "--dry-run")
+    dry = hurried.run(store, "--dry-run")
     assert dry.folder is not None
-    outcome = tool(store, store.config(tool.folder), "--resume", dry.folder)
+    outcome = hurried(store, store.config(hurried.folder), "--resume", dry.folder)
     assert outcome.status == 3, outcome.text
     assert_resumable(outcome)
     assert not store.deletes()
@@ -621,16 +618,16 @@ def test_a_resume_without_a_terminal_needs_yes(store: FakeStore, tool: RiggedToo
 
 
 @pytest.mark.parametrize("total", [7, "0", None])
-def test_a_re_reading_that_cannot_be_trusted(store: FakeStore, tool: RiggedTool, total: Any) -> None:
+def test_a_re_reading_that_cannot_be_trusted(store: FakeStore, hurried: RiggedTool, total: Any) -> None:
     """What may still be there is not taken for gone: it is deleted, and never out of the plan."""
     planned = set(store.customers)
-    dry = tool.run(store, "--dry-run")
+    dry = hurried.run(store, "--dry-run")
 
     def distrusted(_request: Request, answer: Any) -> Any:
         return answer | {"data": [], "meta": {"pagination": {"total": total}}}
 
     store.faults = [Fault("GET", where=read_backs, rewrite=distrusted)]
-    outcome = tool.resume(store, dry.folder)
+    outcome = hurried.resume(store, dry.folder)
     assert outcome.status in (0, 5), outcome.text
     assert outcome.summary["already_gone"] == 0
     assert store.deleted_ids().keys() <= planned
@@ -638,9 +635,9 @@ def test_a_re_reading_that_cannot_be_trusted(store: FakeStore, tool: RiggedTool,
         assert counts(outcome) == {"deleted": 30}
 
 
-def test_the_plan_can_be_frozen_again(store: FakeStore, tool: RiggedTool) -> None:
+def test_the_plan_can_be_frozen_again(store: FakeStore, hurried: RiggedTool) -> None:
     """parse_plan reads what a run wrote; another time in it makes it another plan."""
-    dry = tool.run(store, "--dry-run")
+    dry = hurried.run(store, "--dry-run")
     assert dry.folder is not None
     text = (dry.folder / "plan.json").read_text()
     plan = bulk_delete.parse_plan(text)
@@ -652,14 +649,14 @@ def test_the_plan_can_be_frozen_again(store: FakeStore, tool: RiggedTool) -> Non
         bulk_delete.parse_plan(text.replace(plan.created_at, later.created_at))
 
 
-def test_outcomes_are_counted_over_all_runs(make_store: MakeStore, tool: RiggedTool) -> None:
+def test_outcomes_are_counted_over_all_runs(make_store: MakeStore, hurried: RiggedTool) -> None:
     """However a run is cut into pieces, its counts are those of the run in one piece."""
 
     def pieces(stops: list[int]) -> Outcome:
         store = make_store(customers=80, **QUIET)
         ids = list(store.customers)
         store.per_item = dict.fromkeys(ids[33:36], (409, "locked"))
-        own = RiggedTool(tool.folder / f"pieces-{len(stops)}")
+        own = RiggedTool(hurried.folder / f"pieces-{len(stops)}")
         own.folder.mkdir()
         resumed: list[str | Path] = []
         for stop in stops:

@@ -10,11 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Outcome, Tool
 from tests.fake_store import FakeStore, Fault, Record, Request
-from tests.rigged import forked_tool  # noqa: F401  # the fixture `tool`
+from tests.rigged import MakeStore, Outcome, RiggedTool, Tool
 
-MakeStore = Callable[..., FakeStore]
 Fits = Callable[[Record], bool]
 
 SPAM = r"@(mailbin|tempinbox|spam-drop)\.example$"
@@ -119,7 +117,7 @@ FILTER_NAMES = sorted(filter_cases(FakeStore(customers=300)))
 
 
 @pytest.mark.parametrize("name", FILTER_NAMES)
-def test_a_filter(store: FakeStore, tool: Tool, name: str) -> None:
+def test_a_filter(store: FakeStore, tool: RiggedTool, name: str) -> None:
     """Each documented filter of customers deletes what it selects, and is told in panel and summary."""
     value, fits = filter_cases(store)[name]
     outcome = run_deletes(tool, store, chosen(store, fits), "--filter", f"{name}={value}")
@@ -129,7 +127,7 @@ def test_a_filter(store: FakeStore, tool: Tool, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FILTER_NAMES)
-def test_a_filter_that_the_store_ignores(store: FakeStore, tool: Tool, name: str) -> None:
+def test_a_filter_that_the_store_ignores(store: FakeStore, tool: RiggedTool, name: str) -> None:
     """A store that is deaf to a filter loses nothing: the first record that does not fit is noticed."""
     value, fits = filter_cases(store)[name]
     store.deaf = {name}
@@ -140,7 +138,7 @@ def test_a_filter_that_the_store_ignores(store: FakeStore, tool: Tool, name: str
 
 
 @pytest.mark.parametrize("name", FILTER_NAMES)
-def test_a_deaf_store_in_a_dry_run(store: FakeStore, tool: Tool, name: str) -> None:
+def test_a_deaf_store_in_a_dry_run(store: FakeStore, tool: RiggedTool, name: str) -> None:
     """What a real run would refuse, its dry run refuses too."""
     value, _ = filter_cases(store)[name]
     store.deaf = {name}
@@ -148,7 +146,7 @@ def test_a_deaf_store_in_a_dry_run(store: FakeStore, tool: Tool, name: str) -> N
 
 
 @pytest.mark.parametrize("name", ["date_created", "date_modified"])
-def test_days_as_limits_of_dates(store: FakeStore, tool: Tool, name: str) -> None:
+def test_days_as_limits_of_dates(store: FakeStore, tool: RiggedTool, name: str) -> None:
     """A day as :min and :max takes what the store finds from its first moment to its first moment."""
     days = sorted(record[name][:10] for record in store.customers.values())
     low, high = days[50], days[250]
@@ -156,13 +154,13 @@ def test_days_as_limits_of_dates(store: FakeStore, tool: Tool, name: str) -> Non
     run_deletes(tool, store, wanted, "--filter", f"{name}:min={low}", "--filter", f"{name}:max={high}")
 
 
-def test_customers_of_no_group(store: FakeStore, tool: Tool) -> None:
+def test_customers_of_no_group(store: FakeStore, tool: RiggedTool) -> None:
     """Group 0, which is none, can be selected like any other."""
     wanted = chosen(store, lambda r: r["customer_group_id"] == 0)
     run_deletes(tool, store, wanted, "--filter", "customer_group_id:in=0")
 
 
-def test_filters_must_all_fit(store: FakeStore, tool: Tool) -> None:
+def test_filters_must_all_fit(store: FakeStore, tool: RiggedTool) -> None:
     """Several filters select what fits them all."""
     middle = store.customers[list(store.customers)[150]]["date_created"]
     wanted = chosen(store, lambda r: r["date_created"] >= middle and r["customer_group_id"] == 1)
@@ -170,14 +168,14 @@ def test_filters_must_all_fit(store: FakeStore, tool: Tool) -> None:
     run_deletes(tool, store, wanted, *options)
 
 
-def test_filters_of_the_ini(store: FakeStore, tool: Tool) -> None:
+def test_filters_of_the_ini(store: FakeStore, tool: RiggedTool) -> None:
     """[filters] selects by itself, names in any case."""
     middle = store.customers[list(store.customers)[150]]["date_created"]
     wanted = chosen(store, lambda r: r["date_created"] >= middle and r["customer_group_id"] == 1)
     run_deletes(tool, store, wanted, filters={"date_created:min": middle, "Customer_Group_ID:in": "1"})
 
 
-def test_filters_of_argv_are_merged_by_name(store: FakeStore, tool: Tool) -> None:
+def test_filters_of_argv_are_merged_by_name(store: FakeStore, tool: RiggedTool) -> None:
     """A filter on the command line takes the place of the ini's of that name; the others stay."""
     middle = store.customers[list(store.customers)[150]]["date_created"]
     ini = {"date_created:min": middle, "customer_group_id:in": "1"}
@@ -200,7 +198,9 @@ def test_filters_of_argv_are_merged_by_name(store: FakeStore, tool: Tool) -> Non
         ("include", "addresses", "filter"),
     ],
 )
-def test_an_unknown_filter(store: FakeStore, tool: Tool, by: str, name: str, value: str, word: str) -> None:
+def test_an_unknown_filter(
+    store: FakeStore, tool: RiggedTool, by: str, name: str, value: str, word: str
+) -> None:
     """A name that is no filter of the resource sends nothing; the nearest known one is named."""
     words = (name, word)
     if by == "argv":
@@ -229,7 +229,9 @@ def test_an_unknown_filter(store: FakeStore, tool: Tool, by: str, name: str, val
         ("date_modified:max", "31/12/2024"),
     ],
 )
-def test_a_filter_of_a_wrong_value(store: FakeStore, tool: Tool, by: str, name: str, value: str) -> None:
+def test_a_filter_of_a_wrong_value(
+    store: FakeStore, tool: RiggedTool, by: str, name: str, value: str
+) -> None:
     """An empty value, or one of another type, sends nothing, and the filter is named."""
     if by == "argv":
         run_refused(tool, store, 2, "--filter", f"{name}={value}", words=[name])
@@ -237,7 +239,7 @@ def test_a_filter_of_a_wrong_value(store: FakeStore, tool: Tool, by: str, name: 
         run_refused(tool, store, 2, words=[name], filters={name: value})
 
 
-def test_a_filter_without_a_value(store: FakeStore, tool: Tool) -> None:
+def test_a_filter_without_a_value(store: FakeStore, tool: RiggedTool) -> None:
     """--filter NAME alone sends nothing."""
     run_refused(tool, store, 2, "--filter", "company:in", words=["NAME=VALUE"])
 
@@ -276,13 +278,13 @@ MATCHES: list[tuple[tuple[str, ...], Fits]] = [
 
 
 @pytest.mark.parametrize(("given", "fits"), MATCHES)
-def test_match(store: FakeStore, tool: Tool, given: tuple[str, ...], fits: Fits) -> None:
+def test_match(store: FakeStore, tool: RiggedTool, given: tuple[str, ...], fits: Fits) -> None:
     """--match selects the records in whose field the expression is found; several must all match."""
     options = itertools.chain.from_iterable(("--match", text) for text in given)
     run_deletes(tool, store, chosen(store, fits), *options)
 
 
-def test_match_of_the_ini(store: FakeStore, tool: Tool) -> None:
+def test_match_of_the_ini(store: FakeStore, tool: RiggedTool) -> None:
     """`match` in the ini selects; --match on the command line takes its place."""
     wanted = chosen(store, lambda r: r["company"].startswith("Tide"))
     run_deletes(tool, store, wanted, match="company=^Tide & ")
@@ -296,7 +298,7 @@ def test_match_of_the_ini(store: FakeStore, tool: Tool) -> None:
 
 
 @pytest.mark.parametrize("text", ["email=[", "email=(?P<", "email=", "=x", "email", "email=*"])
-def test_a_bad_match(store: FakeStore, tool: Tool, text: str) -> None:
+def test_a_bad_match(store: FakeStore, tool: RiggedTool, text: str) -> None:
     """What is no FIELD=REGEX, or no regular expression, sends nothing."""
     run_refused(tool, store, 2, "--match", text, words=["--match"])
 
@@ -304,18 +306,18 @@ def test_a_bad_match(store: FakeStore, tool: Tool, text: str) -> None:
 @pytest.mark.parametrize(
     "path", ["emial", "addresses.0.country_cod", "email.0", "addresses.99.city", "Email", "addresses.city"]
 )
-def test_match_on_a_field_that_no_record_has(store: FakeStore, tool: Tool, path: str) -> None:
+def test_match_on_a_field_that_no_record_has(store: FakeStore, tool: RiggedTool, path: str) -> None:
     """A field that no listed record has is refused, and the fields there are named."""
     words = (path, "email", "first_name", "company", "date_created")
     run_refused(tool, store, 3, "--match", f"{path}=.", words=words)
 
 
-def test_one_of_several_matches_on_no_field(store: FakeStore, tool: Tool) -> None:
+def test_one_of_several_matches_on_no_field(store: FakeStore, tool: RiggedTool) -> None:
     """A second --match is checked for its field even where the first one takes nobody."""
     run_refused(tool, store, 3, "--match", "email=^nobody$", "--match", "emial=.", words=["emial"])
 
 
-def test_match_of_nobody(store: FakeStore, tool: Tool) -> None:
+def test_match_of_nobody(store: FakeStore, tool: RiggedTool) -> None:
     """An expression that nobody's field holds selects nothing, which is no error."""
     outcome = tool(store, None, "--yes", "--match", "email=^nobody$")
     assert (outcome.status, outcome.summary["selected"]) == (0, 0)
@@ -352,7 +354,7 @@ ID_FILES: dict[str, Callable[[FakeStore, list[int]], str | bytes]] = {
 
 
 @pytest.mark.parametrize("form", list(ID_FILES))
-def test_ids(store: FakeStore, tool: Tool, form: str) -> None:
+def test_ids(store: FakeStore, tool: RiggedTool, form: str) -> None:
     """A list of ids, in each form, deletes exactly those."""
     ids = list(store.customers)[20:270:5]
     path = write(tool, ID_FILES[form](store, ids))
@@ -360,7 +362,7 @@ def test_ids(store: FakeStore, tool: Tool, form: str) -> None:
     assert (outcome.summary["duplicates"], outcome.summary["not_found"]) == (0, 0)
 
 
-def test_ids_are_read_250_a_request(make_store: MakeStore, tool: Tool) -> None:
+def test_ids_are_read_250_a_request(make_store: MakeStore, tool: RiggedTool) -> None:
     """600 ids are read by three requests, before and after, and one more asks how many there are."""
     store = make_store(customers=1000, quota=10_000)
     ids = list(store.customers)[100:700]
@@ -372,7 +374,7 @@ def test_ids_are_read_250_a_request(make_store: MakeStore, tool: Tool) -> None:
     assert outcome.summary["verified"]
 
 
-def test_ids_twice_and_unknown(store: FakeStore, tool: Tool) -> None:
+def test_ids_twice_and_unknown(store: FakeStore, tool: RiggedTool) -> None:
     """Ids that stand twice are counted, and those that the store does not know are reported."""
     ids = list(store.customers)[:10]
     path = write(tool, lines([*ids, ids[0], ids[0], ids[3], 999_001, 999_002, 999_001]))
@@ -383,7 +385,7 @@ def test_ids_twice_and_unknown(store: FakeStore, tool: Tool) -> None:
     assert 999_001 not in outcome.plan["ids"]
 
 
-def test_only_unknown_ids(store: FakeStore, tool: Tool) -> None:
+def test_only_unknown_ids(store: FakeStore, tool: RiggedTool) -> None:
     """A list of which the store knows nothing selects nothing, and says how many were not found."""
     outcome = tool(store, None, "--yes", "--ids", write(tool, lines([999_001, 999_002])))
     assert (outcome.status, outcome.summary["selected"], outcome.summary["not_found"]) == (0, 0, 2)
@@ -410,7 +412,7 @@ def test_only_unknown_ids(store: FakeStore, tool: Tool) -> None:
         ("someone@shop-mail.example\n", 1),
     ],
 )
-def test_a_bad_line_of_ids(store: FakeStore, tool: Tool, bad: str, number: int) -> None:
+def test_a_bad_line_of_ids(store: FakeStore, tool: RiggedTool, bad: str, number: int) -> None:
     """A line that is no positive whole number sends nothing, and is told by its number."""
     path = write(tool, bad)
     run_refused(tool, store, 2, "--ids", path, words=[str(path), f"line {number}"])
@@ -418,7 +420,7 @@ def test_a_bad_line_of_ids(store: FakeStore, tool: Tool, bad: str, number: int) 
 
 @pytest.mark.parametrize("option", ["--ids", "--keep"])
 @pytest.mark.parametrize("text", ["", "\n\n", "\ufeff", "id\n", "Customer ID,Email\r\n", " \r\n"])
-def test_an_empty_list(store: FakeStore, tool: Tool, option: str, text: str) -> None:
+def test_an_empty_list(store: FakeStore, tool: RiggedTool, option: str, text: str) -> None:
     """A list file that holds nothing sends nothing."""
     path = write(tool, text)
     run_refused(tool, store, 2, option, path, words=[option, str(path)])
@@ -435,7 +437,7 @@ def test_an_empty_list(store: FakeStore, tool: Tool, option: str, text: str) -> 
     ],
 )
 def test_unclear_columns(
-    store: FakeStore, tool: Tool, option: str, head: str, columns: tuple[str, ...]
+    store: FakeStore, tool: RiggedTool, option: str, head: str, columns: tuple[str, ...]
 ) -> None:
     """A CSV in which the column is not plain sends nothing, and its columns are named."""
     path = write(tool, f"{head}\n{','.join('5' for _ in head.split(','))}\n")
@@ -443,14 +445,14 @@ def test_unclear_columns(
 
 
 @pytest.mark.parametrize("option", ["--ids", "--keep"])
-def test_a_list_that_is_not_there(store: FakeStore, tool: Tool, option: str) -> None:
+def test_a_list_that_is_not_there(store: FakeStore, tool: RiggedTool, option: str) -> None:
     """A list file that cannot be read sends nothing, and is named."""
     run_refused(tool, store, 2, option, tool.folder / "none.txt", words=["none.txt", option])
     path = write(tool, b"5\n\xff\xfe\n")
     run_refused(tool, store, 2, option, path, words=[str(path)])
 
 
-def test_ids_on_a_store_that_ignores_them(store: FakeStore, tool: Tool) -> None:
+def test_ids_on_a_store_that_ignores_them(store: FakeStore, tool: RiggedTool) -> None:
     """A list that is deaf to id:in proves nothing of the ids: nothing is deleted."""
     store.deaf = {"id:in"}
     path = write(tool, lines(list(store.customers)[:10]))
@@ -458,7 +460,7 @@ def test_ids_on_a_store_that_ignores_them(store: FakeStore, tool: Tool) -> None:
 
 
 @pytest.mark.parametrize("by", ["argv", "ini"])
-def test_ids_with_filters(store: FakeStore, tool: Tool, by: str) -> None:
+def test_ids_with_filters(store: FakeStore, tool: RiggedTool, by: str) -> None:
     """--ids and filters exclude each other: nothing is sent."""
     path = write(tool, lines(list(store.customers)[:10]))
     if by == "argv":
@@ -485,7 +487,7 @@ KEEP_FILES: dict[str, Callable[[list[Record]], str]] = {
 
 
 @pytest.mark.parametrize("form", list(KEEP_FILES))
-def test_keep(store: FakeStore, tool: Tool, form: str) -> None:
+def test_keep(store: FakeStore, tool: RiggedTool, form: str) -> None:
     """Those that a file names, by id or e-mail address in any case, stay, and are counted."""
     kept = [store.customers[number] for number in list(store.customers)[30:280:10]]
     path = write(tool, "\ufeff" + KEEP_FILES[form](kept))
@@ -495,7 +497,7 @@ def test_keep(store: FakeStore, tool: Tool, form: str) -> None:
     assert "Spared" in outcome.err
 
 
-def test_keep_counts_only_the_selected(store: FakeStore, tool: Tool) -> None:
+def test_keep_counts_only_the_selected(store: FakeStore, tool: RiggedTool) -> None:
     """What a keep list names beside the selection is neither spared nor an error."""
     spam = sorted(chosen(store, lambda r: r["email"].endswith("spam-drop.example")))
     others = sorted(set(store.customers) - set(spam))[:50]
@@ -505,12 +507,12 @@ def test_keep_counts_only_the_selected(store: FakeStore, tool: Tool) -> None:
 
 
 @pytest.mark.parametrize("text", ["999001\n999002\n", "nobody@elsewhere.example\n"])
-def test_keep_of_none_among_the_selected(store: FakeStore, tool: Tool, text: str) -> None:
+def test_keep_of_none_among_the_selected(store: FakeStore, tool: RiggedTool, text: str) -> None:
     """A keep list of which nobody is selected is likelier the wrong file: nothing is deleted."""
     run_refused(tool, store, 3, "--keep", write(tool, text), words=["--keep"])
 
 
-def test_keep_of_none_among_the_matched(store: FakeStore, tool: Tool) -> None:
+def test_keep_of_none_among_the_matched(store: FakeStore, tool: RiggedTool) -> None:
     """Listed, but not matched, is not selected."""
     real = sorted(chosen(store, lambda r: r["email"].endswith("shop-mail.example")))[:5]
     path = write(tool, lines(real))
@@ -518,13 +520,13 @@ def test_keep_of_none_among_the_matched(store: FakeStore, tool: Tool) -> None:
 
 
 @pytest.mark.parametrize("bad", ["5\nabc\n", "Customer ID\n5\nx\n"])
-def test_a_bad_line_of_keep(store: FakeStore, tool: Tool, bad: str) -> None:
+def test_a_bad_line_of_keep(store: FakeStore, tool: RiggedTool, bad: str) -> None:
     """A line that is neither id nor e-mail address sends nothing, and is told by its number."""
     number = bad.count("\n")
     run_refused(tool, store, 2, "--keep", write(tool, bad), words=[f"line {number}"])
 
 
-def test_keep_of_the_whole_selection(store: FakeStore, tool: Tool) -> None:
+def test_keep_of_the_whole_selection(store: FakeStore, tool: RiggedTool) -> None:
     """A keep list of all that is selected leaves nothing to delete."""
     outcome = tool(store, None, "--yes", "--keep", write(tool, lines(store.customers)))
     assert (outcome.status, outcome.summary["selected"], outcome.summary["spared"]) == (0, 0, 300)
@@ -539,7 +541,7 @@ def with_orders(store: FakeStore) -> set[int]:
 
 
 @pytest.mark.parametrize("by", ["argv", "ini"])
-def test_spare_with_orders(make_store: MakeStore, tool: Tool, by: str) -> None:
+def test_spare_with_orders(make_store: MakeStore, tool: RiggedTool, by: str) -> None:
     """Customers whom any order names stay, and are counted; guests' orders name nobody."""
     store = make_store(customers=300, orders=600, quota=10_000)
     spared = with_orders(store)
@@ -552,7 +554,7 @@ def test_spare_with_orders(make_store: MakeStore, tool: Tool, by: str) -> None:
     assert len(store.records["orders"]) == 600
 
 
-def test_orders_that_come_in_meanwhile(make_store: MakeStore, tool: Tool) -> None:
+def test_orders_that_come_in_meanwhile(make_store: MakeStore, tool: RiggedTool) -> None:
     """An order that comes in while the orders are paged spares its customer."""
     store = make_store(customers=300, orders=600, quota=10_000)
     free = sorted(set(store.customers) - with_orders(store))
@@ -570,7 +572,7 @@ def test_orders_that_come_in_meanwhile(make_store: MakeStore, tool: Tool) -> Non
     assert not set(late) & set(outcome.plan["ids"])
 
 
-def test_orders_that_go_meanwhile(make_store: MakeStore, tool: Tool) -> None:
+def test_orders_that_go_meanwhile(make_store: MakeStore, tool: RiggedTool) -> None:
     """An order that goes while the orders are paged pulls no other past the reader."""
     store = make_store(customers=300, orders=600, quota=10_000)
     spared = with_orders(store)
@@ -583,7 +585,7 @@ def test_orders_that_go_meanwhile(make_store: MakeStore, tool: Tool) -> None:
     run_deletes(tool, store, set(store.customers) - spared, "--spare-with-orders")
 
 
-def test_only_guests_have_orders(make_store: MakeStore, tool: Tool) -> None:
+def test_only_guests_have_orders(make_store: MakeStore, tool: RiggedTool) -> None:
     """Where only guests ordered nobody is spared."""
     store = make_store(customers=30, quota=10_000)
     store.add(5, kind="orders", customer_id=0)
@@ -591,7 +593,7 @@ def test_only_guests_have_orders(make_store: MakeStore, tool: Tool) -> None:
     assert (outcome.status, outcome.summary["deleted"], outcome.summary["spared"]) == (0, 30, 0)
 
 
-def test_orders_need_a_scope(make_store: MakeStore, tool: Tool) -> None:
+def test_orders_need_a_scope(make_store: MakeStore, tool: RiggedTool) -> None:
     """Without the scope of orders it is refused, the scope named, and nothing deleted."""
     store = make_store(customers=30, orders=10, quota=10_000)
     store.scopes.discard(ORDERS_SCOPE)
@@ -603,7 +605,7 @@ def test_orders_need_a_scope(make_store: MakeStore, tool: Tool) -> None:
 
 
 @pytest.mark.parametrize("status", [404, 500])
-def test_orders_that_cannot_be_read(make_store: MakeStore, tool: Tool, status: int) -> None:
+def test_orders_that_cannot_be_read(make_store: MakeStore, tool: RiggedTool, status: int) -> None:
     """Without all the orders nothing is deleted."""
     store = make_store(customers=30, orders=300, quota=10_000)
     store.faults.append(Fault("GET", "v2/orders", skip=1, times=1e9, status=status))
@@ -613,7 +615,7 @@ def test_orders_that_cannot_be_read(make_store: MakeStore, tool: Tool, status: i
     assert not store.deletes()
 
 
-def test_orders_on_a_store_that_ignores_min_id(make_store: MakeStore, tool: Tool) -> None:
+def test_orders_on_a_store_that_ignores_min_id(make_store: MakeStore, tool: RiggedTool) -> None:
     """Orders that are not paged by id as asked may be missed: nothing is deleted."""
     store = make_store(customers=30, orders=600, quota=10_000)
     store.deaf = {"min_id"}
@@ -626,18 +628,18 @@ def test_orders_on_a_store_that_ignores_min_id(make_store: MakeStore, tool: Tool
 
 
 @pytest.mark.parametrize("limit", [1, 9, 251])
-def test_limit(store: FakeStore, tool: Tool, limit: int) -> None:
+def test_limit(store: FakeStore, tool: RiggedTool, limit: int) -> None:
     """--limit deletes the first N, the oldest, and no more."""
     run_deletes(tool, store, set(list(store.customers)[:limit]), "--limit", str(limit))
 
 
-def test_limit_above_all(store: FakeStore, tool: Tool) -> None:
+def test_limit_above_all(store: FakeStore, tool: RiggedTool) -> None:
     """A limit above the number of records takes all of them."""
     outcome = tool(store, None, "--yes", "--limit", "1000")
     assert (outcome.status, outcome.summary["deleted"], len(store.customers)) == (0, 300, 0)
 
 
-def test_limit_comes_last(store: FakeStore, tool: Tool) -> None:
+def test_limit_comes_last(store: FakeStore, tool: RiggedTool) -> None:
     """The first N are those of the selection, with what is kept left out."""
     spam = sorted(chosen(store, lambda r: "@shop-mail" not in r["email"]))
     path = write(tool, lines(spam[:4]))
@@ -645,7 +647,7 @@ def test_limit_comes_last(store: FakeStore, tool: Tool) -> None:
     run_deletes(tool, store, set(spam[4:10]), *options)
 
 
-def test_max_delete(store: FakeStore, tool: Tool) -> None:
+def test_max_delete(store: FakeStore, tool: RiggedTool) -> None:
     """One more than --max-delete is refused before anything is deleted; as many are not."""
     spam = chosen(store, lambda r: r["email"].endswith("@spam-drop.example"))
     match = ("--match", DROP)
@@ -658,7 +660,7 @@ def test_max_delete(store: FakeStore, tool: Tool) -> None:
 @pytest.mark.parametrize(
     "option", [("--limit", "0"), ("--limit", "-1"), ("--limit", "x"), ("--max-delete", "-1")]
 )
-def test_bad_numbers(store: FakeStore, tool: Tool, option: tuple[str, str]) -> None:
+def test_bad_numbers(store: FakeStore, tool: RiggedTool, option: tuple[str, str]) -> None:
     """No limit is below 1, and no number is negative: nothing is sent."""
     run_refused(tool, store, 2, *option)
 
@@ -666,7 +668,7 @@ def test_bad_numbers(store: FakeStore, tool: Tool, option: tuple[str, str]) -> N
 # --- all together --------------------------------------------------------------------------------
 
 
-def test_all_of_it_with_filters(make_store: MakeStore, tool: Tool) -> None:
+def test_all_of_it_with_filters(make_store: MakeStore, tool: RiggedTool) -> None:
     """Filter, match, keep, orders and limit together delete exactly what fits them all."""
     store = make_store(customers=900, orders=500, quota=10_000)
     middle = store.customers[list(store.customers)[200]]["date_created"]
@@ -689,7 +691,7 @@ def test_all_of_it_with_filters(make_store: MakeStore, tool: Tool) -> None:
     assert json.loads(outcome.out)["spared"] == len(spared)
 
 
-def test_all_of_it_with_ids(make_store: MakeStore, tool: Tool) -> None:
+def test_all_of_it_with_ids(make_store: MakeStore, tool: RiggedTool) -> None:
     """Ids, match, keep, orders and limit together delete exactly what fits them all."""
     store = make_store(customers=900, orders=500, quota=10_000)
     ids = list(store.customers)[50:850:2]
@@ -720,7 +722,7 @@ def says_whole_store(text: str) -> bool:
     return "all customers" in text.lower() or "whole store" in text.lower()
 
 
-def test_the_panel_says_when_it_is_the_whole_store(store: FakeStore, tool: Tool) -> None:
+def test_the_panel_says_when_it_is_the_whole_store(store: FakeStore, tool: RiggedTool) -> None:
     """Without a selection the panel says that these are all; with one it says what was selected."""
     assert says_whole_store(panel(tool, store))
     for options in (
@@ -735,14 +737,14 @@ def test_the_panel_says_when_it_is_the_whole_store(store: FakeStore, tool: Tool)
         assert all(word in text for word in said.split("=", 1))
 
 
-def test_a_match_of_everybody_is_the_whole_store(store: FakeStore, tool: Tool) -> None:
+def test_a_match_of_everybody_is_the_whole_store(store: FakeStore, tool: RiggedTool) -> None:
     """The panel says so too when an expression, a filter or a list turns out to select every record."""
     assert says_whole_store(panel(tool, store, "--match", "email=@"))
     assert says_whole_store(panel(tool, store, "--filter", "date_created:min=2000-01-01"))
     assert says_whole_store(panel(tool, store, "--ids", write(tool, lines(list(store.customers)))))
 
 
-def test_resume_ignores_the_selection_of_the_ini(store: FakeStore, tool: Tool) -> None:
+def test_resume_ignores_the_selection_of_the_ini(store: FakeStore, tool: RiggedTool) -> None:
     """--resume deletes what was planned, whatever the ini selects by now, lists that went included."""
     spam = chosen(store, lambda r: "@shop-mail" not in r["email"])
     keep = write(tool, lines(sorted(spam)[:3]), "keep.txt")
@@ -776,7 +778,7 @@ def test_resume_ignores_the_selection_of_the_ini(store: FakeStore, tool: Tool) -
         ("--resource", "products"),
     ],
 )
-def test_resume_takes_no_selection(store: FakeStore, tool: Tool, option: tuple[str, ...]) -> None:
+def test_resume_takes_no_selection(store: FakeStore, tool: RiggedTool, option: tuple[str, ...]) -> None:
     """A selection on the command line beside --resume is an error, and sends nothing."""
     write(tool, lines(list(store.customers)[:5]))
     planned = tool(store, None, "--dry-run")

@@ -18,10 +18,8 @@ import pexpect
 import pytest
 from rich.cells import cell_len
 
-from tests.conftest import SIGNALS, Outcome, Tool, check, sent_after, wait_until
 from tests.fake_store import FakeStore, Fault, Request
-
-MakeStore = Callable[..., FakeStore]
+from tests.rigged import SIGNALS, MakeStore, Outcome, RiggedTool, Tool, check, sent_after, wait_until
 
 CONTROL = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"
@@ -60,24 +58,24 @@ class Session:
 
 
 @pytest.fixture
-def terminal(tool: Tool) -> Iterator[Callable[..., Session]]:
+def terminal(installed: Tool) -> Iterator[Callable[..., Session]]:
     """Starts the tool on a pseudo-terminal of so many columns."""
     children = []
 
     def start(store: FakeStore, *options: str, columns: int = 100) -> Session:
-        command, *arguments = tool.command(store.config(tool.folder), *options)
-        environ = {k: v for k, v in tool.environ(store).items() if k not in RICH.split()}
+        command, *arguments = installed.command(store.config(installed.folder), *options)
+        environ = {k: v for k, v in installed.environ(store).items() if k not in RICH.split()}
         child = pexpect.spawn(
             command,
             arguments,
-            cwd=str(tool.folder),
+            cwd=str(installed.folder),
             env=environ | {"TERM": "xterm-256color"},
             dimensions=(40, columns),
             encoding="utf-8",
             codec_errors="replace",  # Ctrl-C makes the terminal drop output, in the middle of a character too
             timeout=60,
         )
-        session = Session(tool, child)
+        session = Session(installed, child)
         child.logfile_read = session.written
         children.append(child)
         return session
@@ -185,19 +183,19 @@ def test_yes_skips_the_prompt(make_store: MakeStore, terminal: Callable[..., Ses
 
 
 @pytest.mark.parametrize("given", ["", "30\n"])
-def test_no_terminal(make_store: MakeStore, tool: Tool, given: str) -> None:
+def test_no_terminal(make_store: MakeStore, installed: Tool, given: str) -> None:
     """Without a terminal on stdin, --yes is required: a number that is piped in is no answer."""
     store = small(make_store)
     done = subprocess.run(
-        tool.command(store.config(tool.folder)),
-        cwd=tool.folder,
-        env=tool.environ(store),
+        installed.command(store.config(installed.folder)),
+        cwd=installed.folder,
+        env=installed.environ(store),
         capture_output=True,
         check=False,
         text=True,
         input=given,
     )
-    (folder,) = tool.folders()
+    (folder,) = installed.folders()
     outcome = check(Outcome(done.returncode, done.stdout, done.stderr, folder))
     assert (outcome.status, len(store.customers)) == (3, 30)
     assert not store.deletes()
@@ -207,13 +205,15 @@ def test_no_terminal(make_store: MakeStore, tool: Tool, given: str) -> None:
     assert outcome.summary["resume"] in outcome.err
 
 
-def test_printed_command_goes_on(make_store: MakeStore, tool: Tool) -> None:
+def test_printed_command_goes_on(make_store: MakeStore, installed: Tool) -> None:
     """The resume command, as printed, with --yes, deletes what was planned and nothing else."""
     store = small(make_store)
-    first = tool(store, None)
+    first = installed(store, None)
     newcomers = store.add(3)
     command = [*shlex.split(first.summary["resume"]), "--yes"]
-    done = subprocess.run(command, cwd=tool.folder, env=tool.environ(store), capture_output=True, check=False)
+    done = subprocess.run(
+        command, cwd=installed.folder, env=installed.environ(store), capture_output=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert list(store.customers) == newcomers
 
@@ -263,16 +263,16 @@ def killing(pids: list[int], signum: int, at: list[float]) -> Callable[[Request]
 @pytest.mark.parametrize(
     ("signum", "status"), SIGNALS.items(), ids=lambda value: getattr(value, "name", None)
 )
-def test_signal_while_deleting(make_store: MakeStore, tool: Tool, signum: int, status: int) -> None:
+def test_signal_while_deleting(make_store: MakeStore, installed: Tool, signum: int, status: int) -> None:
     """After a signal only what was in flight arrives: no other DELETE, no read-back."""
     store = small(make_store, customers=600, latency=0.1)
     pids: list[int] = []
     at: list[float] = []
     # The delay keeps that worker busy while the tool takes note of the signal.
     store.faults.append(Fault(method="DELETE", skip=12, hook=killing(pids, signum, at), delay=0.3))
-    process = tool.start(store, store.config(tool.folder), "--yes")
+    process = installed.start(store, store.config(installed.folder), "--yes")
     pids.append(process.pid)
-    outcome = tool.finish(process)
+    outcome = installed.finish(process)
     assert outcome.status == status
     assert sent_after(store, at[0]) <= 4
     assert [request.method for request in store.log if request.arrived > at[0]].count("GET") == 0
@@ -289,7 +289,7 @@ def test_signal_while_deleting(make_store: MakeStore, tool: Tool, signum: int, s
 @pytest.mark.parametrize(
     ("signum", "status"), SIGNALS.items(), ids=lambda value: getattr(value, "name", None)
 )
-def test_signal_while_listing(make_store: MakeStore, tool: Tool, signum: int, status: int) -> None:
+def test_signal_while_listing(make_store: MakeStore, tool: RiggedTool, signum: int, status: int) -> None:
     """A signal during the listing ends it: nothing is planned, nothing deleted."""
     store = small(make_store, customers=5000, latency=0.05)
     pids: list[int] = []
@@ -307,7 +307,7 @@ def test_signal_while_listing(make_store: MakeStore, tool: Tool, signum: int, st
     assert not (outcome.folder / "plan.json").exists()
 
 
-def test_signal_while_verifying(make_store: MakeStore, tool: Tool) -> None:
+def test_signal_while_verifying(make_store: MakeStore, tool: RiggedTool) -> None:
     """A signal during the read-back: what was read back is deleted, the rest is unknown."""
     store = small(make_store, customers=600)
     pids: list[int] = []
@@ -329,7 +329,7 @@ def test_signal_while_verifying(make_store: MakeStore, tool: Tool) -> None:
 
 
 @pytest.mark.parametrize("headers", [{"X-Retry-After": "300"}, {"Retry-After": "300"}])
-def test_signal_while_told_to_wait(make_store: MakeStore, tool: Tool, headers: dict[str, str]) -> None:
+def test_signal_while_told_to_wait(make_store: MakeStore, tool: RiggedTool, headers: dict[str, str]) -> None:
     """A signal ends a long wait: nobody sits through five minutes to stop."""
     store = small(make_store, customers=300)
     store.faults.append(Fault(method="DELETE", skip=5, status=429, headers=headers, quota_headers=False))
@@ -347,7 +347,7 @@ def test_signal_while_told_to_wait(make_store: MakeStore, tool: Tool, headers: d
 
 @pytest.mark.parametrize("typed", [True, False])
 def test_terminal_goes_away(
-    make_store: MakeStore, terminal: Callable[..., Session], tool: Tool, typed: bool
+    make_store: MakeStore, terminal: Callable[..., Session], installed: Tool, typed: bool
 ) -> None:
     """A closed window stops the run like SIGHUP does, at the prompt or later, with a summary."""
     store = small(make_store, customers=600, latency=0.1)
@@ -359,12 +359,12 @@ def test_terminal_goes_away(
     sent = len(store.deletes())
     assert session.hang_up() == 129
     assert len(store.deletes()) - sent <= 5
-    summary = summary_of(tool)
+    summary = summary_of(installed)
     assert (summary["exit_status"], summary["deleted"]) == (129, 0)
     assert summary["unknown"] == sum(store.deleted_ids().values())
 
 
-def test_ctrl_c_twice(make_store: MakeStore, terminal: Callable[..., Session], tool: Tool) -> None:
+def test_ctrl_c_twice(make_store: MakeStore, terminal: Callable[..., Session], installed: Tool) -> None:
     """The first Ctrl-C awaits what is in flight; the second leaves at once, with a summary."""
     store = small(make_store, customers=300)
     store.faults.append(Fault(method="DELETE", skip=5, times=math.inf, delay=60))
@@ -386,16 +386,16 @@ def test_ctrl_c_twice(make_store: MakeStore, terminal: Callable[..., Session], t
     assert written.rfind(SHOW) > written.rfind(HIDE) > 0
 
 
-def test_second_signal_may_be_another(make_store: MakeStore, tool: Tool) -> None:
+def test_second_signal_may_be_another(make_store: MakeStore, installed: Tool) -> None:
     """SIGTERM after SIGINT leaves at once too, even while a page is awaited."""
     store = small(make_store, customers=600)
     store.faults.append(Fault(path="v3/customers", times=math.inf, delay=60))
-    process = tool.start(store, store.config(tool.folder), "--yes")
+    process = installed.start(store, store.config(installed.folder), "--yes")
     wait_until(lambda: len(store.log) >= 2)
     process.send_signal(signal.SIGINT)
     time.sleep(0.5)
     assert process.poll() is None
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) in (130, 143)
-    outcome = tool.finish(process)
+    outcome = installed.finish(process)
     assert outcome.summary["status"] == "interrupted"

@@ -6,17 +6,16 @@ import json
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 
-from tests.conftest import Tool, wait_until
 from tests.fake_store import TOKEN, FakeStore, Fault
+from tests.rigged import MakeStore, RiggedTool, Tool, wait_until
 
-MakeStore = Callable[..., FakeStore]
 DRIPS = 15  # seconds for which a dripping answer lasts, unless it is given up
 
 
@@ -112,7 +111,7 @@ def store(make_store: MakeStore) -> FakeStore:
     return make_store(customers=60, quota=10_000)
 
 
-def test_started_and_completed(store: FakeStore, tool: Tool, hook: Hook) -> None:
+def test_started_and_completed(store: FakeStore, tool: RiggedTool, hook: Hook) -> None:
     """A complete run is told twice: at its start, and at its end with the whole summary."""
     outcome = tool(store, store.config(tool.folder, webhook_url=hook.url), "--yes", "--json")
     assert outcome.status == 0, outcome.text
@@ -126,7 +125,7 @@ def test_started_and_completed(store: FakeStore, tool: Tool, hook: Hook) -> None
     assert (end.summary["deleted"], end.summary["exit_status"]) == (60, 0)
 
 
-def test_records_that_did_not_go(store: FakeStore, tool: Tool, hook: Hook) -> None:
+def test_records_that_did_not_go(store: FakeStore, tool: RiggedTool, hook: Hook) -> None:
     """A run that finished with failures is completed, and its summary says how many."""
     bad = next(iter(store.customers))
     store.refuse = {bad: (422, {"title": "has open orders"})}
@@ -136,7 +135,7 @@ def test_records_that_did_not_go(store: FakeStore, tool: Tool, hook: Hook) -> No
     assert hook.posts[-1].summary["failed"] == 1
 
 
-def test_interrupted_by_the_store(store: FakeStore, tool: Tool, hook: Hook) -> None:
+def test_interrupted_by_the_store(store: FakeStore, tool: RiggedTool, hook: Hook) -> None:
     """A run that the store ends is told as interrupted, with reason and command to resume."""
     store.faults.append(Fault("DELETE", skip=2, times=1e9, status=401))
     outcome = tool(store, store.config(tool.folder, webhook_url=hook.url), "--yes")
@@ -149,7 +148,7 @@ def test_interrupted_by_the_store(store: FakeStore, tool: Tool, hook: Hook) -> N
     assert "--resume" in end["resume"]
 
 
-def test_interrupted_by_a_signal(make_store: MakeStore, tool: Tool, hook: Hook) -> None:
+def test_interrupted_by_a_signal(make_store: MakeStore, tool: RiggedTool, hook: Hook) -> None:
     """A run that is stopped by a signal is told as interrupted."""
     store = make_store(customers=600, quota=10_000, latency=0.1)
     process = tool.start(store, store.config(tool.folder, webhook_url=hook.url), "--yes")
@@ -161,7 +160,7 @@ def test_interrupted_by_a_signal(make_store: MakeStore, tool: Tool, hook: Hook) 
     assert hook.posts[-1].summary["exit_status"] == 143
 
 
-def test_nothing_is_told_of_a_bad_configuration(store: FakeStore, tool: Tool, hook: Hook) -> None:
+def test_nothing_is_told_of_a_bad_configuration(store: FakeStore, tool: RiggedTool, hook: Hook) -> None:
     """A run that never starts is not told."""
     config = store.config(tool.folder, webhook_url=hook.url)
     outcome = tool(store, config, "--yes", "--filter", "emial:in=x")
@@ -169,7 +168,7 @@ def test_nothing_is_told_of_a_bad_configuration(store: FakeStore, tool: Tool, ho
     assert hook.posts == []
 
 
-def test_no_token_is_told(make_store: MakeStore, tool: Tool, hook: Hook) -> None:
+def test_no_token_is_told(make_store: MakeStore, tool: RiggedTool, hook: Hook) -> None:
     """Neither token, nor header of the store, nor a password of .netrc goes to the webhook."""
     store = make_store(customers=30, quota=10_000)
     netrc = tool.folder / ".netrc"
@@ -203,7 +202,7 @@ def assert_undisturbed(store: FakeStore, tool: Tool, url: str) -> None:
 
 
 @pytest.mark.parametrize("status", [500, 404, 302])
-def test_a_webhook_that_refuses(store: FakeStore, tool: Tool, hook: Hook, status: int) -> None:
+def test_a_webhook_that_refuses(store: FakeStore, tool: RiggedTool, hook: Hook, status: int) -> None:
     """An answer that is no success is a warning, and a redirect is not followed."""
     hook.status = status
     hook.headers = {"Location": hook.url + "/elsewhere"} if status == 302 else {}
@@ -211,26 +210,26 @@ def test_a_webhook_that_refuses(store: FakeStore, tool: Tool, hook: Hook, status
     assert [post.path for post in hook.posts] == ["/hooks/cleanup"] * 2
 
 
-def test_a_webhook_that_is_down(store: FakeStore, tool: Tool) -> None:
+def test_a_webhook_that_is_down(store: FakeStore, tool: RiggedTool) -> None:
     """A webhook at which nobody listens is a warning."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     assert_undisturbed(store, tool, f"http://localhost:{port}/hooks")
 
 
-def test_a_webhook_of_no_such_host(store: FakeStore, tool: Tool) -> None:
+def test_a_webhook_of_no_such_host(store: FakeStore, tool: RiggedTool) -> None:
     """A host name that there is not is a warning."""
     assert_undisturbed(store, tool, "http://no-such-host.invalid/hooks")
 
 
-def test_a_webhook_that_hangs(store: FakeStore, tool: Tool, hook: Hook) -> None:
+def test_a_webhook_that_hangs(store: FakeStore, tool: RiggedTool, hook: Hook) -> None:
     """A webhook that never answers is given up, with a warning."""
     hook.way = "hang"
     assert_undisturbed(store, tool, hook.url)
     assert len(hook.posts) == 2
 
 
-def test_a_webhook_that_drips(store: FakeStore, tool: Tool, hook: Hook) -> None:
+def test_a_webhook_that_drips(store: FakeStore, tool: RiggedTool, hook: Hook) -> None:
     """An answer that comes byte by byte is not waited for to its end."""
     hook.way = "drip"
     outcome = tool(store, store.config(tool.folder, webhook_url=hook.url), "--yes")
@@ -241,7 +240,7 @@ def test_a_webhook_that_drips(store: FakeStore, tool: Tool, hook: Hook) -> None:
     assert hook.dripped == [False, False]
 
 
-def test_a_webhook_does_not_hide_a_failure(store: FakeStore, tool: Tool, hook: Hook) -> None:
+def test_a_webhook_does_not_hide_a_failure(store: FakeStore, tool: RiggedTool, hook: Hook) -> None:
     """A webhook that answers well does not make a failed run a good one, nor a bad one another."""
     store.faults.append(Fault("DELETE", times=1e9, status=403))
     for status in (200, 500):
@@ -254,14 +253,14 @@ def test_a_webhook_does_not_hide_a_failure(store: FakeStore, tool: Tool, hook: H
 @pytest.mark.parametrize(
     "url", ["ftp://host.example/x", "hooks.example/x", "http://", "https://a b.example/"]
 )
-def test_a_webhook_url_that_is_none(store: FakeStore, tool: Tool, url: str) -> None:
+def test_a_webhook_url_that_is_none(store: FakeStore, tool: RiggedTool, url: str) -> None:
     """What is no http or https URL is a bad configuration: nothing is sent."""
     outcome = tool(store, store.config(tool.folder, webhook_url=url), "--yes")
     assert (outcome.status, store.log) == (2, [])
     assert "webhook_url" in outcome.err
 
 
-def test_a_webhook_whose_certificate_nobody_vouches_for(store: FakeStore, tool: Tool) -> None:
+def test_a_webhook_whose_certificate_nobody_vouches_for(store: FakeStore, tool: RiggedTool) -> None:
     """It is told nothing, and the run goes on."""
     with FakeStore(customers=1) as other:  # with a CA of its own
         config = store.config(tool.folder, webhook_url=f"https://{other.host}/hooks")
