@@ -10,7 +10,7 @@ import pytest
 
 from tests.fake_store import FakeStore
 from tests.launcher import Rig
-from tests.rigged import MakeStore, RiggedTool, Tool, heeding_signals
+from tests.rigged import QUIET, MakeStore, RiggedTool, Tool, heeding_signals
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -53,3 +53,9 @@ def make_store() -> Iterator[MakeStore]:
         store.__exit__(None, None, None)
     for store in stores:
         assert not store.violations, store.violations
+
+
+@pytest.fixture
+def store(make_store: MakeStore) -> FakeStore:
+    """30 customers: three batches."""
+    return make_store(customers=30, **QUIET)

@@ -5,7 +5,9 @@ The fixtures `installed`, `tool` and `hurried` of conftest.py are made of what s
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import io
 import json
 import multiprocessing
 import os
@@ -15,12 +17,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+from bulk_delete import main
 from tests.fake_store import TOKEN, FakeStore, Fault, Request
 from tests.launcher import PRELOADED, Rig, run
 
@@ -29,6 +31,33 @@ SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 FORKSERVER = multiprocessing.get_context("forkserver")
 FORKSERVER.set_forkserver_preload(PRELOADED)
 QUIET: dict[str, Any] = {"quota": 10_000, "window": 3600.0}  # no test outlives this window, nor its quota
+SUMMARY_KEYS = frozenset(
+    [
+        "status",
+        "exit_status",
+        "reason",
+        "store_hash",
+        "resource",
+        "filters",
+        "selected",
+        "deleted",
+        "already_gone",
+        "failed",
+        "unknown",
+        "not_attempted",
+        "duplicates",
+        "not_found",
+        "spared",
+        "verified",
+        "requests",
+        "retries",
+        "rate_limited",
+        "started_at",
+        "finished_at",
+        "elapsed_seconds",
+        "resume",
+    ]
+)
 COUNTS = ("deleted", "already_gone", "failed", "unknown", "not_attempted")
 
 MakeStore = Callable[..., FakeStore]
@@ -60,6 +89,12 @@ class Outcome:
         return plan
 
     @property
+    def backup(self) -> list[dict[str, Any]]:
+        assert self.folder is not None, self.err
+        lines = (self.folder / "backup.jsonl").read_text(encoding="utf-8").split("\n")
+        return [json.loads(line) for line in lines if line]
+
+    @property
     def failed(self) -> dict[int, str]:
         assert self.folder is not None, self.err
         with open(self.folder / "failed.csv", newline="") as file:
@@ -76,8 +111,7 @@ def check(outcome: Outcome) -> Outcome:
         assert TOKEN not in path.read_text(errors="replace"), path
     if (outcome.folder / "summary.json").exists():
         summary = outcome.summary
-        parts = ("deleted", "already_gone", "failed", "unknown", "not_attempted")
-        assert summary["selected"] == sum(summary[part] for part in parts), summary
+        assert summary["selected"] == sum(summary[name] for name in COUNTS), summary
         if summary["status"] != "in_progress":
             assert summary["exit_status"] == outcome.status
     return outcome
@@ -205,22 +239,58 @@ class RiggedTool(Tool):
         self.process: Process | None = None
 
     def _start(self, command: list[str], environ: dict[str, str]) -> Process:
-        self.process = Process(self.rig, command, environ, self.folder)
+        self.process = None
+        self.process = process = Process(self.rig, command, environ, self.folder)
+        return process
+
+    def running(self) -> Process:
+        """The process that was started last: a store's thread may ask before `start` has returned."""
+        wait_until(lambda: self.process is not None)
+        assert self.process is not None
         return self.process
 
     def signal(self, signum: int) -> None:
         """Send the running tool a signal, and come back once it was sent."""
-        assert self.process is not None
-        self.process.send_signal(signum)
+        self.running().send_signal(signum)
 
     def killer(self, **matching: Any) -> Fault:
         """A fault that ends the tool with kill -9 when the store gets that request."""
         return Fault(hook=self.kill, close="reset", **matching)
 
     def kill(self, _request: Request | None = None) -> None:
-        assert self.process is not None
-        self.signal(signal.SIGKILL)
-        self.process.wait()  # the answer to come finds nobody
+        process = self.running()
+        process.send_signal(signal.SIGKILL)
+        process.wait()  # the answer to come finds nobody
+
+
+def in_process(store: FakeStore, folder: Path, *options: str | Path) -> tuple[int, str]:
+    """`main` in this process: quicker, for very many runs that need no clock and no signal."""
+    config = store.config(folder)
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    output = io.StringIO()
+    before = dict(os.environ)
+    os.environ.update(store.env())
+    os.environ.pop("BIGCOMMERCE_ACCESS_TOKEN", None)
+    try:
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+            status = main(["--config", str(config), *map(str, options)])
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    return status, output.getvalue()
+
+
+def refused_resume(
+    tool: Tool, store: FakeStore, folder: Path, *options: str, **cleanup: object
+) -> tuple[int | None, str]:
+    """Exit status and output of a resume that may leave the folder's summary as it is."""
+    config = store.config(tool.folder, **cleanup)
+    process = tool.start(store, config, "--yes", "--resume", folder, *options)
+    out, err = process.communicate(timeout=100)
+    assert "Traceback" not in out + err
+    return process.returncode, out + err
 
 
 def journal(folder: Path) -> list[dict[str, Any]]:
@@ -281,7 +351,7 @@ def names(*ids: int) -> Callable[[Request], bool]:
     return lambda request: not {*ids}.isdisjoint(request.ids)
 
 
-@contextmanager
+@contextlib.contextmanager
 def heeding_signals() -> Iterator[None]:
     """Let no child ignore a signal that this process ignores, as it does under nohup.
 

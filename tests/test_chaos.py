@@ -41,7 +41,7 @@ class Event:
 
 
 @dataclass
-class World:
+class Ordeal:
     """A store, the tool, what others did to the store, and what is to be true of it all."""
 
     store: FakeStore
@@ -138,13 +138,13 @@ def test_any_schedule_of_faults_and_kills(
     """Deleted is at most the plan, what is left of it has a reason, and 0 means that all is gone."""
     with tempfile.TemporaryDirectory() as name, FakeStore(customers=45, **QUIET) as store:
         tool = RiggedTool(Path(name), Rig(speed=300))
-        world = World(store, tool)
+        ordeal = Ordeal(store, tool)
         ids = list(store.customers)
         store.refuse = {ids[place]: (422, {"title": "locked"}) for place in refused}
         store.sticky = dict.fromkeys([ids[place] for place in sticky], math.inf)
-        store.faults = [world.fault(event) for event in events]
+        store.faults = [ordeal.fault(event) for event in events]
         for number in range(MOST_RUNS):
-            outcome = world.run()
+            outcome = ordeal.run()
             if number == 1:
                 store.remove(*[ids[place] for place in foreign])
             if outcome.status in (0, 4):
@@ -153,7 +153,7 @@ def test_any_schedule_of_faults_and_kills(
             raise AssertionError(f"it never ended: {outcome.text}")
         # What is unproven may be so for a fault that came late: once more, in peace.
         store.faults = []
-        world.check_end(world.run())
+        ordeal.check_end(ordeal.run())
         assert not [v for v in store.violations if "scripted" not in v], store.violations
 
 

@@ -180,6 +180,26 @@ def test_bad_option(refused: Callable[..., str], options: str, named: str) -> No
         assert word in sentence
 
 
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        (("--filter", "name:like=a", "--filter", "name:like=b"), "twice"),
+        (("--spare-with-orders", "--resource", "products"), "--spare-with-orders"),
+        (("--runs-dir", ""), "--runs-dir"),
+        (("--runs-dir", "store.ini/runs"), "--runs-dir"),
+    ],
+)
+def test_usage_that_cannot_be_meant(
+    make_store: MakeStore, tool: RiggedTool, options: tuple[str, ...], word: str
+) -> None:
+    """It is refused with exit status 2, names the option, and sends nothing."""
+    store = make_store(customers=3)
+    outcome = tool.run(store, *options)
+    assert outcome.status == 2, outcome.text
+    assert word in outcome.err
+    assert not store.log
+
+
 def test_config_is_required(refused: Callable[..., str], tmp_path: Path) -> None:
     """A folder in place of the file is no traceback; nor is no --config at all."""
     (tmp_path / "store.ini").mkdir()

@@ -31,12 +31,6 @@ def chosen(store: FakeStore, fits: Fits) -> set[int]:
     return {number for number, record in store.customers.items() if fits(record)}
 
 
-def backed_up(outcome: Outcome) -> list[int]:
-    assert outcome.folder is not None
-    lines = (outcome.folder / "backup.jsonl").read_text(encoding="utf-8").split("\n")
-    return [json.loads(line)["id"] for line in lines if line]
-
-
 def run_deletes(tool: Tool, store: FakeStore, wanted: set[int], *options: str | Path, **ini: Any) -> Outcome:
     """Run it; exactly these go, no DELETE names another, and plan and backup hold just these."""
     before = set(store.customers)
@@ -46,7 +40,7 @@ def run_deletes(tool: Tool, store: FakeStore, wanted: set[int], *options: str | 
     assert outcome.status == 0, outcome.text
     assert before - set(store.customers) == wanted
     assert store.deleted_ids() == dict.fromkeys(wanted, 1)
-    assert sorted(outcome.plan["ids"]) == sorted(backed_up(outcome)) == sorted(wanted)
+    assert sorted(outcome.plan["ids"]) == sorted(record["id"] for record in outcome.backup) == sorted(wanted)
     assert (outcome.summary["selected"], outcome.summary["deleted"]) == (len(wanted), len(wanted))
     return outcome
 
@@ -317,6 +311,15 @@ def test_one_of_several_matches_on_no_field(store: FakeStore, tool: RiggedTool) 
     run_refused(tool, store, 3, "--match", "email=^nobody$", "--match", "emial=.", words=["emial"])
 
 
+def test_a_match_reads_letters_as_they_are(store: FakeStore, tool: RiggedTool) -> None:
+    """An expression on a list sees München, not its escapes: sparing by it spares."""
+    number = next(iter(store.customers))
+    store.change(number, company="München", channel_ids=["München"])
+    outcome = tool.run(store, "--match", "channel_ids=^(?!.*München)")
+    assert outcome.status == 0, outcome.text
+    assert list(store.customers) == [number]
+
+
 def test_match_of_nobody(store: FakeStore, tool: RiggedTool) -> None:
     """An expression that nobody's field holds selects nothing, which is no error."""
     outcome = tool(store, None, "--yes", "--match", "email=^nobody$")
@@ -526,6 +529,18 @@ def test_a_bad_line_of_keep(store: FakeStore, tool: RiggedTool, bad: str) -> Non
     run_refused(tool, store, 2, "--keep", write(tool, bad), words=[f"line {number}"])
 
 
+def test_a_trial_with_the_wrong_keep_list_is_refused(store: FakeStore, tool: RiggedTool) -> None:
+    """--limit does not hide that nothing in the keep list is among the selected."""
+    keep = tool.folder / "keep.txt"
+    keep.write_text("nobody@elsewhere.example\n")
+    refused = tool.run(store, "--keep", keep, "--limit", "10")
+    assert refused.status == 3
+    assert "--keep" in refused.err
+    assert not store.deletes()
+    keep.write_text(store.customers[list(store.customers)[40]]["email"])
+    assert tool.run(store, "--keep", keep, "--limit", "10").summary["deleted"] == 10
+
+
 def test_keep_of_the_whole_selection(store: FakeStore, tool: RiggedTool) -> None:
     """A keep list of all that is selected leaves nothing to delete."""
     outcome = tool(store, None, "--yes", "--keep", write(tool, lines(store.customers)))
@@ -572,6 +587,18 @@ def test_orders_that_come_in_meanwhile(make_store: MakeStore, tool: RiggedTool) 
     assert not set(late) & set(outcome.plan["ids"])
 
 
+def test_who_orders_while_customers_are_listed_is_spared(make_store: MakeStore, tool: RiggedTool) -> None:
+    """An order that comes in during the listing spares its customer too."""
+    store = make_store(customers=60, orders=5, quota=10_000)
+    late = list(store.customers)[30]
+    listing = {"method": "GET", "path": "v3/customers"}
+    store.faults.append(Fault(**listing, hook=lambda _: store.add(kind="orders", customer_id=late)))
+    outcome = tool.run(store, "--spare-with-orders")
+    assert outcome.status == 0, outcome.text
+    assert late in store.customers
+    assert late not in outcome.plan["ids"]
+
+
 def test_orders_that_go_meanwhile(make_store: MakeStore, tool: RiggedTool) -> None:
     """An order that goes while the orders are paged pulls no other past the reader."""
     store = make_store(customers=300, orders=600, quota=10_000)
@@ -583,6 +610,16 @@ def test_orders_that_go_meanwhile(make_store: MakeStore, tool: RiggedTool) -> No
 
     store.faults.append(Fault("GET", "v2/orders", skip=1, hook=go))
     run_deletes(tool, store, set(store.customers) - spared, "--spare-with-orders")
+
+
+def test_an_order_of_nobody(make_store: MakeStore, tool: RiggedTool) -> None:
+    """An order that does not say whose it is might be anybody's: nothing is deleted."""
+    store = make_store(customers=10, orders=3, quota=10_000)
+    store.change(next(iter(store.records["orders"])), kind="orders", customer_id=None)
+    outcome = tool.run(store, "--spare-with-orders")
+    assert outcome.status == 3, outcome.text
+    assert "customer_id" in outcome.err
+    assert not store.deletes()
 
 
 def test_only_guests_have_orders(make_store: MakeStore, tool: RiggedTool) -> None:
@@ -742,50 +779,3 @@ def test_a_match_of_everybody_is_the_whole_store(store: FakeStore, tool: RiggedT
     assert says_whole_store(panel(tool, store, "--match", "email=@"))
     assert says_whole_store(panel(tool, store, "--filter", "date_created:min=2000-01-01"))
     assert says_whole_store(panel(tool, store, "--ids", write(tool, lines(list(store.customers)))))
-
-
-def test_resume_ignores_the_selection_of_the_ini(store: FakeStore, tool: RiggedTool) -> None:
-    """--resume deletes what was planned, whatever the ini selects by now, lists that went included."""
-    spam = chosen(store, lambda r: "@shop-mail" not in r["email"])
-    keep = write(tool, lines(sorted(spam)[:3]), "keep.txt")
-    config = store.config(tool.folder, match=f"email={SPAM}", keep=keep, dry_run=True)
-    planned = tool(store, config)
-    assert planned.status == 0
-    assert planned.folder is not None
-    keep.unlink()
-    late = store.add(2, email="late@mailbin.example")
-    other = {"match": "email=@shop-mail", "keep": keep, "limit": 1, "resource": "products"}
-    store.config(tool.folder, filters={"company:in": "Acme Corp"}, **other)
-    wanted = set(sorted(spam)[3:])
-    before = set(store.customers)
-    outcome = tool(store, config, "--yes", "--resume", planned.folder)
-    assert outcome.status == 0, outcome.text
-    assert before - set(store.customers) == wanted
-    assert set(store.deleted_ids()) == wanted
-    assert set(late) < set(store.customers)
-    assert set(backed_up(outcome)) == wanted
-
-
-@pytest.mark.parametrize(
-    "option",
-    [
-        ("--filter", "company:in=Acme Corp"),
-        ("--match", "email=x"),
-        ("--ids", "list.txt"),
-        ("--keep", "list.txt"),
-        ("--spare-with-orders",),
-        ("--limit", "5"),
-        ("--resource", "products"),
-    ],
-)
-def test_resume_takes_no_selection(store: FakeStore, tool: RiggedTool, option: tuple[str, ...]) -> None:
-    """A selection on the command line beside --resume is an error, and sends nothing."""
-    write(tool, lines(list(store.customers)[:5]))
-    planned = tool(store, None, "--dry-run")
-    assert planned.folder is not None
-    sent, config = len(store.log), store.config(tool.folder)
-    process = tool.start(store, config, "--yes", "--resume", planned.folder, *option)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 2
-    assert option[0] in said
-    assert len(store.log) == sent

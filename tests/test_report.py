@@ -1,22 +1,135 @@
-"""webhook_url: told of the start and the end of a run, and never in its way."""
+"""The report: what is shown on stdout and stderr, and what webhook_url is told."""
 
 from __future__ import annotations
 
 import json
+import os
+import re
+import shlex
 import signal
 import socket
+import subprocess
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.fake_store import TOKEN, FakeStore, Fault
-from tests.rigged import MakeStore, RiggedTool, Tool, wait_until
+from tests.rigged import QUIET, MakeStore, Outcome, RiggedTool, Tool, check, read_backs, wait_until
 
 DRIPS = 15  # seconds for which a dripping answer lasts, unless it is given up
+
+
+# --- stdout and stderr ----------------------------------------------------------------------------
+
+
+def test_json(make_store: MakeStore, tool: RiggedTool) -> None:
+    """--json: stdout is one JSON object, that of summary.json; all else goes to stderr."""
+    outcome = tool(make_store(customers=30, **QUIET), None, "--yes", "--json")
+    assert json.loads(outcome.out) == outcome.summary
+    assert "Deleted" in outcome.err
+
+
+def test_stdout_holds_only_the_table(make_store: MakeStore, tool: RiggedTool) -> None:
+    """The final table goes to stdout; panel and progress go to stderr."""
+    outcome = tool(make_store(customers=30, **QUIET), None, "--yes")
+    for word in ("Result", "Deleted", "Verified", "Run folder"):
+        assert word in outcome.out
+        assert word not in outcome.err
+    for word in ("Listing", "Deleting", "Verifying", "@"):
+        assert word not in outcome.out
+        assert word in outcome.err
+
+
+@pytest.mark.parametrize("gone", ["stdout", "stderr"])
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_reader_goes_away(
+    make_store: MakeStore, installed: Tool, gone: str, options: tuple[str, ...]
+) -> None:
+    """Output piped to a reader that has left, such as head, neither stops nor belies the run."""
+    store = make_store(customers=30, **QUIET)
+    reading, writing = os.pipe()
+    os.close(reading)
+    kept = "stderr" if gone == "stdout" else "stdout"
+    done = subprocess.run(
+        installed.command(store.config(installed.folder), "--yes", *options),
+        cwd=installed.folder,
+        env=installed.environ(store),
+        stdin=subprocess.DEVNULL,
+        check=False,
+        text=True,
+        **{gone: writing, kept: subprocess.PIPE},  # type: ignore[call-overload]
+    )
+    os.close(writing)
+    (folder,) = installed.folders()
+    outcome = check(Outcome(done.returncode, done.stdout or "", done.stderr or "", folder))
+    assert not store.customers
+    assert (outcome.summary["status"], outcome.summary["exit_status"]) == ("completed", 0)
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&-"])
+@pytest.mark.parametrize("option", ["--no-json", "--json"])
+def test_closed_streams(store: FakeStore, tmp_path: Path, closed: str, option: str) -> None:
+    """Cron may close any stream: the run, its summary and its exit status are the same."""
+    tool = Tool(tmp_path)
+    command = tool.command(store.config(tmp_path), "--yes", option)
+    shell = f"{shlex.join(command)} {closed}"
+    done = subprocess.run(
+        shell, shell=True, cwd=tmp_path, env=tool.environ(store), capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert not store.customers
+
+
+def test_verbose(make_store: MakeStore, tool: RiggedTool) -> None:
+    """-v shows each request on stderr; without it none is shown."""
+    for options, shown in ((["-v"], True), ([], False)):
+        store = make_store(customers=30, **QUIET)
+        outcome = tool(store, None, "--yes", *options)
+        assert ("DELETE /stores/" in outcome.err) is shown
+        if shown:
+            seen = Counter(re.findall(r"\b(GET|DELETE) /stores/", outcome.err))
+            assert seen == Counter(request.method for request in store.log)
+
+
+@pytest.mark.parametrize("options", [("--yes",), ("--dry-run",), ()])
+@pytest.mark.parametrize("customers", [0, 30])
+def test_moved_api_is_shown(
+    make_store: MakeStore, tool: RiggedTool, customers: int, options: tuple[str, ...]
+) -> None:
+    """With BC_API_ENDPOINT set, its host stands wherever the store is named."""
+    store = make_store(customers=customers, **QUIET)
+    outcome = tool(store, None, *options, COLUMNS="400")
+    naming = [line for line in outcome.text.splitlines() if store.info["name"] in line]
+    assert len(naming) == 2  # in the panel, or the sentence that nothing is selected; in the table
+    assert all(store.host in line and store.store_hash in line for line in naming)
+
+
+def test_reason_is_one_line_on_stderr(make_store: MakeStore, tool: RiggedTool) -> None:
+    """Why a run ended early is a whole line of stderr too: stdout may be redirected, or wrapped."""
+    store = make_store(customers=30, **QUIET)
+    store.scopes.discard("store_v2_customers")
+    outcome = tool(store, None, "--yes")
+    assert [line for line in outcome.err.splitlines() if outcome.summary["reason"] in line]
+
+
+def test_what_could_not_be_read_back_is_said(store: FakeStore, hurried: RiggedTool) -> None:
+    """Exit 4 without a failed record says what is unknown, and what to do, and names no empty file."""
+    store.faults.append(Fault(method="GET", where=read_backs, times=100, status=200, body={"data": []}))
+    outcome = hurried.run(store)
+    assert outcome.status == 4, outcome.text
+    assert outcome.summary["unknown"] == 30
+    assert "30 could not be read back" in outcome.err
+    assert "failed.csv" not in outcome.err
+
+
+# --- webhook_url ----------------------------------------------------------------------------------
 
 
 @dataclass
@@ -46,7 +159,7 @@ class Hook:
 
     url: str = ""
     status: int = 200
-    way: str = "answer"  # or "hang", "drip"
+    way: str = "answer"  # or "hang once", "drip"
     headers: dict[str, str] = field(default_factory=dict)
     posts: list[Post] = field(default_factory=list)
     others: list[str] = field(default_factory=list)  # methods that are not POST
@@ -63,7 +176,7 @@ def hook() -> Iterator[Hook]:
             length = int(self.headers.get("Content-Length") or 0)
             names = {name.lower(): value for name, value in self.headers.items()}
             its.posts.append(Post(self.path, names, self.rfile.read(length)))
-            if its.way == "hang":
+            if its.way == "hang once" and len(its.posts) == 1:
                 its.closing.wait(60)
                 return
             self.send_response(its.status)
@@ -106,11 +219,6 @@ def hook() -> Iterator[Hook]:
     assert not its.others
 
 
-@pytest.fixture
-def store(make_store: MakeStore) -> FakeStore:
-    return make_store(customers=60, quota=10_000)
-
-
 def test_started_and_completed(store: FakeStore, tool: RiggedTool, hook: Hook) -> None:
     """A complete run is told twice: at its start, and at its end with the whole summary."""
     outcome = tool(store, store.config(tool.folder, webhook_url=hook.url), "--yes", "--json")
@@ -122,7 +230,7 @@ def test_started_and_completed(store: FakeStore, tool: RiggedTool, hook: Hook) -
     assert (start.summary["status"], start.summary["exit_status"]) == ("in_progress", None)
     assert start.summary["store_hash"] == store.store_hash
     assert end.summary == outcome.summary == json.loads(outcome.out)
-    assert (end.summary["deleted"], end.summary["exit_status"]) == (60, 0)
+    assert (end.summary["deleted"], end.summary["exit_status"]) == (30, 0)
 
 
 def test_records_that_did_not_go(store: FakeStore, tool: RiggedTool, hook: Hook) -> None:
@@ -150,11 +258,9 @@ def test_interrupted_by_the_store(store: FakeStore, tool: RiggedTool, hook: Hook
 
 def test_interrupted_by_a_signal(make_store: MakeStore, tool: RiggedTool, hook: Hook) -> None:
     """A run that is stopped by a signal is told as interrupted."""
-    store = make_store(customers=600, quota=10_000, latency=0.1)
-    process = tool.start(store, store.config(tool.folder, webhook_url=hook.url), "--yes")
-    wait_until(lambda: len(store.deletes()) >= 5)
-    process.send_signal(signal.SIGTERM)
-    outcome = tool.finish(process)
+    store = make_store(customers=600, **QUIET)
+    store.faults = [Fault("DELETE", skip=4, hook=lambda _: tool.signal(signal.SIGTERM))]
+    outcome = tool.run(store, webhook_url=hook.url)
     assert outcome.status == 143
     assert [post.event for post in hook.posts] == ["started", "interrupted"]
     assert hook.posts[-1].summary["exit_status"] == 143
@@ -196,7 +302,7 @@ def assert_undisturbed(store: FakeStore, tool: Tool, url: str) -> None:
     assert outcome.status == 0, outcome.text
     assert not store.customers
     assert json.loads(outcome.out) == outcome.summary
-    assert (outcome.summary["status"], outcome.summary["deleted"]) == ("completed", 60)
+    assert (outcome.summary["status"], outcome.summary["deleted"]) == ("completed", 30)
     assert outcome.summary["reason"] is None
     assert warned(outcome.err)
 
@@ -223,8 +329,8 @@ def test_a_webhook_of_no_such_host(store: FakeStore, tool: RiggedTool) -> None:
 
 
 def test_a_webhook_that_hangs(store: FakeStore, tool: RiggedTool, hook: Hook) -> None:
-    """A webhook that never answers is given up, with a warning."""
-    hook.way = "hang"
+    """A webhook that does not answer is given up, with a warning."""
+    hook.way = "hang once"
     assert_undisturbed(store, tool, hook.url)
     assert len(hook.posts) == 2
 

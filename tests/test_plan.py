@@ -1,16 +1,12 @@
-"""--resume: of a dry run, an interrupted run, a killed process; and of what is not to be trusted."""
+"""Plan and ledger: what was listed is what goes, now or on --resume, and every id is counted once."""
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import math
-import os
-import shutil
+import shlex
 import signal
 import subprocess
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +19,6 @@ from tests.fake_store import FakeStore, Fault, Request
 from tests.launcher import Rig
 from tests.rigged import (
     QUIET,
-    SIGNALS,
     MakeStore,
     Outcome,
     RiggedTool,
@@ -31,52 +26,20 @@ from tests.rigged import (
     assert_resumable,
     assert_says,
     counts,
-    journal,
+    in_process,
     listings,
     names,
     read_backs,
+    refused_resume,
 )
 
 KILLED = -signal.SIGKILL
+
+
 DAY = 86_400.0
 
 
-@pytest.fixture
-def store(make_store: MakeStore) -> FakeStore:
-    return make_store(customers=30, **QUIET)
-
-
-def run_in_process(store: FakeStore, folder: Path, *options: str | Path) -> tuple[int, str]:
-    """`main` in this process: quicker, for very many runs that need no clock and no signal."""
-    config = store.config(folder)
-    handlers = {number: signal.getsignal(number) for number in SIGNALS}
-    output = io.StringIO()
-    before = dict(os.environ)
-    os.environ.update(store.env())
-    os.environ.pop("BIGCOMMERCE_ACCESS_TOKEN", None)
-    try:
-        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
-            status = bulk_delete.main(["--config", str(config), *map(str, options)])
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-    return status, output.getvalue()
-
-
-def refused(
-    tool: RiggedTool, store: FakeStore, folder: Path, *options: str, **cleanup: object
-) -> tuple[int | None, str]:
-    """Exit status and output of a resume that may leave the folder's summary as it is."""
-    config = store.config(tool.folder, **cleanup)
-    process = tool.start(store, config, "--yes", "--resume", folder, *options)
-    out, err = process.communicate(timeout=100)
-    assert "Traceback" not in out + err
-    return process.returncode, out + err
-
-
-# --- of a dry run ------------------------------------------------------------------------------
+# --- of a dry run ---------------------------------------------------------------------------------
 
 
 def test_a_dry_run_is_resumed(store: FakeStore, hurried: RiggedTool) -> None:
@@ -139,15 +102,31 @@ def test_the_printed_command_works(store: FakeStore, tmp_path: Path) -> None:
     outcome = tool(store, renamed, "--yes", "--runs-dir", folder, "--max-concurrent", "1")
     assert outcome.status == 5, outcome.text
     assert_resumable(outcome)
+    newcomers = store.add(3)
     command = outcome.summary["resume"] + " --yes"
     done = subprocess.run(
         command, shell=True, cwd=tmp_path, env=tool.environ(store), capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert not store.customers
+    assert list(store.customers) == newcomers
 
 
-# --- of an interrupted run ---------------------------------------------------------------------
+def test_other_resources_resume_as_they_began(make_store: MakeStore, tool: RiggedTool) -> None:
+    """The printed command of a run of products goes on with 250 a DELETE, be it asked for or not."""
+    for options in ((), ("--batch-size", "250")):
+        store = make_store(customers=5, products=500, quota=10_000)
+        planned = tool(store, store.config(tool.folder, resource="products"), "--dry-run", *options)
+        assert planned.status == 0, planned.text
+        words = shlex.split(planned.summary["resume"])
+        process = tool.start(store, Path(words[3]), *words[4:], "--yes")
+        outcome = tool.finish(process, planned.folder)
+        assert outcome.status == 0, outcome.text
+        assert [len(request.ids) for request in store.deletes()] == [250, 250]
+        assert len(store.customers) == 5
+
+
+# --- of an interrupted run ------------------------------------------------------------------------
+
 
 ENDS: dict[str, dict[str, Any]] = {
     "token refused": {"status": 401},
@@ -225,7 +204,30 @@ def test_what_failed_is_tried_again(store: FakeStore, hurried: RiggedTool) -> No
     assert outcome.failed == {}
 
 
-# --- of a killed process -----------------------------------------------------------------------
+def test_outcomes_are_counted_over_all_runs(make_store: MakeStore, hurried: RiggedTool) -> None:
+    """However a run is cut into pieces, its counts are those of the run in one piece."""
+
+    def pieces(stops: list[int]) -> Outcome:
+        store = make_store(customers=80, **QUIET)
+        ids = list(store.customers)
+        store.per_item = dict.fromkeys(ids[33:36], (409, "locked"))
+        own = RiggedTool(hurried.folder / f"pieces-{len(stops)}")
+        own.folder.mkdir()
+        resumed: list[str | Path] = []
+        for stop in stops:
+            store.faults = [Fault("DELETE", skip=stop, status=401)]
+            assert own.run(store, "--max-concurrent", "1", *resumed).status == 5
+            resumed = ["--resume", *own.folders()]
+        store.faults = []
+        return own.run(store, *resumed)
+
+    whole, cut = pieces([]), pieces([2, 0, 3])
+    assert whole.status == cut.status == 4
+    assert counts(whole) == counts(cut) == {"deleted": 77, "failed": 3}
+    assert whole.failed == cut.failed
+
+
+# --- of a killed process --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
@@ -306,82 +308,7 @@ def test_a_resume_is_killed_too(make_store: MakeStore, hurried: RiggedTool, requ
     assert counts(outcome) == {"deleted": 80}
 
 
-# --- the journal -------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def killed(make_store: MakeStore, hurried: RiggedTool) -> tuple[FakeStore, Path]:
-    """A run of four batches that was killed: one done, one done and not noted, two not sent."""
-    store = make_store(customers=12, **QUIET)
-    second = Fault("DELETE", skip=1, commit=True, close="reset", after=hurried.kill)
-    store.faults = [second]
-    outcome = hurried.run(store, "--max-concurrent", "1", "--batch-size", "3")
-    assert outcome.status == KILLED
-    store.faults = []
-    (folder,) = hurried.folders()
-    return store, folder
-
-
-def whole_lines(text: bytes) -> bytes:
-    return text[: text.rfind(b"\n") + 1]
-
-
-def test_the_journal_cut_at_every_byte_of_its_last_two_lines(
-    killed: tuple[FakeStore, Path], tmp_path: Path
-) -> None:
-    """A torn last line is cut off, not appended to; what is gone is counted, what is not, not."""
-    store, folder = killed
-    text = (folder / "journal.jsonl").read_bytes()
-    assert text.endswith(b"\n")
-    last_two = len(b"".join(text.splitlines(keepends=True)[-2:]))
-    assert last_two > 40
-    for cut in range(len(text) - last_two, len(text) + 1):
-        copy = tmp_path / f"cut-{cut}"
-        shutil.copytree(folder, copy)
-        (copy / "journal.jsonl").write_bytes(text[:cut])
-        status, output = run_in_process(store, tmp_path, "--resume", copy, "--dry-run")
-        assert status == 0, output
-        assert (copy / "journal.jsonl").read_bytes().startswith(whole_lines(text[:cut]))
-        for line in (copy / "journal.jsonl").read_bytes().splitlines():
-            json.loads(line)
-        summary = json.loads((copy / "summary.json").read_text())
-        assert summary["deleted"] + summary["already_gone"] == 6, (cut, summary)
-        assert summary["not_attempted"] + summary["unknown"] == 6, (cut, summary)
-        shutil.rmtree(copy)
-    assert len(store.deletes()) == 2
-
-
-@pytest.mark.parametrize("fraction", [0.0, 0.3, 0.6, 0.9, 1.0])
-@pytest.mark.parametrize("rest", [b"", b'{"sent": [1', b"\x00" * 40, b"\xff\xfe"])
-def test_a_torn_journal_is_resumed(
-    killed: tuple[FakeStore, Path], hurried: RiggedTool, fraction: float, rest: bytes
-) -> None:
-    """Cut anywhere, and with the garbage of a power cut behind it: the run is completed."""
-    store, folder = killed
-    text = (folder / "journal.jsonl").read_bytes()
-    kept = text[: round(len(text) * fraction)] + rest
-    (folder / "journal.jsonl").write_bytes(kept)
-    outcome = hurried.resume(store, folder)
-    assert outcome.status == 0, outcome.text
-    assert not store.customers
-    assert outcome.summary["deleted"] + outcome.summary["already_gone"] == 12
-    assert outcome.summary["deleted"] >= 6
-    assert all(isinstance(entry, dict) for entry in journal(folder))
-    assert (folder / "journal.jsonl").read_bytes().startswith(whole_lines(kept))
-    assert max(store.deleted_ids().values()) == 1
-
-
-def test_the_journal_is_gone(killed: tuple[FakeStore, Path], hurried: RiggedTool) -> None:
-    """Without it the plan is still carried out; only who deleted what is not known any more."""
-    store, folder = killed
-    (folder / "journal.jsonl").unlink()
-    outcome = hurried.resume(store, folder)
-    assert outcome.status == 0, outcome.text
-    assert not store.customers
-    assert counts(outcome) == {"deleted": 6, "already_gone": 6}
-
-
-# --- what is not to be trusted -----------------------------------------------------------------
+# --- what is not to be trusted --------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -427,13 +354,13 @@ def test_a_changed_plan_is_refused(planned: tuple[FakeStore, Path], hurried: Rig
     changed += [plan | {"note": "mine"}]
     for other in changed:
         (folder / "plan.json").write_text(json.dumps(other))
-        status, output = run_in_process(store, hurried.folder, "--resume", folder, "--yes")
+        status, output = in_process(store, hurried.folder, "--resume", folder, "--yes")
         differs = {k: other.get(k) for k in plan.keys() | other.keys() if other.get(k) != plan.get(k)}
         assert status == 3, (differs, output)
         assert "plan.json" in "".join(output.split())
         assert not store.log
     (folder / "plan.json").write_text(json.dumps(plan))  # another spelling of the same
-    assert run_in_process(store, hurried.folder, "--resume", folder, "--dry-run")[0] == 0
+    assert in_process(store, hurried.folder, "--resume", folder, "--dry-run")[0] == 0
 
 
 DAMAGED: dict[str, Callable[[bytes], bytes]] = {
@@ -461,7 +388,7 @@ def test_a_damaged_plan_is_refused(
     damaged = damage(path.read_bytes())
     assert damaged != path.read_bytes()
     path.write_bytes(damaged)
-    status, output = refused(hurried, store, folder)
+    status, output = refused_resume(hurried, store, folder)
     assert status == 3, output
     assert "plan.json" in "".join(output.split())
     assert not store.log
@@ -471,7 +398,7 @@ def test_a_damaged_plan_is_refused(
 def test_a_foreign_store_hash(planned: tuple[FakeStore, Path], hurried: RiggedTool) -> None:
     """The plan of another store is refused, with both hashes told; nothing is sent."""
     store, folder = planned
-    status, output = refused(hurried, store, folder, store_hash="another9")
+    status, output = refused_resume(hurried, store, folder, store_hash="another9")
     assert status == 3, output
     assert "sandbox1" in output
     assert "another9" in output
@@ -482,7 +409,7 @@ def test_a_foreign_host(planned: tuple[FakeStore, Path], make_store: MakeStore, 
     """The plan of a store elsewhere is refused; neither host is asked anything."""
     store, folder = planned
     other = make_store(customers=12, **QUIET)
-    status, output = refused(hurried, other, folder)
+    status, output = refused_resume(hurried, other, folder)
     assert status == 3, output
     assert store.host in "".join(output.split())
     assert not other.log
@@ -502,7 +429,7 @@ def test_a_folder_without_a_plan(
         folder.mkdir()
         for name in contents:
             (folder / name).write_text("")
-    status, output = refused(hurried, store, folder)
+    status, output = refused_resume(hurried, store, folder)
     assert status == 2, output
     assert "plan.json" in "".join(output.split())
     assert not store.log
@@ -526,55 +453,34 @@ def test_a_selection_on_argv(
     """The selection is the plan's: with --resume it is an error to give another."""
     store, folder = planned
     (hurried.folder / "ids.txt").write_text("12\n")
-    status, output = refused(hurried, store, folder, *options)
+    status, output = refused_resume(hurried, store, folder, *options)
     assert status == 2, output
     assert "resume" in output
     assert options[0] in output
     assert not store.log
 
 
-def test_a_selection_in_the_ini_is_ignored(store: FakeStore, hurried: RiggedTool) -> None:
-    """The config may select less by now: what was planned is deleted."""
-    dry = hurried.run(store, "--dry-run")
-    outcome = hurried.resume(store, dry.folder, limit=1, filters={"name:like": "nobody"})
+def test_a_selection_in_the_ini_is_ignored(store: FakeStore, tool: RiggedTool) -> None:
+    """--resume deletes what was planned, whatever the ini selects by now, lists that went included."""
+    spam = [n for n, record in store.customers.items() if "@shop-mail" not in record["email"]]
+    keep = tool.folder / "keep.txt"
+    keep.write_text(f"{spam[0]}\n")
+    config = store.config(tool.folder, match="email=@(?!shop-mail)", keep=keep, dry_run=True)
+    planned = tool(store, config)
+    assert planned.status == 0, planned.text
+    keep.unlink()
+    late = store.add(2, email="late@mailbin.example")
+    before, wanted = set(store.customers), set(spam[1:])
+    assert wanted
+    other = {"match": "email=@shop-mail", "keep": keep, "limit": 1, "resource": "products"}
+    outcome = tool.resume(store, planned.folder, filters={"company:in": "Acme Corp"}, **other)
     assert outcome.status == 0, outcome.text
-    assert not store.customers
+    assert before - set(store.customers) == wanted == set(store.deleted_ids())
+    assert set(late) < set(store.customers)
+    assert {record["id"] for record in outcome.backup} == wanted
 
 
-# --- two at once, and too late -----------------------------------------------------------------
-
-
-@pytest.mark.parametrize("first", ["run", "resume"])
-def test_two_processes_never_work_on_one_folder(store: FakeStore, hurried: RiggedTool, first: str) -> None:
-    """A resume while another process works on the folder is refused, sends nothing, harms nothing."""
-    planned = set(store.customers)
-    resumed: list[str | Path] = []
-    if first == "resume":
-        dry = hurried.run(store, "--dry-run")
-        assert dry.folder is not None
-        resumed = ["--resume", dry.folder]
-    reached, go_on = threading.Event(), threading.Event()
-
-    def hold(_request: Request) -> None:
-        reached.set()
-        go_on.wait(30)
-
-    store.faults = [Fault("DELETE", hook=hold)]
-    config = store.config(hurried.folder)
-    working = hurried.start(store, config, "--yes", "--max-concurrent", "1", *resumed)
-    assert reached.wait(30)
-    (folder,) = hurried.folders()
-    before = len(store.log)
-    files = {path.name: path.read_bytes() for path in folder.glob("*.jsonl")}
-    status, output = refused(RiggedTool(hurried.folder), store, folder)
-    assert status == 3, output
-    assert "in use" in " ".join(output.split())
-    assert len(store.log) == before
-    assert {path.name: path.read_bytes() for path in folder.glob("*.jsonl")} == files
-    go_on.set()
-    outcome = hurried.finish(working)
-    assert outcome.status == 0, outcome.text
-    assert store.deleted_ids() == dict.fromkeys(planned, 1)
+# --- too late, or unasked -------------------------------------------------------------------------
 
 
 def test_an_old_plan_with_yes(store: FakeStore, hurried: RiggedTool) -> None:
@@ -614,7 +520,7 @@ def test_a_resume_without_a_terminal_needs_yes(store: FakeStore, hurried: Rigged
     assert not store.deletes()
 
 
-# --- what a resume reads -----------------------------------------------------------------------
+# --- what a resume reads --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("total", [7, "0", None])
@@ -647,26 +553,3 @@ def test_the_plan_can_be_frozen_again(store: FakeStore, hurried: RiggedTool) -> 
     assert text.count(plan.created_at) == 1
     with pytest.raises(ValueError, match=r"."):
         bulk_delete.parse_plan(text.replace(plan.created_at, later.created_at))
-
-
-def test_outcomes_are_counted_over_all_runs(make_store: MakeStore, hurried: RiggedTool) -> None:
-    """However a run is cut into pieces, its counts are those of the run in one piece."""
-
-    def pieces(stops: list[int]) -> Outcome:
-        store = make_store(customers=80, **QUIET)
-        ids = list(store.customers)
-        store.per_item = dict.fromkeys(ids[33:36], (409, "locked"))
-        own = RiggedTool(hurried.folder / f"pieces-{len(stops)}")
-        own.folder.mkdir()
-        resumed: list[str | Path] = []
-        for stop in stops:
-            store.faults = [Fault("DELETE", skip=stop, status=401)]
-            assert own.run(store, "--max-concurrent", "1", *resumed).status == 5
-            resumed = ["--resume", *own.folders()]
-        store.faults = []
-        return own.run(store, *resumed)
-
-    whole, cut = pieces([]), pieces([2, 0, 3])
-    assert whole.status == cut.status == 4
-    assert counts(whole) == counts(cut) == {"deleted": 77, "failed": 3}
-    assert whole.failed == cut.failed
