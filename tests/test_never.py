@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
 import threading
-from array import array
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -14,9 +15,9 @@ from typing import Any
 
 import pytest
 
-import bulk_delete
+from bulk_delete import Config, TokenBucket
 from tests.fake_store import STORE_HASH, TOKEN, FakeStore, Fault, Request
-from tests.launcher import Rig
+from tests.launcher import FSYNCS, LOCKS, UNDER_A_LOCK, Rig
 from tests.rigged import (
     QUIET,
     MakeStore,
@@ -27,6 +28,7 @@ from tests.rigged import (
     journal_sent,
     names,
     read_backs,
+    refused_resume,
 )
 
 DAY = 86_400.0
@@ -105,16 +107,29 @@ def test_never_v2_customers(store: FakeStore, hurried: RiggedTool) -> None:
     assert not store.violations
 
 
-@pytest.mark.parametrize("number", [0, -7])
-def test_never_a_plan_with_an_id_that_is_no_positive_integer(number: int) -> None:
-    """A plan that holds one is not read, not even when its SHA-256 fits."""
-    told: dict[str, Any] = dict.fromkeys(("duplicates", "not_found", "spared"), 0)
-    told |= {"filters": {}, "selection": {}, "created_at": "2025-03-31T12:00:00Z"}
-    plan = bulk_delete.Plan(
-        host="h", store_hash="s", resource="customers", ids=array("q", [5, number]), **told
-    )
-    with pytest.raises(ValueError, match="positive"):
-        bulk_delete.parse_plan("".join(plan.lines()))
+def frozen(plan: dict[str, Any]) -> str:
+    """The plan as JSON, with the SHA-256 that its head and its ids have now."""
+    head = {name: value for name, value in plan.items() if name not in ("sha256", "ids")}
+    text = json.dumps(head, sort_keys=True, separators=(",", ":"))
+    digest = hashlib.sha256("\n".join([text, *map(str, plan["ids"])]).encode())
+    return json.dumps(plan | {"sha256": digest.hexdigest()})
+
+
+@pytest.mark.parametrize("number", [None, 0, -7])
+def test_never_a_plan_with_an_id_that_is_no_positive_integer(
+    store: FakeStore, tool: RiggedTool, number: int | None
+) -> None:
+    """N4: a plan that holds one is not carried out, not even when its SHA-256 fits."""
+    dry = tool.run(store, "--dry-run")
+    assert dry.folder is not None
+    plan = dry.plan
+    if number is not None:
+        plan["ids"][3] = number
+    (dry.folder / "plan.json").write_text(frozen(plan))
+    status, output = refused_resume(tool, store, dry.folder)
+    assert status == (0 if number is None else 3), output
+    assert ("positive" in output) is (number is not None)
+    assert bool(store.deletes()) is (number is None)
 
 
 # --- when -----------------------------------------------------------------------------------------
@@ -130,8 +145,7 @@ def test_never_a_delete_before_the_plan_and_the_journal_are_on_disk(
 
     def look(request: Request) -> None:
         (folder,) = hurried.folders()
-        plan = bulk_delete.parse_plan((folder / "plan.json").read_text())
-        assert list(plan.ids) == planned
+        assert json.loads((folder / "plan.json").read_text())["ids"] == planned
         assert len((folder / "backup.jsonl").read_text().splitlines()) == len(planned)
         text = (folder / "journal.jsonl").read_text()
         sent = [json.loads(line).get("sent") for line in text.splitlines() if line.endswith("}")]
@@ -165,35 +179,30 @@ def test_never_a_delete_before_a_small_backup_is_on_disk(make_store: MakeStore, 
     assert held == [1]
 
 
-def test_never_a_plan_or_a_note_that_a_power_cut_takes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Plan, backup and a line `sent` are synced, all that they hold, before the call returns."""
-    synced: list[tuple[str, int]] = []
-    fsync = os.fsync
+def test_never_a_plan_or_a_note_that_a_power_cut_takes(store: FakeStore, tool: RiggedTool) -> None:
+    """N7: when a DELETE arrives, all of plan, backup and its own line of the journal was synced."""
+    tool.rig = Rig(speed=1.0, note_fsyncs=True)
+    seen: list[Request] = []
 
-    def note(handle: int) -> None:
-        fsync(handle)
-        synced.append((os.readlink(f"/proc/self/fd/{handle}"), os.fstat(handle).st_size))
+    def look(request: Request) -> None:
+        (folder,) = tool.folders()
+        text = (tool.folder / FSYNCS).read_text()
+        notes = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+        synced = Counter[str]()  # the most that was saved of each: workers write side by side
+        for path, size in notes:
+            name = Path(path).name.removesuffix(".new")
+            synced[name] = max(synced[name], size)
+        for name in ("plan.json", "backup.jsonl"):
+            assert synced[name] == (folder / name).stat().st_size
+        order = [Path(path).name for path, _ in notes]
+        assert folder.name in order[order.index("plan.json.new") :]  # the folder has the plan's name
+        whole = (folder / "journal.jsonl").read_bytes()[: synced["journal.jsonl"]]
+        assert list(request.ids) in [json.loads(line).get("sent") for line in whole.splitlines()]
+        seen.append(request)
 
-    def last(name: str) -> tuple[str, int]:
-        return str(tmp_path / name), (tmp_path / name.removesuffix(".new")).stat().st_size
-
-    monkeypatch.setattr(os, "fsync", note)
-    backup = bulk_delete.Backup(tmp_path / "backup.jsonl")
-    backup.write([{"id": 7}])
-    backup.close()
-    assert synced.pop() == last("backup.jsonl")
-    folder = bulk_delete.RunFolder(tmp_path)
-    told: dict[str, Any] = dict.fromkeys(("duplicates", "not_found", "spared"), 0)
-    told |= {"filters": {}, "selection": {}, "created_at": "2025-03-31T12:00:00Z"}
-    folder.write_plan(
-        bulk_delete.Plan(host="h", store_hash="s", resource="customers", ids=array("q", [7]), **told)
-    )
-    assert synced.pop()[0] == str(tmp_path)  # the new name
-    assert synced.pop() == last("plan.json.new")
-    folder.journal.sent(bulk_delete.Batch((7,)))
-    assert synced == [last("journal.jsonl")]
+    store.faults = [Fault("DELETE", times=math.inf, hook=look)]  # an error there is a violation
+    assert tool.run(store).status == 0
+    assert len(seen) == len(store.deletes()) == 3
 
 
 # --- what is claimed ------------------------------------------------------------------------------
@@ -343,7 +352,7 @@ def test_never_the_token_of_the_environment_in_what_is_written(store: FakeStore,
 
 def test_never_the_token_in_a_repr() -> None:
     """The configuration's repr leaves the token out."""
-    shown = {item.name: item.repr for item in fields(bulk_delete.Config)}
+    shown = {item.name: item.repr for item in fields(Config)}
     assert shown["access_token"] is False
 
 
@@ -359,26 +368,44 @@ def test_never_the_token_in_a_config_error(store: FakeStore, hurried: RiggedTool
 # --- clocks and locks -----------------------------------------------------------------------------
 
 
-def test_never_a_sleep_with_the_lock_held() -> None:
-    """While one worker sleeps for a token, others can use the bucket."""
+def test_never_a_sleep_with_the_bucket_locked() -> None:
+    """N19: while one worker sleeps for a token, others can use the bucket."""
     now = [0.0]
     got_through: list[bool] = []
 
     def sleep(seconds: float) -> None:
         assert seconds > 0
         now[0] += seconds
-        other = threading.Thread(target=bucket.pause, args=(0.0,), daemon=True)
-        other.start()
-        other.join(10)
-        got_through.append(not other.is_alive())
+        for use in (bucket.waiting, lambda: bucket.pause(0.0)):
+            other = threading.Thread(target=use, daemon=True)
+            other.start()
+            other.join(10)
+            got_through.append(not other.is_alive())
         bucket.sync({"X-Rate-Limit-Requests-Left": "9"}, now[0], 0)
 
-    bucket = bulk_delete.TokenBucket(3, 1.0, clock=lambda: now[0], sleep=sleep)
+    bucket = TokenBucket(3, 1.0, clock=lambda: now[0], sleep=sleep)
     for _ in range(8):
         bucket.acquire()
         bucket.sync({}, now[0])
     assert got_through
     assert all(got_through)
+
+
+def test_never_a_sleep_under_any_lock(make_store: MakeStore, tool: RiggedTool) -> None:
+    """N19: no thread waits for anything while it holds a lock of the tool's, whatever it has to wait for."""
+    tool.rig = Rig(speed=20.0, watch_locks=True)
+    store = make_store(customers=300, quota=25, window=0.1)
+    store.faults = [
+        Fault("DELETE", skip=3, status=503),
+        Fault("DELETE", skip=5, status=429, quota_headers=False),
+        Fault("DELETE", skip=7, close="reset"),
+    ]
+    outcome = tool.run(store, "-v")
+    assert outcome.status != UNDER_A_LOCK
+    assert outcome.status == 0, outcome.text
+    assert (tool.folder / LOCKS).exists()  # there were locks to watch
+    assert outcome.summary["retries"] == 2
+    assert outcome.summary["rate_limited"] >= 1
 
 
 @pytest.mark.parametrize("jump", [DAY, -DAY])

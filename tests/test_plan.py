@@ -8,13 +8,11 @@ import shlex
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import bulk_delete
 from tests.fake_store import FakeStore, Fault, Request
 from tests.launcher import Rig
 from tests.rigged import (
@@ -539,17 +537,3 @@ def test_a_re_reading_that_cannot_be_trusted(store: FakeStore, hurried: RiggedTo
     assert store.deleted_ids().keys() <= planned
     if outcome.status == 0:
         assert counts(outcome) == {"deleted": 30}
-
-
-def test_the_plan_can_be_frozen_again(store: FakeStore, hurried: RiggedTool) -> None:
-    """parse_plan reads what a run wrote; another time in it makes it another plan."""
-    dry = hurried.run(store, "--dry-run")
-    assert dry.folder is not None
-    text = (dry.folder / "plan.json").read_text()
-    plan = bulk_delete.parse_plan(text)
-    assert list(plan.ids) == dry.plan["ids"]
-    later = replace(plan, created_at="2020-01-01T00:00:00.000Z")
-    assert later != plan
-    assert text.count(plan.created_at) == 1
-    with pytest.raises(ValueError, match=r"."):
-        bulk_delete.parse_plan(text.replace(plan.created_at, later.created_at))

@@ -20,11 +20,11 @@ def test_max_concurrent(make_store: MakeStore, tool: RiggedTool, workers: int) -
     assert store.connections <= workers + 1
 
 
-def test_an_answer_with_broken_headers_is_tried_again(store: FakeStore, tool: RiggedTool) -> None:
+def test_an_answer_with_broken_headers_is_tried_again(store: FakeStore, hurried: RiggedTool) -> None:
     """Two lengths in one answer prove nothing, so the DELETE goes again, and what is gone is deleted."""
     broken = {"Content-Length": "0, 7"}
     store.faults.append(Fault(method="DELETE", times=2, commit=True, status=204, headers=broken))
-    outcome = tool.run(store)
+    outcome = hurried.run(store)
     assert outcome.status == 0, outcome.text
     assert outcome.summary["deleted"] == 30
     assert outcome.summary["retries"] >= 2
