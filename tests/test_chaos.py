@@ -135,7 +135,7 @@ PLACES = st.sets(st.integers(0, 44), max_size=4)
 def test_any_schedule_of_faults_and_kills(
     events: list[Event], refused: set[int], sticky: set[int], foreign: set[int]
 ) -> None:
-    """Deleted is at most the plan, what is left of it has a reason, and 0 means that all is gone."""
+    """N2, N12: deleted is at most the plan, what is left of it has a reason, and 0 means that all is gone."""
     with tempfile.TemporaryDirectory() as name, FakeStore(customers=45, **QUIET) as store:
         tool = RiggedTool(Path(name), Rig(speed=300))
         ordeal = Ordeal(store, tool)
@@ -158,7 +158,7 @@ def test_any_schedule_of_faults_and_kills(
 
 
 def test_kills_at_random_moments() -> None:
-    """After each kill -9 a resume takes over; in the end the store is as planned."""
+    """N2: after each kill -9 a resume takes over; in the end the store is as planned."""
     report = kill_at_random(kills=8, customers=300, seed=int.from_bytes(os.urandom(2)))
     assert report.kills == 8
     assert not report.wrong, report

@@ -68,7 +68,7 @@ def test_version() -> None:
 
 @pytest.mark.parametrize("by", ["--dry-run", "ini"])
 def test_dry_run(make_store: MakeStore, tool: RiggedTool, by: str) -> None:
-    """A dry run sends GET only, says what would be deleted, and leaves a plan to resume."""
+    """N6: a dry run sends GET only, says what would be deleted, and leaves a plan to resume."""
     store = make_store(customers=260, **QUIET)
     config = store.config(tool.folder, **({"dry_run": True} if by == "ini" else {}))
     outcome = tool(store, config, *([by] if by != "ini" else []))
@@ -93,7 +93,7 @@ def test_no_dry_run_wins_over_the_ini(make_store: MakeStore, tool: RiggedTool) -
 
 @pytest.mark.parametrize("options", [("--yes",), ("--dry-run",), ()])
 def test_empty_store(make_store: MakeStore, tool: RiggedTool, options: tuple[str, ...]) -> None:
-    """Nothing selected is no error, needs no confirmation, and is said."""
+    """N1: nothing selected is no error, needs no confirmation, and is said."""
     store = make_store(customers=0, **QUIET)
     outcome = tool(store, None, *options)
     assert outcome.status == 0, outcome.text
@@ -109,7 +109,7 @@ def test_empty_store(make_store: MakeStore, tool: RiggedTool, options: tuple[str
 def test_batch_size(
     make_store: MakeStore, tool: RiggedTool, ini: dict[str, int], options: tuple[str, ...], expected: int
 ) -> None:
-    """Ten ids a DELETE unless the ini says less; the command line wins over the ini."""
+    """N1: ten ids a DELETE unless the ini says less; the command line wins over the ini."""
     store = make_store(customers=21, **QUIET)
     outcome = tool(store, store.config(tool.folder, **ini), "--yes", *options)
     assert outcome.status == 0

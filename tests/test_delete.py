@@ -47,7 +47,7 @@ LOCKED = (409, "this customer is locked")
 def test_error_rate(
     make_store: MakeStore, hurried: RiggedTool, customers: int, failing: int, rate: str | None, status: int
 ) -> None:
-    """More than 10 % and more than 10 failed ids end the run; with 0 % the first does."""
+    """A16: more than 10 % and more than 10 failed ids end the run; with 0 % the first does."""
     store = make_store(customers=customers, **QUIET)
     store.per_item = dict.fromkeys(list(store.customers)[:failing], LOCKED)
     settings = {} if rate is None else {"max_error_rate": rate}
@@ -71,7 +71,7 @@ def test_error_rate(
 def test_five_exhausted_batches_in_a_row(
     make_store: MakeStore, hurried: RiggedTool, fault: dict[str, Any], word: str, workers: int
 ) -> None:
-    """They end the run, long before each of 30 batches is tried; halves are not asked either."""
+    """A17: they end the run, long before each of 30 batches is tried; halves are not asked either."""
     store = make_store(customers=300, latency=0.25 if workers == 5 else 0.0, **QUIET)
     store.faults = [Fault("DELETE", skip=3, times=math.inf, **fault)]
     outcome = hurried.run(store, max_retries=1, max_concurrent=workers)
@@ -85,7 +85,7 @@ def test_five_exhausted_batches_in_a_row(
 
 
 def test_four_exhausted_batches_in_a_row(make_store: MakeStore, hurried: RiggedTool) -> None:
-    """A success after four of them, and four more, do not end the run; their halves go later."""
+    """A17: a success after four of them, and four more, do not end the run; their halves go later."""
     store = make_store(customers=120, **QUIET)
     planned = set(store.customers)
     store.faults = [Fault("DELETE", times=4, status=500), Fault("DELETE", skip=1, times=4, status=502)]
@@ -95,7 +95,7 @@ def test_four_exhausted_batches_in_a_row(make_store: MakeStore, hurried: RiggedT
 
 
 def test_exhausted_halves_do_not_count(make_store: MakeStore, hurried: RiggedTool) -> None:
-    """One bad batch, all of whose halves are exhausted in turn, does not look like a store down."""
+    """A10: one bad batch, all of whose halves are exhausted in turn, does not look like a store down."""
     store = make_store(customers=30, **QUIET)
     victims = list(store.customers)[20:]
     store.faults = [Fault("DELETE", where=names(*victims), times=math.inf, status=500)]
@@ -105,7 +105,7 @@ def test_exhausted_halves_do_not_count(make_store: MakeStore, hurried: RiggedToo
 
 
 def test_a_store_that_is_down_is_noticed_when_items_count(make_store: MakeStore, tool: RiggedTool) -> None:
-    """Batches that are split to fit the quota are batches: five of them exhausted end the run."""
+    """A17: batches that are split to fit the quota are batches: five of them exhausted end the run."""
     store = make_store(customers=5, products=2000, quota=150, window=1.0, count_items=True)
     store.faults.append(Fault(method="DELETE", times=10_000, status=503, counts=False))
     outcome = tool.run(store, "--resource", "products", count_items=True, max_retries=0)
@@ -117,7 +117,7 @@ def test_a_store_that_is_down_is_noticed_when_items_count(make_store: MakeStore,
 
 
 def test_a_204_that_did_nothing(store: FakeStore, hurried: RiggedTool) -> None:
-    """What is still there after its 204 is deleted once more, and then gone."""
+    """A1: what is still there after its 204 is deleted once more, and then gone."""
     planned = set(store.customers)
     victim = min(planned)
     store.sticky[victim] = 1
@@ -127,7 +127,7 @@ def test_a_204_that_did_nothing(store: FakeStore, hurried: RiggedTool) -> None:
 
 
 def test_a_204_that_never_does_anything(store: FakeStore, hurried: RiggedTool) -> None:
-    """It is deleted once more, read again for a while, and then failed: exit 4."""
+    """A1, N10, N11: it is deleted once more, read again for a while, and then failed: exit 4."""
     ids = list(store.customers)
     victims = {ids[2], ids[3], ids[28]}
     store.sticky = dict.fromkeys(victims, math.inf)
@@ -142,7 +142,7 @@ def test_a_204_that_never_does_anything(store: FakeStore, hurried: RiggedTool) -
 
 
 def test_a_lagging_store(make_store: MakeStore, hurried: RiggedTool) -> None:
-    """Records that show for some seconds after they were deleted are deleted all the same."""
+    """A1: records that show for some seconds after they were deleted are deleted all the same."""
     store = make_store(customers=30, lag=0.08, **QUIET)  # 4 s of the tool's clock
     planned = set(store.customers)
     outcome = hurried.run(store)
@@ -201,7 +201,7 @@ DISTRUSTED: dict[str, Callable[[Request, Any], Any]] = {
 def test_a_read_back_that_cannot_be_trusted(
     store: FakeStore, hurried: RiggedTool, rewrite: Callable[[Request, Any], Any]
 ) -> None:
-    """What it was to prove stays unknown, never deleted, and the exit status is not 0."""
+    """A1, N10, N11: what it was to prove stays unknown, never deleted, and the exit status is not 0."""
     store.faults = [Fault("GET", where=read_backs, times=math.inf, rewrite=rewrite)]
     outcome = hurried.run(store)
     assert outcome.status == 4, outcome.text
@@ -211,7 +211,7 @@ def test_a_read_back_that_cannot_be_trusted(
 
 
 def test_never_deleted_by_a_read_back_that_repeats_a_record(store: FakeStore, hurried: RiggedTool) -> None:
-    """As many rows as `total` says prove nothing when two are the same: another one is hidden."""
+    """N10: as many rows as `total` says prove nothing when two are the same: another one is hidden."""
     store.sticky = dict.fromkeys(list(store.customers)[:2], math.inf)
 
     def repeat(_request: Request, answer: Any) -> Any:
@@ -224,7 +224,7 @@ def test_never_deleted_by_a_read_back_that_repeats_a_record(store: FakeStore, hu
 
 
 def test_a_list_that_is_deaf_to_ids(make_store: MakeStore, hurried: RiggedTool) -> None:
-    """All that is there, in place of what was asked for, proves nothing, and none of it goes."""
+    """N2, N10: all that is there, in place of what was asked for, proves nothing, and none of it goes."""
     store = make_store(customers=30, **QUIET)
     planned = set(store.customers)
     fresh: list[int] = []
@@ -252,7 +252,7 @@ def test_distrust_of_one_answer_does_not_last(store: FakeStore, hurried: RiggedT
 
 @pytest.mark.parametrize("total", [None, 21])
 def test_a_listing_that_proves_nothing(make_store: MakeStore, hurried: RiggedTool, total: int | None) -> None:
-    """Where a listing is the read-back, one that is unreadable or never complete leaves ids unknown."""
+    """N10, N11: a listing that is unreadable or never complete, read back, leaves ids unknown."""
     store = make_store(customers=5, promotions=20, quota=10_000, window=3600.0)
 
     def lie(_request: object, answer: dict[str, dict[str, dict[str, int | None]]]) -> object:
@@ -267,7 +267,7 @@ def test_a_listing_that_proves_nothing(make_store: MakeStore, hurried: RiggedToo
 
 
 def test_a_list_that_ignores_ids_later(make_store: MakeStore, hurried: RiggedTool) -> None:
-    """Where it is deaf only when they are read back, nothing counts as deleted."""
+    """N10: where it is deaf only when they are read back, nothing counts as deleted."""
     store = make_store(customers=5, categories=13, **QUIET)
     first = min(store.records["categories"])
     path = hurried.folder / "ids.txt"

@@ -232,7 +232,7 @@ NONSENSE: dict[str, Callable[[Request, Any], Any]] = {
 def test_an_answer_that_makes_no_sense(
     make_store: MakeStore, hurried: RiggedTool, rewrite: Callable[[Request, Any], Any], page: int
 ) -> None:
-    """It is refused with one clear sentence, exit 3; there is no plan, and nothing is deleted."""
+    """N4: it is refused with one clear sentence, exit 3; there is no plan, and nothing is deleted."""
     store = make_store(customers=300, **QUIET)
     store.faults = [Fault(where=on_page(page), times=math.inf, rewrite=rewrite)]
     outcome = hurried.run(store)

@@ -57,7 +57,7 @@ def test_a_dry_run_is_resumed(store: FakeStore, hurried: RiggedTool) -> None:
 
 
 def test_the_ini_s_dry_run_is_ignored(store: FakeStore, hurried: RiggedTool) -> None:
-    """The config of a dry run resumes it for real; only --dry-run on argv holds it back."""
+    """N6: the config of a dry run resumes it for real; only --dry-run on argv holds it back."""
     dry = hurried.run(store, dry_run=True)
     again = hurried.resume(store, dry.folder, "--dry-run")
     assert (again.status, again.summary["status"]) == (0, "planned")
@@ -68,7 +68,7 @@ def test_the_ini_s_dry_run_is_ignored(store: FakeStore, hurried: RiggedTool) -> 
 
 
 def test_what_others_removed_is_already_gone(store: FakeStore, hurried: RiggedTool) -> None:
-    """Gone, and by no attempt of this run: already_gone, and never sent."""
+    """A21: gone, and by no attempt of this run: already_gone, and never sent."""
     dry = hurried.run(store, "--dry-run")
     removed = list(store.customers)[::3]
     store.remove(*removed)
@@ -155,7 +155,7 @@ def test_a_stopped_run_ends_as_if_it_had_not(
 
 
 def test_deleted_and_already_gone_are_told_apart(make_store: MakeStore, hurried: RiggedTool) -> None:
-    """Deleted is what an attempt may have done, before or after; the rest was somebody else."""
+    """A21: deleted is what an attempt may have done, before or after; the rest was somebody else."""
     store = make_store(customers=50, **QUIET)
     ids = list(store.customers)
     store.faults = [Fault("DELETE", where=names(ids[10]), commit=True, close="reset", after=hurried.kill)]
@@ -203,7 +203,7 @@ def test_what_failed_is_tried_again(store: FakeStore, hurried: RiggedTool) -> No
 
 
 def test_outcomes_are_counted_over_all_runs(make_store: MakeStore, hurried: RiggedTool) -> None:
-    """However a run is cut into pieces, its counts are those of the run in one piece."""
+    """N12: however a run is cut into pieces, its counts are those of the run in one piece."""
 
     def pieces(stops: list[int]) -> Outcome:
         store = make_store(customers=80, **QUIET)
@@ -343,7 +343,7 @@ def variants(value: Any) -> list[Any]:
 
 
 def test_a_changed_plan_is_refused(planned: tuple[FakeStore, Path], hurried: RiggedTool) -> None:
-    """Each field, changed, dropped or added: exit 3, one sentence, and nothing is sent."""
+    """N2: each field, changed, dropped or added: exit 3, one sentence, and nothing is sent."""
     store, folder = planned
     plan = json.loads((folder / "plan.json").read_text())
     assert {"host", "store_hash", "resource", "filters", "ids", "created_at"} <= plan.keys()
@@ -523,7 +523,7 @@ def test_a_resume_without_a_terminal_needs_yes(store: FakeStore, hurried: Rigged
 
 @pytest.mark.parametrize("total", [7, "0", None])
 def test_a_re_reading_that_cannot_be_trusted(store: FakeStore, hurried: RiggedTool, total: Any) -> None:
-    """What may still be there is not taken for gone: it is deleted, and never out of the plan."""
+    """N2, N10: what may still be there is not taken for gone: it is deleted, and never out of the plan."""
     planned = set(store.customers)
     dry = hurried.run(store, "--dry-run")
 

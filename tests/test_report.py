@@ -275,7 +275,7 @@ def test_nothing_is_told_of_a_bad_configuration(store: FakeStore, tool: RiggedTo
 
 
 def test_no_token_is_told(make_store: MakeStore, tool: RiggedTool, hook: Hook) -> None:
-    """Neither token, nor header of the store, nor a password of .netrc goes to the webhook."""
+    """N16, N17: neither token, nor header of the store, nor a password of .netrc goes to the webhook."""
     store = make_store(customers=30, quota=10_000)
     netrc = tool.folder / ".netrc"
     netrc.write_text("machine localhost\nlogin someone\npassword something\n")
@@ -309,7 +309,7 @@ def assert_undisturbed(store: FakeStore, tool: Tool, url: str) -> None:
 
 @pytest.mark.parametrize("status", [500, 404, 302])
 def test_a_webhook_that_refuses(store: FakeStore, tool: RiggedTool, hook: Hook, status: int) -> None:
-    """An answer that is no success is a warning, and a redirect is not followed."""
+    """N14: an answer that is no success is a warning, and a redirect is not followed."""
     hook.status = status
     hook.headers = {"Location": hook.url + "/elsewhere"} if status == 302 else {}
     assert_undisturbed(store, tool, hook.url)
@@ -367,7 +367,7 @@ def test_a_webhook_url_that_is_none(store: FakeStore, tool: RiggedTool, url: str
 
 
 def test_a_webhook_whose_certificate_nobody_vouches_for(store: FakeStore, tool: RiggedTool) -> None:
-    """It is told nothing, and the run goes on."""
+    """N15: it is told nothing, and the run goes on."""
     with FakeStore(customers=1) as other:  # with a CA of its own
         config = store.config(tool.folder, webhook_url=f"https://{other.host}/hooks")
         outcome = tool(store, config, "--yes")

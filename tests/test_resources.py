@@ -93,7 +93,7 @@ def assert_read_back(store: FakeStore, resource: str, planned: Iterable[int]) ->
 
 @pytest.mark.parametrize("resource", list(HOW))
 def test_sixty_go(make_store: MakeStore, tool: RiggedTool, resource: str) -> None:
-    """Sixty of it are gone, proven by reading back; customers and all the rest are untouched."""
+    """N1, N5: sixty of it are gone, proven by reading back; customers and all the rest are untouched."""
     store = stocked(make_store, resource, latency=0.005)
     planned, others = list(store.records[resource]), others_of(store, resource)
     outcome = tool(store, None, "--yes", "--resource", resource)
@@ -159,7 +159,7 @@ def test_the_largest_batches(
 def test_price_lists_go_one_at_a_time(
     make_store: MakeStore, tool: RiggedTool, options: tuple[str, ...]
 ) -> None:
-    """No two DELETEs of price lists are under way at once, whatever is asked for."""
+    """N5: no two DELETEs of price lists are under way at once, whatever is asked for."""
     store = stocked(make_store, "price_lists", 20, latency=0.02)
     outcome = tool(store, None, "--yes", "--resource", "price_lists", *options)
     assert outcome.status == 0, outcome.text
@@ -175,7 +175,7 @@ def apart(store: FakeStore, resource: str) -> list[int]:
 
 @pytest.mark.parametrize("resource", list(HOW))
 def test_what_is_not_planned_stays(make_store: MakeStore, tool: RiggedTool, resource: str) -> None:
-    """Of the sixty exactly those that a list names go; unknown ones are reported."""
+    """N2: of the sixty exactly those that a list names go; unknown ones are reported."""
     store = stocked(make_store, resource)
     planned, others = apart(store, resource), others_of(store, resource)
     left = set(store.records[resource]) - set(planned)
@@ -503,7 +503,7 @@ def test_resume_keeps_the_resource(make_store: MakeStore, tool: RiggedTool, reso
 @pytest.mark.parametrize("bad", [0, -1, None, True, 1.0, "5", "1,2", "", 2.5, [3], float("nan")])
 @pytest.mark.parametrize("resource", list(HOW))
 def test_a_delete_refuses_what_is_no_id(resource: str, bad: Any) -> None:
-    """Alone or among good ids, what is not a positive integer makes no DELETE of any resource."""
+    """N4: alone or among good ids, what is not a positive integer makes no DELETE of any resource."""
     line = bulk_delete.RESOURCES[resource]
     for ids in [(bad,), (7, bad)[: line.size + 1]]:
         with pytest.raises(ValueError, match=r"id"):
@@ -512,7 +512,7 @@ def test_a_delete_refuses_what_is_no_id(resource: str, bad: Any) -> None:
 
 @pytest.mark.parametrize("resource", list(HOW))
 def test_a_delete_names_exactly_its_ids(resource: str) -> None:
-    """A DELETE names its ids, all and only those; without any, or with too many, there is none."""
+    """N1, N5: a DELETE names its ids, all and only those; without any, or with too many, there is none."""
     line = bulk_delete.RESOURCES[resource]
     path, by, largest = HOW[resource]
     ids = tuple(range(5, 5 + largest))
@@ -639,7 +639,7 @@ def test_the_filters_are_documented(documents: Callable[[str], Document], resour
 
 @pytest.mark.parametrize("resource", IN_BATCHES)
 def test_the_filter_of_a_delete_is_required(documents: Callable[[str], Document], resource: str) -> None:
-    """A collection is deleted from only where the file says that nothing goes without the filter."""
+    """N5: a collection is deleted from only where the file says that nothing goes without the filter."""
     file, path = DELETE_FILES[resource]
     document, line = documents(file), bulk_delete.RESOURCES[resource]
     operation = document["paths"][path]["delete"]
@@ -653,7 +653,7 @@ def test_the_filter_of_a_delete_is_required(documents: Callable[[str], Document]
 
 @pytest.mark.parametrize("resource", ONE_BY_ONE)
 def test_one_by_one_is_documented(documents: Callable[[str], Document], resource: str) -> None:
-    """Where a collection's filter is optional, or no id filter, there is a DELETE by path id."""
+    """N5: where a collection's filter is optional, or no id filter, there is a DELETE by path id."""
     file, path = DELETE_FILES[resource]
     document, line = documents(file), bulk_delete.RESOURCES[resource]
     below = [p for p in document["paths"] if re.fullmatch(re.escape(path) + r"/\{\w+\}", p)]

@@ -420,7 +420,7 @@ def test_the_disk_is_full(make_store: MakeStore, hurried: RiggedTool, small_disk
 def test_the_disk_is_full_before_the_first_delete_of_a_resume(
     make_store: MakeStore, hurried: RiggedTool, small_disk: Path
 ) -> None:
-    """A journal that cannot be written lets no DELETE leave."""
+    """N7: a journal that cannot be written lets no DELETE leave."""
     store = make_store(customers=30, **QUIET)
     hurried.runs = small_disk / "runs"
     dry = hurried.run(store, "--dry-run", "--runs-dir", hurried.runs)

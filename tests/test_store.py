@@ -21,7 +21,7 @@ def test_max_concurrent(make_store: MakeStore, tool: RiggedTool, workers: int) -
 
 
 def test_an_answer_with_broken_headers_is_tried_again(store: FakeStore, hurried: RiggedTool) -> None:
-    """Two lengths in one answer prove nothing, so the DELETE goes again, and what is gone is deleted."""
+    """A7, A12: two lengths in one answer prove nothing, so the DELETE goes again; what is gone is deleted."""
     broken = {"Content-Length": "0, 7"}
     store.faults.append(Fault(method="DELETE", times=2, commit=True, status=204, headers=broken))
     outcome = hurried.run(store)
@@ -31,7 +31,7 @@ def test_an_answer_with_broken_headers_is_tried_again(store: FakeStore, hurried:
 
 
 def test_certificates_that_are_not_there(store: FakeStore, hurried: RiggedTool) -> None:
-    """REQUESTS_CA_BUNDLE that names no file ends the run with 2, and nothing is sent."""
+    """A20: REQUESTS_CA_BUNDLE that names no file ends the run with 2, and nothing is sent."""
     config = store.config(hurried.folder)
     outcome = hurried(store, config, "--yes", REQUESTS_CA_BUNDLE=os.path.join(hurried.folder, "none.pem"))
     assert outcome.status == 2, outcome.text
