@@ -131,7 +131,7 @@ def test_a_filter_that_the_store_ignores(store: FakeStore, tool: RiggedTool, nam
     assert (outcome.summary["selected"], outcome.summary["resume"]) == (0, None)
 
 
-@pytest.mark.parametrize("name", FILTER_NAMES)
+@pytest.mark.parametrize("name", ["id:in", "company:in", "customer_group_id:in", "date_created:min"])
 def test_a_deaf_store_in_a_dry_run(store: FakeStore, tool: RiggedTool, name: str) -> None:
     """What a real run would refuse, its dry run refuses too."""
     value, _ = filter_cases(store)[name]
