@@ -366,6 +366,15 @@ def heeding_signals() -> Iterator[None]:
         signal.signal(signum, signal.SIG_IGN)
 
 
+def waiting(released: threading.Event) -> Callable[[Request], None]:
+    """A hook by which the store holds a request until the event is set."""
+
+    def hook(_request: Request) -> None:
+        assert released.wait(60)
+
+    return hook
+
+
 def wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
     """Wait for it; fails after so many seconds, which is no measure of speed."""
     deadline = time.monotonic() + seconds

@@ -49,6 +49,7 @@ from tests.rigged import (
     names,
     read_backs,
     wait_until,
+    waiting,
 )
 
 RETRIED = (500, 502, 503, 504, 507, 520, 599, 408)
@@ -71,10 +72,6 @@ WORDS = {"title": "This customer has open orders [7]"}
 
 PATIENT = Rig(speed=2000.0)
 TIMEOUT = 1  # second, of the true clock: no answer but one that is held takes that long
-
-
-def wait_for(event: threading.Event) -> None:
-    assert event.wait(60)
 
 
 def answer_of(status: int) -> dict[str, Any]:
@@ -135,7 +132,7 @@ def test_a_time_out_of_the_last_attempt_leaves_it_to_the_read_back(
     store = make_store(customers=4, **QUIET)
     victim = min(store.customers)
     ended = threading.Event()
-    late = Fault("DELETE", where=names(victim), times=math.inf, commit=True, after=lambda _: wait_for(ended))
+    late = Fault("DELETE", where=names(victim), times=math.inf, commit=True, after=waiting(ended))
     store.faults = [late]
     outcome = hurried.run(store, "--batch-size", "2", timeout=TIMEOUT, max_retries=0)
     ended.set()

@@ -382,6 +382,7 @@ def test_tells_what_is_waited_for() -> None:
 
 
 def test_counts_refusals_in_a_row() -> None:
+    """A pause returns how many there were since the last success."""
     bench = Bench()
     assert [bench.bucket.pause(1) for _ in range(3)] == [1, 2, 3]
     bench.bucket.succeeded()

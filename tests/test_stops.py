@@ -26,21 +26,13 @@ from tests.rigged import (
     read_backs,
     sent_after,
     wait_until,
+    waiting,
 )
 
 LONG_ENOUGH = 1.0  # seconds in which the tool's main thread surely sees a signal
 BY_SIGNAL = pytest.mark.parametrize(
     ("signum", "status"), SIGNALS.items(), ids=lambda value: getattr(value, "name", None)
 )
-
-
-def waiting(released: threading.Event) -> Callable[[Request], None]:
-    """A hook by which the store holds a request until the event is set."""
-
-    def hook(_request: Request) -> None:
-        assert released.wait(60)
-
-    return hook
 
 
 def answered(tool: Tool, number: int) -> bool:

@@ -19,7 +19,7 @@ import pytest
 from rich.cells import cell_len
 
 from tests.fake_store import FakeStore, Fault
-from tests.rigged import QUIET, SIGNALS, MakeStore, Outcome, Tool, check, wait_until
+from tests.rigged import QUIET, SIGNALS, MakeStore, Outcome, Tool, check, wait_until, waiting
 
 CONTROL = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 
@@ -87,10 +87,6 @@ def terminal(installed: Tool) -> Iterator[Callable[..., Session]]:
     yield start
     for child in children:
         child.close(force=True)
-
-
-def wait_for(event: threading.Event) -> None:
-    assert event.wait(60)
 
 
 def summary_of(tool: Tool) -> dict[str, object]:
@@ -246,7 +242,7 @@ def test_terminal_goes_away(
     """A closed window stops the run like SIGHUP does, at the prompt or later, with a summary."""
     store = make_store(customers=600, **QUIET)
     seen = threading.Event()
-    store.faults = [Fault("DELETE", skip=5, times=math.inf, hook=lambda _: wait_for(seen))]
+    store.faults = [Fault("DELETE", skip=5, times=math.inf, hook=waiting(seen))]
     session = terminal(store)
     session.child.expect("Type 600 .*: ")
     if typed:
