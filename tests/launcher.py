@@ -138,7 +138,7 @@ def watch_locks() -> None:
 
         return call
 
-    threading.Lock = lock  # type: ignore[misc,assignment]
+    threading.Lock = lock  # type: ignore[assignment]
     time.sleep = checked(time.sleep)
     threading.Condition.wait = checked(threading.Condition.wait)  # type: ignore[method-assign]
 

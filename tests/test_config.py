@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-import bulk_delete
+from bulk_delete import main
 from tests.fake_store import STORE_HASH, TOKEN, FakeStore
 from tests.rigged import SIGNALS, TOOL, MakeStore, RiggedTool
 
@@ -71,7 +71,7 @@ def refused(
         if ini is not None:
             path.write_bytes(ini.encode() if isinstance(ini, str) else ini)
             path.chmod(0o600)
-        status = bulk_delete.main(["--config", str(path), *options])
+        status = main(["--config", str(path), *options])
         captured = capsys.readouterr()
         assert status == 2, captured
         assert unreachable.connections == 0
@@ -204,7 +204,7 @@ def test_config_is_required(refused: Callable[..., str], tmp_path: Path) -> None
     """A folder in place of the file is no traceback; nor is no --config at all."""
     (tmp_path / "store.ini").mkdir()
     assert "store.ini" in refused(None)
-    assert bulk_delete.main([]) == 2
+    assert main([]) == 2
 
 
 @pytest.mark.parametrize("host", ["https://localhost:1", "local host", "localhost:x", "a/b"])

@@ -22,9 +22,8 @@ MERCHANT, STAFF = (11, 16, 33), ("ada.smith15@shop-mail.example", "17")
 
 
 def _spring_bots(record: Record) -> bool:
-    return record["date_created"].startswith("2024") and record["email"].endswith(
-        ("@mailbin.example", "@spam-drop.example")
-    )
+    throw_away = ("@mailbin.example", "@spam-drop.example")
+    return bool(record["date_created"].startswith("2024") and record["email"].endswith(throw_away))
 
 
 def _country(record: Record) -> bool:

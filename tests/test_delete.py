@@ -210,7 +210,7 @@ def test_a_read_back_that_cannot_be_trusted(
     assert store.deleted_ids().keys() == set(outcome.plan["ids"])
 
 
-def test_never_deleted_by_a_read_back_that_repeats_a_record(store: FakeStore, hurried: RiggedTool) -> None:
+def test_a_read_back_that_repeats_a_record(store: FakeStore, hurried: RiggedTool) -> None:
     """N10: as many rows as `total` says prove nothing when two are the same: another one is hidden."""
     store.sticky = dict.fromkeys(list(store.customers)[:2], math.inf)
 

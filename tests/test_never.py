@@ -425,8 +425,8 @@ def test_never_a_sleep_with_the_bucket_locked() -> None:
 
 def test_never_a_sleep_under_any_lock(make_store: MakeStore, tool: RiggedTool) -> None:
     """N19: no thread waits for anything while it holds a lock of the tool's, whatever it has to wait for."""
-    tool.rig = Rig(speed=20.0, watch_locks=True)
-    store = make_store(customers=300, quota=25, window=0.1)
+    tool.rig = Rig(speed=1.0, watch_locks=True)
+    store = make_store(customers=300, quota=25, window=1.0)
     store.faults = [
         Fault("DELETE", skip=3, status=503),
         Fault("DELETE", skip=5, status=429, quota_headers=False),

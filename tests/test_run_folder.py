@@ -180,6 +180,7 @@ def test_a_resume_that_never_begins_keeps_the_reasons(store: FakeStore, tool: Ri
     store.refuse[number] = (422, {"status": 422, "title": "has an open dispute"})
     first = tool.run(store, max_error_rate=100)
     assert first.status == 4
+    assert first.folder is not None
     assert list(first.failed) == [number]
     declined = tool(store, store.config(tool.folder), "--resume", first.folder)  # no terminal
     assert declined.status == 3
@@ -281,10 +282,9 @@ def test_a_journal_of_another_run_is_refused(store: FakeStore, tool: RiggedTool)
     assert planned.folder is not None
     (planned.folder / "journal.jsonl").write_text('{"sent": [900000]}\n')
     before = len(store.log)
-    outcome = tool.start(store, store.config(tool.folder), "--resume", planned.folder, "--yes")
-    _, err = outcome.communicate(60)
-    assert outcome.returncode == 3
-    assert "journal" in err
+    status, output = refused_resume(tool, store, planned.folder)
+    assert status == 3
+    assert "journal" in output
     assert len(store.log) == before
 
 

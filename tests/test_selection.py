@@ -591,8 +591,11 @@ def test_who_orders_while_customers_are_listed_is_spared(make_store: MakeStore, 
     """An order that comes in during the listing spares its customer too."""
     store = make_store(customers=60, orders=5, quota=10_000)
     late = list(store.customers)[30]
-    listing = {"method": "GET", "path": "v3/customers"}
-    store.faults.append(Fault(**listing, hook=lambda _: store.add(kind="orders", customer_id=late)))
+
+    def comes_in(_: Request) -> None:
+        store.add(kind="orders", customer_id=late)
+
+    store.faults.append(Fault("GET", "v3/customers", hook=comes_in))
     outcome = tool.run(store, "--spare-with-orders")
     assert outcome.status == 0, outcome.text
     assert late in store.customers
