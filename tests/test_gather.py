@@ -221,7 +221,9 @@ NONSENSE: dict[str, Callable[[Request, Any], Any]] = {
     "id is 0": with_record({"id": 0}),
     "id is negative": with_record({"id": -12}),
     "id is true": with_record({"id": True}),
+    "id is empty": with_record({"id": ""}),
     "id is a fraction": with_record({"id": 12.5}),
+    "id is a number with a point": with_record({"id": 12.0}),
     "id is null": with_record({"id": None}),
     "id is a list": with_record({"id": [12]}),
 }
