@@ -1,13 +1,13 @@
 """What runs in a child process: the tool, in surroundings that are rigged.
 
-Nothing of the tool itself is replaced, only the clocks, os.fsync and the limit on file sizes:
-before it is imported, and after all else that it imports.
+Nothing of the tool itself is replaced, only the clocks, os.fsync, the locks and the limit on file sizes.
 """
 
 from __future__ import annotations
 
 import datetime
 import itertools
+import json
 import os
 import resource
 import signal
@@ -17,10 +17,12 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Self
+from typing import Any, Self
 
-# What the tool imports is loaded once, in the process that all children are forked from.
-PRELOADED = ["tests.launcher", "bigcommerce.connection", "requests", "rich.panel", "rich.progress"]
+# What is loaded once, in the process that all children are forked from.
+FSYNCS, LOCKS = "fsyncs.jsonl", "locks"  # files in the folder of the run
+UNDER_A_LOCK = 99
+PRELOADED = ["tests.launcher", "tests.preloaded"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,14 +34,22 @@ class Rig:
     jump: float = 0.0  # seconds that the wall clock jumps to and fro, at every look at it
     kill_at_fsync: int = 0  # kill -9 at the n-th fsync; 0: never
     kill_before: bool = False  # before that fsync, not after it
+    note_fsyncs: bool = False  # write path and size of what each fsync saved to FSYNCS
+    watch_locks: bool = False  # end with UNDER_A_LOCK at a wait with one of the tool's locks held
     file_limit: int | None = None  # bytes that any file can have: beyond them a write fails
 
 
-def hurry(speed: float) -> None:
-    """Let time.monotonic and time.sleep go that many times as fast."""
-    monotonic, sleep = time.monotonic, time.sleep
-    time.monotonic = lambda: monotonic() * speed
-    time.sleep = lambda seconds: sleep(float(seconds) / speed)
+class Clock:
+    """The clock for waiting, which goes that many times as fast as the true one."""
+
+    speed = 1.0
+
+    @classmethod
+    def install(cls) -> None:
+        """Put it into the place of time.monotonic and time.sleep, for all that is imported after it."""
+        monotonic, sleep = time.monotonic, time.sleep
+        time.monotonic = lambda: monotonic() * cls.speed
+        time.sleep = lambda seconds: sleep(float(seconds) / cls.speed)
 
 
 def set_wall_clock(later: float, jump: float) -> None:
@@ -57,6 +67,7 @@ def set_wall_clock(later: float, jump: float) -> None:
     time.time = shifted
     time.time_ns = lambda: int(shifted() * 1e9)
     datetime.datetime = Rigged  # type: ignore[misc]
+    del sys.modules["bulk_delete"]  # it is imported again, with the class of this name
 
 
 def kill_at_fsync(number: int, *, before: bool) -> None:
@@ -78,6 +89,60 @@ def kill_at_fsync(number: int, *, before: bool) -> None:
     os.fsync = os.fdatasync = rigged(os.fsync)  # type: ignore[assignment]
 
 
+def note_fsyncs() -> None:
+    """Write a line for each fsync, once it is done: the path, and how many bytes there were."""
+    fsync, notes = os.fsync, open(FSYNCS, "a", buffering=1)  # noqa: SIM115  # held to the end
+
+    def noted(handle: int) -> None:
+        size = os.fstat(handle).st_size
+        fsync(handle)
+        notes.write(json.dumps([os.readlink(f"/proc/self/fd/{handle}"), size]) + "\n")
+
+    os.fsync = os.fdatasync = noted  # type: ignore[assignment]
+
+
+def watch_locks() -> None:
+    """End this process when a thread waits for anything with a lock that the tool made."""
+    held = threading.local()
+    make = threading.Lock
+
+    class Watched:
+        def __init__(self) -> None:
+            self._lock = make()
+            self.locked = self._lock.locked
+            open(LOCKS, "a").close()
+
+        def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+            taken = self._lock.acquire(blocking, timeout)
+            held.count = getattr(held, "count", 0) + taken
+            return taken
+
+        def release(self) -> None:
+            held.count -= 1
+            self._lock.release()
+
+        def __enter__(self) -> bool:
+            return self.acquire()
+
+        def __exit__(self, *exception: object) -> None:
+            self.release()
+
+    def lock() -> Any:
+        return Watched() if sys._getframe(1).f_globals["__name__"] == "bulk_delete" else make()
+
+    def checked(wait: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if getattr(held, "count", 0):
+                os._exit(UNDER_A_LOCK)
+            return wait(*args, **kwargs)
+
+        return call
+
+    threading.Lock = lock  # type: ignore[assignment]
+    time.sleep = checked(time.sleep)
+    threading.Condition.wait = checked(threading.Condition.wait)  # type: ignore[method-assign]
+
+
 def run(
     rig: Rig, argv: list[str], environ: Mapping[str, str], folder: str, out: Connection, err: Connection
 ) -> None:
@@ -93,15 +158,18 @@ def run(
     sys.stdin = open(0, closefd=False)  # noqa: SIM115  # as the interpreter opens them
     sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", encoding="utf-8", buffering=1, closefd=False)  # noqa: SIM115
-    if rig.speed != 1:
-        hurry(rig.speed)
+    Clock.speed = rig.speed
     if rig.later or rig.jump:
         set_wall_clock(rig.later, rig.jump)
     if rig.kill_at_fsync:
         kill_at_fsync(rig.kill_at_fsync, before=rig.kill_before)
+    if rig.note_fsyncs:
+        note_fsyncs()
+    if rig.watch_locks:
+        watch_locks()
     if rig.file_limit is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (rig.file_limit, rig.file_limit))
     sys.argv = argv
-    import bulk_delete  # now, since its clock is to be the rigged one
+    import bulk_delete  # preloaded, unless its wall clock is rigged
 
     sys.exit(bulk_delete.main())

@@ -1,30 +1,184 @@
-"""The tool in rigged surroundings: a hurried clock, a jumping one, a full disk, a kill -9."""
+"""How tests run the tool: as it is installed, or forked, in surroundings that may be rigged.
+
+The fixtures `installed`, `tool` and `hurried` of conftest.py are made of what stands here.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import csv
+import io
 import json
 import multiprocessing
 import os
 import signal
 import subprocess
+import sys
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import pytest
-
-from tests.conftest import Outcome, Tool
-from tests.fake_store import FakeStore, Fault, Request
+from bulk_delete import main
+from tests.fake_store import TOKEN, FakeStore, Fault, Request
 from tests.launcher import PRELOADED, Rig, run
 
+TOOL = Path(__file__).resolve().parent.parent / "bulk_delete.py"
+SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 FORKSERVER = multiprocessing.get_context("forkserver")
 FORKSERVER.set_forkserver_preload(PRELOADED)
 QUIET: dict[str, Any] = {"quota": 10_000, "window": 3600.0}  # no test outlives this window, nor its quota
+SUMMARY_KEYS = frozenset(
+    [
+        "status",
+        "exit_status",
+        "reason",
+        "store_hash",
+        "resource",
+        "filters",
+        "selected",
+        "deleted",
+        "already_gone",
+        "failed",
+        "unknown",
+        "not_attempted",
+        "duplicates",
+        "not_found",
+        "spared",
+        "verified",
+        "requests",
+        "retries",
+        "rate_limited",
+        "started_at",
+        "finished_at",
+        "elapsed_seconds",
+        "resume",
+    ]
+)
 COUNTS = ("deleted", "already_gone", "failed", "unknown", "not_attempted")
 
 MakeStore = Callable[..., FakeStore]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one run of the tool left behind."""
+
+    status: int
+    out: str
+    err: str
+    folder: Path | None  # the run folder, None when it made none
+
+    @property
+    def text(self) -> str:
+        return self.out + self.err
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        assert self.folder is not None, self.err
+        summary: dict[str, Any] = json.loads((self.folder / "summary.json").read_text())
+        return summary
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        assert self.folder is not None, self.err
+        plan: dict[str, Any] = json.loads((self.folder / "plan.json").read_text())
+        return plan
+
+    @property
+    def backup(self) -> list[dict[str, Any]]:
+        assert self.folder is not None, self.err
+        lines = (self.folder / "backup.jsonl").read_text(encoding="utf-8").split("\n")
+        return [json.loads(line) for line in lines if line]
+
+    @property
+    def failed(self) -> dict[int, str]:
+        assert self.folder is not None, self.err
+        with open(self.folder / "failed.csv", newline="") as file:
+            return {int(row["id"]): row["reason"] for row in csv.DictReader(file)}
+
+
+def check(outcome: Outcome) -> Outcome:
+    """What holds after every run: no traceback, no token, and counts that add up."""
+    assert "Traceback" not in outcome.text, outcome.text
+    assert TOKEN not in outcome.text
+    if outcome.folder is None:
+        return outcome
+    for path in filter(Path.is_file, outcome.folder.iterdir()):
+        assert TOKEN not in path.read_text(errors="replace"), path
+    if (outcome.folder / "summary.json").exists():
+        summary = outcome.summary
+        assert summary["selected"] == sum(summary[name] for name in COUNTS), summary
+        if summary["status"] != "in_progress":
+            assert summary["exit_status"] == outcome.status
+    return outcome
+
+
+class Tool:
+    """Runs bulk_delete.py in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.runs = folder / "runs"
+        self._before: set[Path] = set()  # the run folders that were there at the last start
+
+    def environ(self, store: FakeStore | None, extra: Mapping[str, str] = {}) -> dict[str, str]:
+        environ = {k: v for k, v in os.environ.items() if k != "BIGCOMMERCE_ACCESS_TOKEN"}
+        return environ | (store.env() if store else {}) | dict(extra)
+
+    def folders(self) -> set[Path]:
+        return set(self.runs.iterdir()) if self.runs.is_dir() else set()
+
+    def command(self, config: Path, *options: str | Path) -> list[str]:
+        return [sys.executable, str(TOOL), "--config", str(config), *map(str, options)]
+
+    def start(
+        self, store: FakeStore | None, config: Path, *options: str | Path, **environ: str
+    ) -> subprocess.Popen[str] | Process:
+        """Start it without a terminal; the caller has it finished."""
+        self._before = self.folders()
+        return self._start(self.command(config, *options), self.environ(store, environ))
+
+    def _start(self, command: list[str], environ: dict[str, str]) -> subprocess.Popen[str] | Process:
+        return subprocess.Popen(
+            command,
+            cwd=self.folder,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def finish(self, process: subprocess.Popen[str] | Process, folder: Path | None = None) -> Outcome:
+        """Wait for the one that was started last, and check what must always hold."""
+        out, err = process.communicate(timeout=100)
+        assert process.returncode is not None
+        new = self.folders() - self._before
+        return check(Outcome(process.returncode, out, err, folder or (new.pop() if new else None)))
+
+    def __call__(
+        self, store: FakeStore | None, config: Path | None = None, *options: str | Path, **environ: str
+    ) -> Outcome:
+        """Run it to its end, without a terminal."""
+        assert config is not None or store is not None
+        config = config or store.config(self.folder)  # type: ignore[union-attr]
+        process = self.start(store, config, *options, **environ)
+        resumed = Path(options[options.index("--resume") + 1]) if "--resume" in options else None
+        return self.finish(process, resumed)
+
+    def run(self, store: FakeStore, *options: str | Path, **cleanup: object) -> Outcome:
+        """Run it with --yes, and these keys in the ini."""
+        return self(store, store.config(self.folder, **cleanup), "--yes", *options)
+
+    def resume(
+        self, store: FakeStore, run_folder: Path | None, *options: str | Path, **cleanup: object
+    ) -> Outcome:
+        assert run_folder is not None
+        return self.run(store, "--resume", run_folder, *options, **cleanup)
 
 
 class Process:
@@ -37,7 +191,7 @@ class Process:
         self._process.start()
         assert self._process.pid is not None
         self.pid: int = self._process.pid
-        self.folders_before: set[Path] = set()
+        self._lock = threading.Lock()
         self._output = ["", ""]
         self._readers = []
         for number, (ours, theirs) in enumerate(ends):
@@ -52,16 +206,25 @@ class Process:
 
     @property
     def returncode(self) -> int | None:
-        return self._process.exitcode
+        with self._lock:  # two threads at once would read its end twice
+            return self._process.exitcode
 
-    def wait(self) -> None:
-        wait([self._process.sentinel], 100)
+    def poll(self) -> int | None:
+        return self.returncode
 
-    def communicate(self, timeout: float) -> tuple[str, str]:
-        self._process.join(timeout)
-        if self.returncode is None:
-            os.kill(self.pid, signal.SIGKILL)
+    def wait(self, timeout: float = 100) -> int:
+        if not wait([self._process.sentinel], timeout):
+            self.send_signal(signal.SIGKILL)
             raise subprocess.TimeoutExpired("bulk_delete.py", timeout)
+        status = self.returncode
+        assert status is not None
+        return status
+
+    def send_signal(self, signum: int) -> None:
+        os.kill(self.pid, signum)
+
+    def communicate(self, timeout: float = 100) -> tuple[str, str]:
+        self.wait(timeout)
         for reader in self._readers:
             reader.join(timeout)
         return self._output[0], self._output[1]
@@ -75,41 +238,59 @@ class RiggedTool(Tool):
         self.rig = rig or Rig()
         self.process: Process | None = None
 
-    def start(  # type: ignore[override]
-        self, store: FakeStore | None, config: Path, *options: str | Path, **environ: str
-    ) -> Process:
-        command = self.command(config, *options)
-        self.process = Process(self.rig, command, self.environ(store, environ), self.folder)
+    def _start(self, command: list[str], environ: dict[str, str]) -> Process:
+        self.process = None
+        self.process = process = Process(self.rig, command, environ, self.folder)
+        return process
+
+    def running(self) -> Process:
+        """The process that was started last: a store's thread may ask before `start` has returned."""
+        wait_until(lambda: self.process is not None)
+        assert self.process is not None
         return self.process
-
-    def run(self, store: FakeStore, *options: str | Path, **cleanup: object) -> Outcome:
-        """Run it with --yes, and these keys in the ini."""
-        config = store.config(self.folder, **cleanup)
-        return self(store, config, "--yes", *options)
-
-    def end(self, process: Process) -> Outcome:
-        """Wait for one that `start` began."""
-        return self.finish(cast("subprocess.Popen[str]", process))
-
-    def resume(
-        self, store: FakeStore, run_folder: Path | None, *options: str | Path, **cleanup: object
-    ) -> Outcome:
-        assert run_folder is not None
-        return self.run(store, "--resume", run_folder, *options, **cleanup)
 
     def signal(self, signum: int) -> None:
         """Send the running tool a signal, and come back once it was sent."""
-        assert self.process is not None
-        os.kill(self.process.pid, signum)
+        self.running().send_signal(signum)
 
     def killer(self, **matching: Any) -> Fault:
         """A fault that ends the tool with kill -9 when the store gets that request."""
         return Fault(hook=self.kill, close="reset", **matching)
 
     def kill(self, _request: Request | None = None) -> None:
-        assert self.process is not None
-        self.signal(signal.SIGKILL)
-        self.process.wait()  # the answer to come finds nobody
+        process = self.running()
+        process.send_signal(signal.SIGKILL)
+        process.wait()  # the answer to come finds nobody
+
+
+def in_process(store: FakeStore, folder: Path, *options: str | Path) -> tuple[int, str]:
+    """`main` in this process: quicker, for very many runs that need no clock and no signal."""
+    config = store.config(folder)
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    output = io.StringIO()
+    before = dict(os.environ)
+    os.environ.update(store.env())
+    os.environ.pop("BIGCOMMERCE_ACCESS_TOKEN", None)
+    try:
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+            status = main(["--config", str(config), *map(str, options)])
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    return status, output.getvalue()
+
+
+def refused_resume(
+    tool: Tool, store: FakeStore, folder: Path, *options: str, **cleanup: object
+) -> tuple[int | None, str]:
+    """Exit status and output of a resume that may leave the folder's summary as it is."""
+    config = store.config(tool.folder, **cleanup)
+    process = tool.start(store, config, "--yes", "--resume", folder, *options)
+    out, err = process.communicate(timeout=100)
+    assert "Traceback" not in out + err
+    return process.returncode, out + err
 
 
 def journal(folder: Path) -> list[dict[str, Any]]:
@@ -170,7 +351,38 @@ def names(*ids: int) -> Callable[[Request], bool]:
     return lambda request: not {*ids}.isdisjoint(request.ids)
 
 
-@pytest.fixture(name="tool")
-def forked_tool(tmp_path: Path) -> RiggedTool:
-    """A Tool in surroundings that are not rigged, forked instead of started: four times as fast."""
-    return RiggedTool(tmp_path, Rig(speed=1.0))
+@contextlib.contextmanager
+def heeding_signals() -> Iterator[None]:
+    """Let no child ignore a signal that this process ignores, as it does under nohup.
+
+    A handler stands in meanwhile: a child that is executed begins with the default in its place.
+    """
+    before = {signum: signal.getsignal(signum) for signum in SIGNALS}
+    ignored = [signum for signum, handler in before.items() if handler is signal.SIG_IGN]
+    for signum in ignored:
+        signal.signal(signum, lambda *_: None)
+    yield
+    for signum in ignored:
+        signal.signal(signum, signal.SIG_IGN)
+
+
+def waiting(released: threading.Event) -> Callable[[Request], None]:
+    """A hook by which the store holds a request until the event is set."""
+
+    def hook(_request: Request) -> None:
+        assert released.wait(60)
+
+    return hook
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    """Wait for it; fails after so many seconds, which is no measure of speed."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.01)
+
+
+def sent_after(store: FakeStore, moment: float) -> int:
+    """DELETEs that reached the store after that time of its clock."""
+    return sum(request.arrived > moment for request in store.deletes())

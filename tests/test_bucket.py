@@ -359,24 +359,6 @@ def test_even_spread() -> None:
     assert times[-1] < 30
 
 
-def test_sleeps_without_the_lock() -> None:
-    """While one sleeps, others can ask, answer and pause."""
-    now = 0.0
-
-    def sleep(seconds: float) -> None:
-        nonlocal now
-        now += max(seconds, 1e-6)
-        other = threading.Thread(target=bucket.waiting, daemon=True)
-        other.start()
-        other.join(10)
-        assert not other.is_alive(), "the lock is held"
-
-    bucket = TokenBucket(clock=lambda: now, sleep=sleep)
-    for _ in range(5):
-        bucket.acquire()
-    assert now > 0
-
-
 def test_a_sleep_that_raises_leaves_the_queue() -> None:
     """One that is stopped while it waits does not block those behind it."""
     bench = Bench()
@@ -400,6 +382,7 @@ def test_tells_what_is_waited_for() -> None:
 
 
 def test_counts_refusals_in_a_row() -> None:
+    """A pause returns how many there were since the last success."""
     bench = Bench()
     assert [bench.bucket.pause(1) for _ in range(3)] == [1, 2, 3]
     bench.bucket.succeeded()
@@ -413,7 +396,7 @@ class Over(BaseException):
     """Ends a simulated worker."""
 
 
-class World:
+class VirtualTime:
     """Virtual time: its threads take turns, and it jumps to the next that wants to wake."""
 
     def __init__(self) -> None:
@@ -476,7 +459,7 @@ class World:
 class ExactStore:
     """Fixed windows that begin at offset + n * window, each with exactly so many tokens."""
 
-    world: World
+    time: VirtualTime
     quota: int = 150
     window: float = 30.0
     offset: float = 0.0
@@ -486,7 +469,7 @@ class ExactStore:
     refused: Counter[int] = field(default_factory=Counter)  # window -> the tool's 429s
 
     def _count(self, cost: int) -> tuple[int, float, bool]:
-        number, into = divmod(self.world.now - self.offset, self.window)
+        number, into = divmod(self.time.now - self.offset, self.window)
         granted = self.used[int(number)] + cost <= self.quota
         if granted:
             self.used[int(number)] += cost
@@ -517,8 +500,8 @@ class Job:
     done: int = 0
 
     def run(self, until: float, *others: Callable[[], None]) -> None:
-        world = self.store.world
-        self.bucket = TokenBucket(clock=world.clock, sleep=world.sleep, **self.options)
+        time = self.store.time
+        self.bucket = TokenBucket(clock=time.clock, sleep=time.sleep, **self.options)
         if self.known:
             self.bucket.expect(self.requests * self.cost)
         todo = deque(range(self.requests))
@@ -532,24 +515,24 @@ class Job:
                     pass
                 self.done += 1
             if self.done == self.requests:
-                world._over = True  # the others need not go on
+                time._over = True  # the others need not go on
 
         for _ in range(self.workers):
-            world.start(work)
+            time.start(work)
         for other in others:
-            world.start(other)
-        world.run(until)
+            time.start(other)
+        time.run(until)
         assert self.done == self.requests
 
     def attempt(self, ticket: int, there: float, back: float) -> bool:
-        world, bucket = self.store.world, self.bucket
+        time, bucket = self.store.time, self.bucket
         self.asked.append(ticket)
         bucket.acquire(self.cost)
         self.granted.append(ticket)
-        sent_at = world.now
-        world.sleep(there)
+        sent_at = time.now
+        time.sleep(there)
         headers, granted = self.store.request(self.cost)
-        world.sleep(back)
+        time.sleep(back)
         bucket.sync(headers, sent_at, self.cost)
         if granted:
             bucket.succeeded()
@@ -601,7 +584,7 @@ def test_alone_it_never_exceeds_the_quota(
 
     Also not when the first window was partly used before, by an earlier run.
     """
-    store = ExactStore(World(), quota, window, -offset * window, rounding)
+    store = ExactStore(VirtualTime(), quota, window, -offset * window, rounding)
     store.used[0] = min(ahead, quota - 25)
     job = Job(store, quota * 2, scaled(latencies, window), known=known)
     job.run(until=window * (60 + quota * 2))
@@ -628,7 +611,7 @@ def test_no_token_is_lost(
     """With enough to do and quick answers, every full window is used to the last few tokens."""
     share = WORKERS / quota / 2  # five workers can do that many, and more
     quick = [(there * share / 0.01, back * share / 0.01) for there, back in latencies]
-    store = ExactStore(World(), quota, window, -offset * window, rounding)
+    store = ExactStore(VirtualTime(), quota, window, -offset * window, rounding)
     Job(store, quota * 5, scaled(quick, window), known=False).run(until=window * 20)
     assert not store.refused
     for number in range(1, max(store.used)):
@@ -647,15 +630,15 @@ def test_with_others_at_most_five_refusals_a_window(
     window: float, offset: float, latencies: list[tuple[float, float]], gaps: list[float], burst: int
 ) -> None:
     """However another app behaves: those in flight may be refused, and after that nobody asks."""
-    store = ExactStore(World(), 150, window, -offset * window)
+    store = ExactStore(VirtualTime(), 150, window, -offset * window)
     job = Job(store, 300, scaled(latencies, window))
-    world = store.world
-    begun = world.now
+    time = store.time
+    begun = time.now
 
     def other() -> None:
         for gap in itertools.cycle(gaps):
-            world.sleep(gap * window)
-            if world.now - begun > 8 * window:
+            time.sleep(gap * window)
+            if time.now - begun > 8 * window:
                 return  # it may be greedy, but not for ever
             for _ in range(burst):
                 store._count(1)
@@ -675,13 +658,13 @@ def test_next_to_a_steady_app_the_windows_are_shared(
     rate: float, window: float, offset: float, latencies: list[tuple[float, float]]
 ) -> None:
     """What the other app takes is left to it to the end; the rest is used: 97 %, and no spike."""
-    store = ExactStore(World(), 150, window, -offset * window)
+    store = ExactStore(VirtualTime(), 150, window, -offset * window)
     wanted = Counter[int]()
-    world = store.world
+    time = store.time
 
     def other() -> None:
         while True:
-            world.sleep(window / (150 * rate))
+            time.sleep(window / (150 * rate))
             number, _, granted = store._count(1)
             wanted[number] += not granted
 
@@ -697,7 +680,7 @@ def test_next_to_a_steady_app_the_windows_are_shared(
 @given(latencies=any_latency(0.2), quota=st.integers(25, 450), workers=st.integers(2, 5))
 def test_first_come_first_served(latencies: list[tuple[float, float]], quota: int, workers: int) -> None:
     """Tokens are given in the order in which they were asked for, so every worker gets its turn."""
-    store = ExactStore(World(), quota, 3.0)
+    store = ExactStore(VirtualTime(), quota, 3.0)
     job = Job(store, quota + 100, scaled(latencies, 3.0), workers=workers, known=False)
     job.run(until=3.0 * 400)
     assert job.granted == job.asked
@@ -709,7 +692,7 @@ def test_costly_batches_never_exceed_the_quota(
     cost: int, quota: int, latencies: list[tuple[float, float]]
 ) -> None:
     """With count_items a batch takes as many tokens as it has ids, and waits for all of them."""
-    store = ExactStore(World(), quota, 3.0)
+    store = ExactStore(VirtualTime(), quota, 3.0)
     job = Job(store, 3 * quota // cost, scaled(latencies, 3.0), cost=cost)
     job.run(until=3.0 * 400)
     assert not store.refused
@@ -722,7 +705,7 @@ def test_ceiling_and_reserve_hold_in_every_window(
     ceiling: int, reserve: int, latencies: list[tuple[float, float]]
 ) -> None:
     """Of 150: never more than rate_limit, and never the last that are left to other apps."""
-    store = ExactStore(World(), 150, 3.0)
+    store = ExactStore(VirtualTime(), 150, 3.0)
     options = {"ceiling": ceiling, "reserve": reserve}
     Job(store, 3 * ceiling, scaled(latencies, 3.0), options=options).run(until=3.0 * 400)
     assert max(store.used.values()) <= min(ceiling, 150 - reserve)
@@ -739,10 +722,10 @@ def test_a_quota_that_changes_in_mid_run(
     before: int, after: int, moment: float, latencies: list[tuple[float, float]]
 ) -> None:
     """At most those in flight at the change are refused, and the job ends."""
-    store = ExactStore(World(), before, 3.0)
+    store = ExactStore(VirtualTime(), before, 3.0)
 
     def change() -> None:
-        store.world.sleep(moment * 3.0)
+        store.time.sleep(moment * 3.0)
         store.quota = after
 
     job = Job(store, 3 * max(before, after), scaled(latencies, 3.0), known=False)

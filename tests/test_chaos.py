@@ -14,11 +14,10 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import Outcome
 from tests.fake_store import FakeStore, Fault, Request
 from tests.kills import kill_at_random
 from tests.launcher import Rig
-from tests.rigged import COUNTS, QUIET, RiggedTool
+from tests.rigged import COUNTS, QUIET, Outcome, RiggedTool
 
 MOST_RUNS = 25  # every fault ends at most one run, and here are at most 8 of them
 LIMITS = settings(
@@ -42,7 +41,7 @@ class Event:
 
 
 @dataclass
-class World:
+class Ordeal:
     """A store, the tool, what others did to the store, and what is to be true of it all."""
 
     store: FakeStore
@@ -136,16 +135,16 @@ PLACES = st.sets(st.integers(0, 44), max_size=4)
 def test_any_schedule_of_faults_and_kills(
     events: list[Event], refused: set[int], sticky: set[int], foreign: set[int]
 ) -> None:
-    """Deleted is at most the plan, what is left of it has a reason, and 0 means that all is gone."""
+    """N2, N12: deleted is at most the plan, what is left of it has a reason, and 0 means that all is gone."""
     with tempfile.TemporaryDirectory() as name, FakeStore(customers=45, **QUIET) as store:
         tool = RiggedTool(Path(name), Rig(speed=300))
-        world = World(store, tool)
+        ordeal = Ordeal(store, tool)
         ids = list(store.customers)
         store.refuse = {ids[place]: (422, {"title": "locked"}) for place in refused}
         store.sticky = dict.fromkeys([ids[place] for place in sticky], math.inf)
-        store.faults = [world.fault(event) for event in events]
+        store.faults = [ordeal.fault(event) for event in events]
         for number in range(MOST_RUNS):
-            outcome = world.run()
+            outcome = ordeal.run()
             if number == 1:
                 store.remove(*[ids[place] for place in foreign])
             if outcome.status in (0, 4):
@@ -154,12 +153,12 @@ def test_any_schedule_of_faults_and_kills(
             raise AssertionError(f"it never ended: {outcome.text}")
         # What is unproven may be so for a fault that came late: once more, in peace.
         store.faults = []
-        world.check_end(world.run())
+        ordeal.check_end(ordeal.run())
         assert not [v for v in store.violations if "scripted" not in v], store.violations
 
 
 def test_kills_at_random_moments() -> None:
-    """After each kill -9 a resume takes over; in the end the store is as planned."""
+    """N2: after each kill -9 a resume takes over; in the end the store is as planned."""
     report = kill_at_random(kills=8, customers=300, seed=int.from_bytes(os.urandom(2)))
     assert report.kills == 8
     assert not report.wrong, report

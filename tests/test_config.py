@@ -10,11 +10,9 @@ from pathlib import Path
 
 import pytest
 
-import bulk_delete
-from tests.conftest import SIGNALS, TOOL, Tool
+from bulk_delete import main
 from tests.fake_store import STORE_HASH, TOKEN, FakeStore
-
-MakeStore = Callable[..., FakeStore]
+from tests.rigged import SIGNALS, TOOL, MakeStore, RiggedTool
 
 EXAMPLE = TOOL.with_name("config.example.ini")
 STORE = f"[store]\nstore_hash = {STORE_HASH}\naccess_token = {TOKEN}\n"
@@ -73,7 +71,7 @@ def refused(
         if ini is not None:
             path.write_bytes(ini.encode() if isinstance(ini, str) else ini)
             path.chmod(0o600)
-        status = bulk_delete.main(["--config", str(path), *options])
+        status = main(["--config", str(path), *options])
         captured = capsys.readouterr()
         assert status == 2, captured
         assert unreachable.connections == 0
@@ -182,11 +180,31 @@ def test_bad_option(refused: Callable[..., str], options: str, named: str) -> No
         assert word in sentence
 
 
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        (("--filter", "name:like=a", "--filter", "name:like=b"), "twice"),
+        (("--spare-with-orders", "--resource", "products"), "--spare-with-orders"),
+        (("--runs-dir", ""), "--runs-dir"),
+        (("--runs-dir", "store.ini/runs"), "--runs-dir"),
+    ],
+)
+def test_usage_that_cannot_be_meant(
+    make_store: MakeStore, tool: RiggedTool, options: tuple[str, ...], word: str
+) -> None:
+    """It is refused with exit status 2, names the option, and sends nothing."""
+    store = make_store(customers=3)
+    outcome = tool.run(store, *options)
+    assert outcome.status == 2, outcome.text
+    assert word in outcome.err
+    assert not store.log
+
+
 def test_config_is_required(refused: Callable[..., str], tmp_path: Path) -> None:
     """A folder in place of the file is no traceback; nor is no --config at all."""
     (tmp_path / "store.ini").mkdir()
     assert "store.ini" in refused(None)
-    assert bulk_delete.main([]) == 2
+    assert main([]) == 2
 
 
 @pytest.mark.parametrize("host", ["https://localhost:1", "local host", "localhost:x", "a/b"])
@@ -196,7 +214,7 @@ def test_bad_endpoint(refused: Callable[..., str], monkeypatch: pytest.MonkeyPat
     assert "BC_API_ENDPOINT" in refused(STORE)
 
 
-def test_no_traceback_in_a_process_of_its_own(make_store: MakeStore, tool: Tool) -> None:
+def test_no_traceback_in_a_process_of_its_own(make_store: MakeStore, tool: RiggedTool) -> None:
     """The real command, with a bad file: status 2, one line on stderr, no run folder."""
     store = make_store(customers=3)
     outcome = tool(store, store.config(tool.folder, batch_size=11), "--yes")
@@ -217,7 +235,7 @@ def test_no_traceback_in_a_process_of_its_own(make_store: MakeStore, tool: Tool)
         pytest.param(b"store_hash =", b"; a comment\n# another: 100 %\nSTORE_HASH=", id="comments"),
     ],
 )
-def test_files_of_all_editors(make_store: MakeStore, tool: Tool, old: bytes, new: bytes) -> None:
+def test_files_of_all_editors(make_store: MakeStore, tool: RiggedTool, old: bytes, new: bytes) -> None:
     """A BOM, CRLF, indentation, comments and capitals in keys do no harm."""
     store = make_store(customers=3)
     config = store.config(tool.folder)
@@ -226,7 +244,7 @@ def test_files_of_all_editors(make_store: MakeStore, tool: Tool, old: bytes, new
 
 
 @pytest.mark.parametrize("token", ["a%b", "100%", "%(x)s", "a=b==", "${x}", "a;b#c", "[x]", "a:b"])
-def test_token_is_taken_as_it_is(make_store: MakeStore, tool: Tool, token: str) -> None:
+def test_token_is_taken_as_it_is(make_store: MakeStore, tool: RiggedTool, token: str) -> None:
     """No character of a token means anything to the ini file."""
     store = make_store(customers=3)
     store.token = token
@@ -235,7 +253,7 @@ def test_token_is_taken_as_it_is(make_store: MakeStore, tool: Tool, token: str) 
     assert not store.customers
 
 
-def test_token_from_the_environment(make_store: MakeStore, tool: Tool) -> None:
+def test_token_from_the_environment(make_store: MakeStore, tool: RiggedTool) -> None:
     """Without access_token in the ini, BIGCOMMERCE_ACCESS_TOKEN is the token."""
     store = make_store(customers=3)
     config = store.config(tool.folder)
@@ -255,7 +273,7 @@ def test_token_from_the_environment(make_store: MakeStore, tool: Tool) -> None:
         f"stores/{STORE_HASH}/",
     ],
 )
-def test_pasted_api_path(make_store: MakeStore, tool: Tool, pasted: str) -> None:
+def test_pasted_api_path(make_store: MakeStore, tool: RiggedTool, pasted: str) -> None:
     """The API path that the control panel shows is taken for the hash in it."""
     store = make_store(customers=3)
     outcome = tool(store, store.config(tool.folder, store_hash=pasted), "--dry-run")
@@ -273,7 +291,7 @@ def test_pasted_api_path(make_store: MakeStore, tool: Tool, pasted: str) -> None
         ("sandbox-store.example.other.example", 3),
     ],
 )
-def test_pinned_domain(make_store: MakeStore, tool: Tool, domain: str, status: int) -> None:
+def test_pinned_domain(make_store: MakeStore, tool: RiggedTool, domain: str, status: int) -> None:
     """A domain in the ini pins it to its store: any other is refused, and told from it."""
     store = make_store(customers=3)
     outcome = tool(store, store.config(tool.folder, domain=domain), "--yes")
@@ -285,7 +303,7 @@ def test_pinned_domain(make_store: MakeStore, tool: Tool, domain: str, status: i
         assert store.info["domain"] in outcome.summary["reason"]
 
 
-def test_pinned_domain_that_cannot_be_read(make_store: MakeStore, tool: Tool) -> None:
+def test_pinned_domain_that_cannot_be_read(make_store: MakeStore, tool: RiggedTool) -> None:
     """A token that may not read the store's domain cannot pass the pin."""
     store = make_store(customers=3)
     store.scopes.discard("store_v2_information_read_only")
@@ -296,7 +314,9 @@ def test_pinned_domain_that_cannot_be_read(make_store: MakeStore, tool: Tool) ->
 
 
 @pytest.mark.parametrize(("mode", "warned"), [(0o600, False), (0o400, False), (0o640, True)])
-def test_config_that_others_can_read(make_store: MakeStore, tool: Tool, mode: int, warned: bool) -> None:
+def test_config_that_others_can_read(
+    make_store: MakeStore, tool: RiggedTool, mode: int, warned: bool
+) -> None:
     """A config file that others can read gets a warning with the remedy, and works."""
     store = make_store(customers=3)
     config = store.config(tool.folder)
@@ -326,7 +346,7 @@ def test_example_has_every_key() -> None:
     assert sorted(found["cleanup"]) == sorted(CLEANUP_KEYS)
 
 
-def test_example_works_once_filled_in(make_store: MakeStore, tool: Tool) -> None:
+def test_example_works_once_filled_in(make_store: MakeStore, tool: RiggedTool) -> None:
     """With hash and token filled in, and its settings uncommented, the example is accepted."""
     store = make_store(customers=3)
     text = EXAMPLE.read_text(encoding="utf-8")

@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Tool
 from tests.fake_store import FakeStore
-from tests.rigged import forked_tool  # noqa: F401  # the fixture `tool`
+from tests.rigged import RiggedTool
 
 README = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
 RECIPES: dict[str, str] = dict(
@@ -23,9 +22,8 @@ MERCHANT, STAFF = (11, 16, 33), ("ada.smith15@shop-mail.example", "17")
 
 
 def _spring_bots(record: Record) -> bool:
-    return record["date_created"].startswith("2024") and record["email"].endswith(
-        ("@mailbin.example", "@spam-drop.example")
-    )
+    throw_away = ("@mailbin.example", "@spam-drop.example")
+    return bool(record["date_created"].startswith("2024") and record["email"].endswith(throw_away))
 
 
 def _country(record: Record) -> bool:
@@ -51,7 +49,7 @@ WANTED: list[tuple[str, Callable[[Record], bool] | None]] = [
 
 
 @pytest.mark.parametrize("number", range(len(WANTED)))
-def test_recipe(make_store: Callable[..., FakeStore], tool: Tool, number: int) -> None:
+def test_recipe(make_store: Callable[..., FakeStore], tool: RiggedTool, number: int) -> None:
     """A recipe deletes exactly what it says, of a store that holds much else."""
     assert len(RECIPES) == len(WANTED) >= 10
     store = make_store(

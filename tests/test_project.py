@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import tomllib
 
 import pytest
 
-from tests.conftest import TOOL
+from tests.rigged import TOOL
 
 ROOT = TOOL.parent
 PACKAGES = {"bigcommerce", "requests", "rich"}
@@ -53,3 +54,42 @@ def test_module_imports_only_what_it_may() -> None:
             assert node.level == 0
             imported.add((node.module or "").split(".")[0])
     assert imported - sys.stdlib_module_names == PACKAGES
+
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+TROUBLE = README.split("## When something goes wrong")[1].split("\n## ")[0]
+FIRST_CELLS = [line.split("|")[1] for line in TROUBLE.splitlines() if line.startswith("|")]
+PHRASES = [phrase for cell in FIRST_CELLS for phrase in re.findall(r"`([^`]+)`", cell)]
+
+
+def message(node: ast.expr, halves: dict[str, str]) -> str:
+    """The text of a string or f-string, with … for what is filled in, unless that is one of the halves."""
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    if isinstance(node, ast.FormattedValue):
+        return halves.get(ast.unparse(node.value), "…")
+    return "".join(message(part, halves) for part in getattr(node, "values", []))
+
+
+@functools.cache
+def messages() -> list[str]:
+    """Every string of the module that is no docstring; a local half of a message stands in its place."""
+    tree = ast.parse(TOOL.read_text(encoding="utf-8"))
+    found = []
+    for scope in (node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.Module))):
+        halves: dict[str, str] = {}
+        for node in ast.walk(scope):
+            if isinstance(node, ast.Assign) and isinstance(node.value, (ast.Constant, ast.JoinedStr)):
+                halves[ast.unparse(node.targets[0])] = message(node.value, halves)
+        docstrings = {id(node.value) for node in ast.walk(scope) if isinstance(node, ast.Expr)}
+        strings = [node for node in ast.walk(scope) if isinstance(node, (ast.Constant, ast.JoinedStr))]
+        found += [message(node, halves) for node in strings if id(node) not in docstrings]
+    return found
+
+
+@pytest.mark.parametrize("phrase", PHRASES)
+def test_what_the_readme_quotes_is_what_the_tool_says(phrase: str) -> None:
+    """Each phrase of the README's table of troubles stands in the module as a message; … is anything."""
+    assert len(PHRASES) > 15
+    wanted = re.compile(".+".join(map(re.escape, phrase.split("…"))))
+    assert any(wanted.search(text) for text in messages())

@@ -7,9 +7,9 @@ import json
 import math
 import os
 import re
-import shlex
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -18,13 +18,15 @@ import pexpect
 import pytest
 from rich.cells import cell_len
 
-from tests.conftest import SIGNALS, Outcome, Tool, check, sent_after, wait_until
-from tests.fake_store import FakeStore, Fault, Request
-
-MakeStore = Callable[..., FakeStore]
+from tests.fake_store import FakeStore, Fault
+from tests.rigged import QUIET, SIGNALS, MakeStore, Outcome, Tool, check, wait_until, waiting
 
 CONTROL = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
+
+
 HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"
+
+
 # What decides on how rich writes, beside the terminal itself.
 RICH = "COLUMNS LINES NO_COLOR FORCE_COLOR TTY_COMPATIBLE TTY_INTERACTIVE COLORTERM"
 
@@ -60,24 +62,24 @@ class Session:
 
 
 @pytest.fixture
-def terminal(tool: Tool) -> Iterator[Callable[..., Session]]:
+def terminal(installed: Tool) -> Iterator[Callable[..., Session]]:
     """Starts the tool on a pseudo-terminal of so many columns."""
     children = []
 
     def start(store: FakeStore, *options: str, columns: int = 100) -> Session:
-        command, *arguments = tool.command(store.config(tool.folder), *options)
-        environ = {k: v for k, v in tool.environ(store).items() if k not in RICH.split()}
+        command, *arguments = installed.command(store.config(installed.folder), *options)
+        environ = {k: v for k, v in installed.environ(store).items() if k not in RICH.split()}
         child = pexpect.spawn(
             command,
             arguments,
-            cwd=str(tool.folder),
+            cwd=str(installed.folder),
             env=environ | {"TERM": "xterm-256color"},
             dimensions=(40, columns),
             encoding="utf-8",
             codec_errors="replace",  # Ctrl-C makes the terminal drop output, in the middle of a character too
             timeout=60,
         )
-        session = Session(tool, child)
+        session = Session(installed, child)
         child.logfile_read = session.written
         children.append(child)
         return session
@@ -87,23 +89,18 @@ def terminal(tool: Tool) -> Iterator[Callable[..., Session]]:
         child.close(force=True)
 
 
-def small(make_store: MakeStore, **options: float) -> FakeStore:
-    """A store on which no test waits for quota."""
-    return make_store(**{"customers": 30, "quota": 10_000} | options)
-
-
 def summary_of(tool: Tool) -> dict[str, object]:
     (folder,) = tool.folders()
     summary: dict[str, object] = json.loads((folder / "summary.json").read_text())
     return summary
 
 
-# --- before the deed -----------------------------------------------------------------------------
+# --- before the deed ------------------------------------------------------------------------------
 
 
 def test_panel(make_store: MakeStore, terminal: Callable[..., Session]) -> None:
     """The panel names the store and the selection, shows five records, and says how long."""
-    store = small(make_store, customers=300)
+    store = make_store(customers=300, **QUIET)
     session = terminal(store, columns=160)
     session.child.expect("Type 300 ")
     panel = session.shown
@@ -128,7 +125,7 @@ def test_panel(make_store: MakeStore, terminal: Callable[..., Session]) -> None:
 
 def test_right_number(make_store: MakeStore, terminal: Callable[..., Session]) -> None:
     """The right number deletes; nothing is deleted before it is typed."""
-    store = small(make_store)
+    store = make_store(customers=30, **QUIET)
     session = terminal(store)
     session.child.expect("Type 30 ")
     assert not store.deletes()
@@ -141,7 +138,7 @@ def test_right_number(make_store: MakeStore, terminal: Callable[..., Session]) -
 @pytest.mark.parametrize("typed", ["29\r", "\r", "yes\r", "30x\r", "-30\r", "\x04"])
 def test_anything_else(make_store: MakeStore, terminal: Callable[..., Session], typed: str) -> None:
     """Any other answer, and end of file, deletes nothing; the plan is kept to be resumed."""
-    store = small(make_store)
+    store = make_store(customers=30, **QUIET)
     session = terminal(store)
     session.child.expect("Type 30 ")
     session.child.send(typed)
@@ -161,7 +158,7 @@ def test_signal_at_the_prompt(
     make_store: MakeStore, terminal: Callable[..., Session], signum: int, status: int
 ) -> None:
     """Ctrl-C and the other signals at the prompt delete nothing, and leave at once."""
-    store = small(make_store)
+    store = make_store(customers=30, **QUIET)
     session = terminal(store)
     session.child.expect("Type 30 .*: ")
     if signum == signal.SIGINT:
@@ -176,7 +173,7 @@ def test_signal_at_the_prompt(
 
 def test_yes_skips_the_prompt(make_store: MakeStore, terminal: Callable[..., Session]) -> None:
     """With --yes the panel is shown, and nothing is asked."""
-    store = small(make_store)
+    store = make_store(customers=30, **QUIET)
     session = terminal(store, "--yes")
     outcome = session.finish()
     assert (outcome.status, len(store.customers)) == (0, 0)
@@ -185,19 +182,19 @@ def test_yes_skips_the_prompt(make_store: MakeStore, terminal: Callable[..., Ses
 
 
 @pytest.mark.parametrize("given", ["", "30\n"])
-def test_no_terminal(make_store: MakeStore, tool: Tool, given: str) -> None:
+def test_no_terminal(make_store: MakeStore, installed: Tool, given: str) -> None:
     """Without a terminal on stdin, --yes is required: a number that is piped in is no answer."""
-    store = small(make_store)
+    store = make_store(customers=30, **QUIET)
     done = subprocess.run(
-        tool.command(store.config(tool.folder)),
-        cwd=tool.folder,
-        env=tool.environ(store),
+        installed.command(store.config(installed.folder)),
+        cwd=installed.folder,
+        env=installed.environ(store),
         capture_output=True,
         check=False,
         text=True,
         input=given,
     )
-    (folder,) = tool.folders()
+    (folder,) = installed.folders()
     outcome = check(Outcome(done.returncode, done.stdout, done.stderr, folder))
     assert (outcome.status, len(store.customers)) == (3, 30)
     assert not store.deletes()
@@ -207,18 +204,7 @@ def test_no_terminal(make_store: MakeStore, tool: Tool, given: str) -> None:
     assert outcome.summary["resume"] in outcome.err
 
 
-def test_printed_command_goes_on(make_store: MakeStore, tool: Tool) -> None:
-    """The resume command, as printed, with --yes, deletes what was planned and nothing else."""
-    store = small(make_store)
-    first = tool(store, None)
-    newcomers = store.add(3)
-    command = [*shlex.split(first.summary["resume"]), "--yes"]
-    done = subprocess.run(command, cwd=tool.folder, env=tool.environ(store), capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert list(store.customers) == newcomers
-
-
-# --- what it looks like --------------------------------------------------------------------------
+# --- what it looks like ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("columns", [80, 120])
@@ -226,7 +212,7 @@ def test_nothing_is_wider_than_the_terminal(
     make_store: MakeStore, terminal: Callable[..., Session], columns: int
 ) -> None:
     """No line is wider than the terminal, waits are told in the bar, and the cursor comes back."""
-    store = small(make_store, customers=1003, latency=0.01)
+    store = make_store(customers=1003, latency=0.01, **QUIET)
     wait_2 = {"X-Retry-After": "2"}
     store.faults.append(Fault(method="DELETE", skip=20, status=429, headers=wait_2, quota_headers=False))
     session = terminal(store, columns=columns)
@@ -246,127 +232,33 @@ def test_nothing_is_wider_than_the_terminal(
     assert set(re.findall(r"\x1b\[\?\d+[hl]", written)) == {HIDE, SHOW}
 
 
-# --- stopped -------------------------------------------------------------------------------------
-
-
-def killing(pids: list[int], signum: int, at: list[float]) -> Callable[[Request], None]:
-    """A hook by which the store sends that signal to the tool, and notes the time."""
-
-    def kill(_: Request) -> None:
-        wait_until(lambda: bool(pids))
-        at.append(time.monotonic())
-        os.kill(pids[0], signum)
-
-    return kill
-
-
-@pytest.mark.parametrize(
-    ("signum", "status"), SIGNALS.items(), ids=lambda value: getattr(value, "name", None)
-)
-def test_signal_while_deleting(make_store: MakeStore, tool: Tool, signum: int, status: int) -> None:
-    """After a signal only what was in flight arrives: no other DELETE, no read-back."""
-    store = small(make_store, customers=600, latency=0.1)
-    pids: list[int] = []
-    at: list[float] = []
-    # The delay keeps that worker busy while the tool takes note of the signal.
-    store.faults.append(Fault(method="DELETE", skip=12, hook=killing(pids, signum, at), delay=0.3))
-    process = tool.start(store, store.config(tool.folder), "--yes")
-    pids.append(process.pid)
-    outcome = tool.finish(process)
-    assert outcome.status == status
-    assert sent_after(store, at[0]) <= 4
-    assert [request.method for request in store.log if request.arrived > at[0]].count("GET") == 0
-    assert all(request.status == 204 for request in store.deletes())  # each one's answer was awaited
-    summary = outcome.summary
-    sent = sum(store.deleted_ids().values())
-    assert (summary["status"], summary["selected"]) == ("interrupted", 600)
-    assert (summary["deleted"], summary["unknown"]) == (0, sent)
-    assert summary["not_attempted"] == 600 - sent
-    assert summary["verified"] is False
-    assert summary["resume"] in outcome.err
-
-
-@pytest.mark.parametrize(
-    ("signum", "status"), SIGNALS.items(), ids=lambda value: getattr(value, "name", None)
-)
-def test_signal_while_listing(make_store: MakeStore, tool: Tool, signum: int, status: int) -> None:
-    """A signal during the listing ends it: nothing is planned, nothing deleted."""
-    store = small(make_store, customers=5000, latency=0.05)
-    pids: list[int] = []
-    at: list[float] = []
-    store.faults.append(Fault(path="v3/customers", skip=3, hook=killing(pids, signum, at), delay=0.3))
-    process = tool.start(store, store.config(tool.folder), "--yes")
-    pids.append(process.pid)
-    outcome = tool.finish(process)
-    assert outcome.status == status
-    assert len([request for request in store.log if request.arrived > at[0]]) <= 4
-    assert not store.deletes()
-    summary = outcome.summary
-    assert (summary["status"], summary["selected"], summary["resume"]) == ("interrupted", 0, None)
-    assert outcome.folder
-    assert not (outcome.folder / "plan.json").exists()
-
-
-def test_signal_while_verifying(make_store: MakeStore, tool: Tool) -> None:
-    """A signal during the read-back: what was read back is deleted, the rest is unknown."""
-    store = small(make_store, customers=600)
-    pids: list[int] = []
-    at: list[float] = []
-
-    def reads_back(request: Request) -> bool:
-        return request.method == "GET" and "id:in" in request.query
-
-    hook = killing(pids, signal.SIGINT, at)
-    store.faults.append(Fault(where=reads_back, skip=1, hook=hook, delay=0.3))
-    process = tool.start(store, store.config(tool.folder), "--yes", "--max-concurrent", "1")
-    pids.append(process.pid)
-    outcome = tool.finish(process)
-    summary = outcome.summary
-    assert (outcome.status, summary["status"]) == (130, "interrupted")
-    assert (summary["selected"], summary["not_attempted"]) == (600, 0)
-    assert summary["deleted"] + summary["unknown"] == 600
-    assert summary["resume"] in outcome.err
-
-
-@pytest.mark.parametrize("headers", [{"X-Retry-After": "300"}, {"Retry-After": "300"}])
-def test_signal_while_told_to_wait(make_store: MakeStore, tool: Tool, headers: dict[str, str]) -> None:
-    """A signal ends a long wait: nobody sits through five minutes to stop."""
-    store = small(make_store, customers=300)
-    store.faults.append(Fault(method="DELETE", skip=5, status=429, headers=headers, quota_headers=False))
-    process = tool.start(store, store.config(tool.folder), "--yes")
-    wait_until(lambda: any(request.status == 429 for request in store.log))
-    time.sleep(0.5)
-    sent = len(store.log)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(20) == 130
-    outcome = tool.finish(process)
-    assert len(store.log) == sent
-    assert outcome.summary["rate_limited"] == 1
-    assert outcome.summary["not_attempted"]
+# --- stopped --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("typed", [True, False])
 def test_terminal_goes_away(
-    make_store: MakeStore, terminal: Callable[..., Session], tool: Tool, typed: bool
+    make_store: MakeStore, terminal: Callable[..., Session], installed: Tool, typed: bool
 ) -> None:
     """A closed window stops the run like SIGHUP does, at the prompt or later, with a summary."""
-    store = small(make_store, customers=600, latency=0.1)
+    store = make_store(customers=600, **QUIET)
+    seen = threading.Event()
+    store.faults = [Fault("DELETE", skip=5, times=math.inf, hook=waiting(seen))]
     session = terminal(store)
     session.child.expect("Type 600 .*: ")
     if typed:
         session.child.sendline("600")
-        wait_until(lambda: len(store.deletes()) >= 10)
-    sent = len(store.deletes())
+        wait_until(lambda: len(store.deletes()) == 10)
+        threading.Timer(1.0, seen.set).start()  # by then it has seen the signal
     assert session.hang_up() == 129
-    assert len(store.deletes()) - sent <= 5
-    summary = summary_of(tool)
+    assert len(store.deletes()) == (10 if typed else 0)
+    summary = summary_of(installed)
     assert (summary["exit_status"], summary["deleted"]) == (129, 0)
     assert summary["unknown"] == sum(store.deleted_ids().values())
 
 
-def test_ctrl_c_twice(make_store: MakeStore, terminal: Callable[..., Session], tool: Tool) -> None:
+def test_ctrl_c_twice(make_store: MakeStore, terminal: Callable[..., Session], installed: Tool) -> None:
     """The first Ctrl-C awaits what is in flight; the second leaves at once, with a summary."""
-    store = small(make_store, customers=300)
+    store = make_store(customers=300, **QUIET)
     store.faults.append(Fault(method="DELETE", skip=5, times=math.inf, delay=60))
     session = terminal(store, "--yes")
     wait_until(lambda: len(store.deletes()) == 10)
@@ -384,18 +276,3 @@ def test_ctrl_c_twice(make_store: MakeStore, terminal: Callable[..., Session], t
     assert summary["unknown"] == sum(store.deleted_ids().values())
     written = session.written.getvalue()
     assert written.rfind(SHOW) > written.rfind(HIDE) > 0
-
-
-def test_second_signal_may_be_another(make_store: MakeStore, tool: Tool) -> None:
-    """SIGTERM after SIGINT leaves at once too, even while a page is awaited."""
-    store = small(make_store, customers=600)
-    store.faults.append(Fault(path="v3/customers", times=math.inf, delay=60))
-    process = tool.start(store, store.config(tool.folder), "--yes")
-    wait_until(lambda: len(store.log) >= 2)
-    process.send_signal(signal.SIGINT)
-    time.sleep(0.5)
-    assert process.poll() is None
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(20) in (130, 143)
-    outcome = tool.finish(process)
-    assert outcome.summary["status"] == "interrupted"

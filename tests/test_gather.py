@@ -1,27 +1,19 @@
-"""A listing that can be trusted: complete, or no plan at all."""
+"""Gather: a listing that can be trusted, complete, or no plan at all."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.conftest import Outcome
-from tests.fake_store import FakeStore, Fault, Request
-from tests.rigged import QUIET, MakeStore, RiggedTool, assert_says, counts, listings
+from tests.fake_store import KINDS, FakeStore, Fault, Request
+from tests.rigged import QUIET, MakeStore, Outcome, RiggedTool, assert_says, counts, listings
 
 
-@pytest.fixture
-def tool(tmp_path: Path) -> RiggedTool:
-    return RiggedTool(tmp_path)
-
-
-class World:
-    """A store of 600 customers, three pages, and what others do to it while it is listed."""
+class Neighbours:
+    """What others do to a store of 600 customers, three pages, while it is listed."""
 
     def __init__(self, store: FakeStore) -> None:
         self.store = store
@@ -65,74 +57,73 @@ class World:
         assert not self.store.deleted_ids().keys() - planned
         assert self.store.customers.keys() & planned == set()
         assert outcome.folder is not None
-        lines = (outcome.folder / "backup.jsonl").read_text().splitlines()
-        assert [json.loads(line)["id"] for line in lines] == outcome.plan["ids"]
+        assert [record["id"] for record in outcome.backup] == outcome.plan["ids"]
 
 
-CHANGES: dict[str, Callable[[World], None]] = {
-    "the first removed": lambda world: world.remove(0.0),
-    "one in the middle removed": lambda world: world.remove(0.5),
-    "the last removed": lambda world: world.remove(1.0),
-    "a whole page removed": lambda world: world.remove(0.1, 250),
-    "one added": lambda world: world.add(),
-    "a page and more added": lambda world: world.add(300),
-    "the first swapped": lambda world: world.swap(0.0),
-    "one in the middle swapped": lambda world: world.swap(0.5),
-    "the last swapped": lambda world: world.swap(1.0),
-    "a whole page swapped": lambda world: world.swap(0.2, 250),
+CHANGES: dict[str, Callable[[Neighbours], None]] = {
+    "the first removed": lambda neighbours: neighbours.remove(0.0),
+    "one in the middle removed": lambda neighbours: neighbours.remove(0.5),
+    "the last removed": lambda neighbours: neighbours.remove(1.0),
+    "a whole page removed": lambda neighbours: neighbours.remove(0.1, 250),
+    "one added": lambda neighbours: neighbours.add(),
+    "a page and more added": lambda neighbours: neighbours.add(300),
+    "the first swapped": lambda neighbours: neighbours.swap(0.0),
+    "one in the middle swapped": lambda neighbours: neighbours.swap(0.5),
+    "the last swapped": lambda neighbours: neighbours.swap(1.0),
+    "a whole page swapped": lambda neighbours: neighbours.swap(0.2, 250),
 }
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 @pytest.mark.parametrize("page", [1, 2, 3, 4])
 def test_others_change_the_store_once(
-    make_store: MakeStore, tool: RiggedTool, change: Callable[[World], None], page: int
+    make_store: MakeStore, hurried: RiggedTool, change: Callable[[Neighbours], None], page: int
 ) -> None:
     """Right after the n-th page was made: the plan is complete all the same, and carried out."""
     store = make_store(customers=600, **QUIET)
-    world = World(store)
-    store.faults = [Fault(where=listings, skip=page - 1, after=lambda _: change(world))]
-    outcome = tool.run(store)
+    neighbours = Neighbours(store)
+    store.faults = [Fault(where=listings, skip=page - 1, after=lambda _: change(neighbours))]
+    outcome = hurried.run(store)
     assert outcome.status == 0, outcome.text
     assert store.faults[0].seen >= page
-    world.check(outcome)
+    neighbours.check(outcome)
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 @pytest.mark.parametrize("workers", [1, 5])
 def test_others_change_the_store_all_the_time(
-    make_store: MakeStore, tool: RiggedTool, change: Callable[[World], None], workers: int
+    make_store: MakeStore, hurried: RiggedTool, change: Callable[[Neighbours], None], workers: int
 ) -> None:
     """After every page: the plan is complete, or there is none and nothing is deleted."""
     store = make_store(customers=600, **QUIET)
-    world = World(store)
-    store.faults = [Fault(where=listings, times=60, after=lambda _: change(world))]
-    outcome = tool.run(store, max_concurrent=workers)
-    world.check(outcome)
+    neighbours = Neighbours(store)
+    store.faults = [Fault(where=listings, times=60, after=lambda _: change(neighbours))]
+    outcome = hurried.run(store, max_concurrent=workers)
+    neighbours.check(outcome)
 
 
-def test_a_listing_that_always_shrinks_is_refused(make_store: MakeStore, tool: RiggedTool) -> None:
+def test_a_listing_that_always_shrinks_is_refused(make_store: MakeStore, hurried: RiggedTool) -> None:
     """Three more listings, and then exit 3: nothing is deleted."""
     store = make_store(customers=600, **QUIET)
-    world = World(store)
-    store.faults = [Fault(where=listings, times=math.inf, after=lambda _: world.remove(0.0))]
-    outcome = tool.run(store)
+    neighbours = Neighbours(store)
+    store.faults = [Fault(where=listings, times=math.inf, after=lambda _: neighbours.remove(0.0))]
+    outcome = hurried.run(store)
     assert outcome.status == 3, outcome.text
-    world.check(outcome)
+    neighbours.check(outcome)
     assert sum(listings(r) and r.query["page"] == "1" for r in store.log) >= 4
     assert sum(map(listings, store.log)) <= 4 * 5
 
 
 @pytest.mark.parametrize("count", [1, 300])
 def test_sign_ups_during_the_listing_are_left_out(
-    make_store: MakeStore, tool: RiggedTool, count: int
+    make_store: MakeStore, hurried: RiggedTool, count: int
 ) -> None:
     """What signed up after the first page is neither planned nor touched; one listing is enough."""
     store = make_store(customers=600, **QUIET)
     planned = set(store.customers)
     fresh: list[int] = []
     store.faults = [Fault(where=listings, after=lambda _: fresh.extend(store.add(count)))]
-    outcome = tool.run(store)
+    outcome = hurried.run(store)
     assert outcome.status == 0, outcome.text
     assert set(outcome.plan["ids"]) == planned
     assert set(store.customers) == set(fresh)
@@ -144,7 +135,7 @@ def on_page(number: int) -> Callable[[Request], bool]:
     return lambda request: listings(request) and request.query["page"] == str(number)
 
 
-def test_duplicates_are_dropped_and_counted(make_store: MakeStore, tool: RiggedTool) -> None:
+def test_duplicates_are_dropped_and_counted(make_store: MakeStore, hurried: RiggedTool) -> None:
     """A record that is listed twice, where nothing is missing, is planned and deleted once."""
     store = make_store(customers=600, **QUIET)
     planned = sorted(store.customers)
@@ -153,7 +144,7 @@ def test_duplicates_are_dropped_and_counted(make_store: MakeStore, tool: RiggedT
         return answer | {"data": [{"id": planned[3]}, *answer["data"], {"id": planned[260]}]}
 
     store.faults = [Fault(where=on_page(2), times=math.inf, rewrite=repeat)]
-    outcome = tool.run(store)
+    outcome = hurried.run(store)
     assert outcome.status == 0, outcome.text
     assert sorted(outcome.plan["ids"]) == planned
     assert (outcome.summary["selected"], outcome.summary["duplicates"]) == (600, 2)
@@ -161,7 +152,7 @@ def test_duplicates_are_dropped_and_counted(make_store: MakeStore, tool: RiggedT
 
 
 @pytest.mark.parametrize("page", [1, 2, 3])
-def test_a_duplicate_in_the_place_of_another(make_store: MakeStore, tool: RiggedTool, page: int) -> None:
+def test_a_duplicate_in_the_place_of_another(make_store: MakeStore, hurried: RiggedTool, page: int) -> None:
     """Where it hides that a record is missing, the listing is not complete: exit 3."""
     store = make_store(customers=600, **QUIET)
 
@@ -170,13 +161,13 @@ def test_a_duplicate_in_the_place_of_another(make_store: MakeStore, tool: Rigged
         return answer | {"data": [data[1], *data[1:]]}
 
     store.faults = [Fault(where=on_page(page), times=math.inf, rewrite=hide)]
-    outcome = tool.run(store)
+    outcome = hurried.run(store)
     assert outcome.status == 3, outcome.text
     assert_says(outcome)
     assert not store.deletes()
 
 
-# --- answers that make no sense ----------------------------------------------------------------
+# --- answers that make no sense -------------------------------------------------------------------
 
 
 def paged(**changes: Any) -> Callable[[Request, Any], Any]:
@@ -230,7 +221,9 @@ NONSENSE: dict[str, Callable[[Request, Any], Any]] = {
     "id is 0": with_record({"id": 0}),
     "id is negative": with_record({"id": -12}),
     "id is true": with_record({"id": True}),
+    "id is empty": with_record({"id": ""}),
     "id is a fraction": with_record({"id": 12.5}),
+    "id is a number with a point": with_record({"id": 12.0}),
     "id is null": with_record({"id": None}),
     "id is a list": with_record({"id": [12]}),
 }
@@ -239,12 +232,12 @@ NONSENSE: dict[str, Callable[[Request, Any], Any]] = {
 @pytest.mark.parametrize("rewrite", NONSENSE.values(), ids=NONSENSE)
 @pytest.mark.parametrize("page", [1, 2])
 def test_an_answer_that_makes_no_sense(
-    make_store: MakeStore, tool: RiggedTool, rewrite: Callable[[Request, Any], Any], page: int
+    make_store: MakeStore, hurried: RiggedTool, rewrite: Callable[[Request, Any], Any], page: int
 ) -> None:
-    """It is refused with one clear sentence, exit 3; there is no plan, and nothing is deleted."""
+    """N4: it is refused with one clear sentence, exit 3; there is no plan, and nothing is deleted."""
     store = make_store(customers=300, **QUIET)
     store.faults = [Fault(where=on_page(page), times=math.inf, rewrite=rewrite)]
-    outcome = tool.run(store)
+    outcome = hurried.run(store)
     assert outcome.status == 3, outcome.text
     assert_says(outcome)
     assert len(outcome.summary["reason"]) > 20
@@ -253,27 +246,40 @@ def test_an_answer_that_makes_no_sense(
     assert len(store.customers) == 300
 
 
+def test_an_id_that_is_too_large_is_refused(store: FakeStore, tool: RiggedTool) -> None:
+    """An id beyond 63 bits is no id of BigCommerce's."""
+
+    def enlarge(_request: object, answer: dict[str, list[dict[str, int]]]) -> object:
+        answer["data"][0]["id"] = 2**63
+        return answer
+
+    store.faults.append(Fault(method="GET", path="v3/customers", rewrite=enlarge))
+    outcome = tool.run(store)
+    assert outcome.status == 3, outcome.text
+    assert not store.deletes()
+
+
 @pytest.mark.parametrize("total", [0, 601, 10_000])
-def test_a_total_that_is_wrong(make_store: MakeStore, tool: RiggedTool, total: int) -> None:
+def test_a_total_that_is_wrong(make_store: MakeStore, hurried: RiggedTool, total: int) -> None:
     """A total that the records do not amount to leads to exit 3, however wrong it is."""
     store = make_store(customers=600, **QUIET)
     store.faults = [Fault(where=listings, times=math.inf, rewrite=paged(total=total))]
-    outcome = tool.run(store)
+    outcome = hurried.run(store)
     assert outcome.status == 3, outcome.text
     assert_says(outcome)
     assert not store.deletes()
 
 
 @pytest.mark.parametrize("per_page", [..., None, "250", 0, -1, 100, 50])
-def test_the_page_size_that_is_told(make_store: MakeStore, tool: RiggedTool, per_page: Any) -> None:
+def test_the_page_size_that_is_told(make_store: MakeStore, hurried: RiggedTool, per_page: Any) -> None:
     """Whatever per_page claims, the plan is complete, or there is none."""
     store = make_store(customers=600, **QUIET)
-    world = World(store)
+    neighbours = Neighbours(store)
     store.faults = [Fault(where=listings, times=math.inf, rewrite=paged(per_page=per_page))]
-    world.check(tool.run(store))
+    neighbours.check(hurried.run(store))
 
 
-def test_a_store_that_gives_less_than_was_asked(make_store: MakeStore, tool: RiggedTool) -> None:
+def test_a_store_that_gives_less_than_was_asked(make_store: MakeStore, hurried: RiggedTool) -> None:
     """Where a page holds 100 records at most, all of them are found nevertheless."""
     store = make_store(customers=600, **QUIET)
     planned = set(store.customers)
@@ -286,16 +292,61 @@ def test_a_store_that_gives_less_than_was_asked(make_store: MakeStore, tool: Rig
         return request
 
     store._arrive = fewer  # type: ignore[method-assign]
-    outcome = tool.run(store)
+    outcome = hurried.run(store)
     assert outcome.status == 0, outcome.text
     assert set(outcome.plan["ids"]) == planned
     assert not store.customers
 
 
-def test_an_empty_store(make_store: MakeStore, tool: RiggedTool) -> None:
-    """Nothing is selected: exit 0, and no DELETE."""
-    store = make_store(customers=0, **QUIET)
-    outcome = tool.run(store)
+# --- V2 lists -------------------------------------------------------------------------------------
+
+
+def went_while_paging(store: FakeStore, resource: str, ids: list[int]) -> Fault:
+    """Another app deletes those once the first page was read."""
+
+    def go(_: Request) -> None:
+        store.remove(*ids, kind=resource)
+
+    return Fault("GET", KINDS[resource].path, skip=1, hook=go)
+
+
+@pytest.mark.parametrize("resource", ["coupons", "gift_certificates"])
+def test_v2_lists_have_no_holes(make_store: MakeStore, tool: RiggedTool, resource: str) -> None:
+    """What goes while a V2 list is paged pulls no other past the reader."""
+    store = make_store(**QUIET, **{"customers": 5, resource: 600})
+    ids = list(store.records[resource])
+    store.faults = [went_while_paging(store, resource, ids[:30])]
+    outcome = tool(store, None, "--dry-run", "--resource", resource)
     assert outcome.status == 0, outcome.text
+    assert set(ids[30:]) <= set(outcome.plan["ids"])
+
+
+@pytest.mark.parametrize("resource", ["coupons", "gift_certificates"])
+def test_v2_lists_that_ignore_min_id(make_store: MakeStore, tool: RiggedTool, resource: str) -> None:
+    """A V2 list that cannot be paged to its end is refused, and the run ends."""
+    store = make_store(**QUIET, **{"customers": 5, resource: 600})
+    store.deaf = {"min_id"}
+    outcome = tool(store, None, "--yes", "--resource", resource)
+    assert outcome.status in (3, 5)
     assert not store.deletes()
-    assert outcome.summary["selected"] == 0
+    assert len(store.log) < 20
+
+
+# --- cascades -------------------------------------------------------------------------------------
+
+
+def test_children_go_before_their_parents(make_store: MakeStore, tool: RiggedTool) -> None:
+    """Each planned category goes by its own DELETE; what a parent takes along is told in the panel."""
+    store = make_store(customers=5, categories=12, quota=10_000)
+    numbers = list(store.records["categories"])
+    for child, parent in zip(numbers[1:6], numbers[:5], strict=True):
+        store.change(child, kind="categories", parent_id=parent)
+    top = store.records["categories"][numbers[0]]["name"]
+    shown = tool(
+        store, store.config(tool.folder), "--resource", "categories", "--match", f"name=^{top}$", "--dry-run"
+    )
+    assert "5 more categories" in shown.err
+    outcome = tool.run(store, "--resource", "categories")
+    assert outcome.status == 0, outcome.text
+    assert outcome.summary["deleted"] == 12
+    assert outcome.summary["already_gone"] == 0
