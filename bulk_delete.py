@@ -62,6 +62,7 @@ import itertools
 import json
 import logging
 import math
+import operator
 import os
 import random
 import re
@@ -71,16 +72,17 @@ import signal
 import sys
 import threading
 import time
+import unicodedata
 from array import array
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, KeysView, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, partial
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 from urllib.parse import urlencode
 
 if __name__ == "__main__":
@@ -88,7 +90,7 @@ if __name__ == "__main__":
 
 try:
     import fcntl
-    from datetime import UTC, date, datetime, timedelta
+    from datetime import UTC, datetime, timedelta
 
     import requests
     from bigcommerce.connection import OAuthConnection
@@ -114,6 +116,7 @@ Record = dict[str, Any]
 
 DEFAULT_HOST = "api.bigcommerce.com"
 PAGE_LIMIT = 250  # records a page, and ids a read-back: the most the API gives
+EMAIL_LIMIT = 50  # e-mail addresses a request, so that its URL stays below the usual limits
 POLL = 0.1  # seconds: the longest sleep between two looks at the stop flag
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # that end a run, its summary written
 
@@ -301,6 +304,16 @@ class Resource:
         return self.name.replace("_", " ")
 
     @property
+    def singular_words(self) -> str:
+        """The name of one of them in a sentence."""
+        return re.sub("ies$", "y", self.words).removesuffix("s")
+
+    @property
+    def singular(self) -> str:
+        """The name of one of them, as a column of a list names it."""
+        return self.singular_words.replace(" ", "")
+
+    @property
     def has_total(self) -> bool:
         """Whether a list says how many there are: V3 does; V2 is paged by min_id to an empty page."""
         return self.path.startswith("v3/")
@@ -325,9 +338,9 @@ class Resource:
         return dict(item.split("/") for item in self.filters.split())
 
 
-_DATES = "date_created/date date_created:min/date date_created:max/date"
+_DATES = "date_created:min/date date_created:max/date"
 _IDS = "id/id id:in/id id:not_in/id id:min/id id:max/id id:greater/id id:less/id"
-_CHANGES = "date_modified/date date_modified:min/date date_modified:max/date"
+_CHANGES = "date_modified:min/date date_modified:max/date"
 _BY_ID = {"sort": "id", "direction": "asc"}
 
 RESOURCES = {
@@ -340,7 +353,7 @@ RESOURCES = {
             delete_by="id:in",
             params={"sort": "date_created:asc", "include": "addresses,storecredit,attributes,formfields"},
             filters="id:in/id company:in/text customer_group_id:in/int email:in/text name:in/text "
-            f"name:like/text phone:in/text registration_ip_address:in/text {_DATES} {_CHANGES}",
+            f"name:like/texts phone:in/text registration_ip_address:in/text {_DATES} {_CHANGES}",
             show=("email", "first_name", "last_name", "date_created"),
             email="email",
             note="addresses, attributes and store credit go along",
@@ -489,28 +502,57 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 # --- selection ----------------------------------------------------------------------------------------
 #
-# Decides whether a record is one of those that a person asked for: the filters of the API, each checked here
-# again since a store may ignore one, the --match expressions, and the list files. It reads text and records,
-# and knows nothing of the store; the order in which all of this is applied stands under "gather".
+# Decides whether a record is one of those that a person asked for: the filters of the API, each checked
+# here again since a store may ignore one, the --match expressions, and the list files. What can be read in
+# two ways is refused with ValueError, which names the line or says what is wrong. Nothing here knows the
+# store; the order in which all of this is applied stands under "gather".
 
 
 def positive_id(value: object) -> int | None:
     """Return a record's id: a positive whole number, and nothing that only looks like one."""
-    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}", value):
+    if isinstance(value, str) and re.fullmatch(r"[1-9][0-9]{0,17}", value):
         value = int(value)
     return value if type(value) is int and value > 0 else None
 
 
-def _moment(text: object) -> datetime:
+def comparable_address(address: str) -> str:
+    """Return an e-mail address as it is compared: NFC, case folded, its domain in the letters of IDNA."""
+    folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", address).casefold())
+    local, at, domain = folded.rpartition("@")
+    with suppress(UnicodeError):  # the store may hold what is no address
+        domain = domain if domain.isascii() else domain.encode("idna").decode()
+    return f"{local}{at}{domain}"
+
+
+def unicode_address(address: str) -> str:
+    """Return a comparable address with its domain in the letters that people read."""
+    local, at, domain = address.rpartition("@")
+    with suppress(UnicodeError):
+        domain = domain.encode().decode("idna")
+    return f"{local}{at}{domain}"
+
+
+def is_plain_address(text: str) -> bool:
+    """Tell whether the text is exactly one e-mail address, without a name, a comment or anything unseen."""
+    local, at, domain = text.partition("@")
+    odd = any(
+        letter in '"<>()[]:;,*@' or unicodedata.category(letter)[0] in "CZ" for letter in local + domain
+    )
+    labels = comparable_address(text).rpartition("@")[2].split(".")
+    named = all(re.fullmatch(r"[!-~]{1,63}", label) for label in labels)
+    return bool(local and at) and not odd and "'" not in (text[0], text[-1]) and len(labels) > 1 and named
+
+
+def moment(text: object) -> datetime:
     """Return a date or date-time of the API, in UTC where it names no zone; raises ValueError."""
-    moment = datetime.fromisoformat(str(text))
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    parsed = datetime.fromisoformat(str(text))
+    return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 
-def _moment_or_day(text: str) -> datetime | date:
-    """Return the moment, or the day where no time is given: that means the whole day."""
-    moment = _moment(text)
-    return moment.date() if len(text) == 10 else moment
+def _span(text: str) -> tuple[datetime, datetime]:
+    """Return the beginning of what a date or date-time names, a day or a second, and of what follows it."""
+    begin = moment(text).replace(microsecond=0)
+    return begin, begin + (timedelta(days=1) if len(text) == 10 else timedelta(seconds=1))
 
 
 def _number(text: str, pattern: str) -> float:
@@ -540,20 +582,21 @@ FILTER_TYPES = {
     "int": FilterType("a whole number", lambda text: _number(text, r"-?[0-9]{1,18}")),
     "number": FilterType("a number", lambda text: _number(text, r"[0-9]+(\.[0-9]+)?")),
     "bool": FilterType("true or false", {"true": True, "false": False}.get, bool),
-    "date": FilterType("a date, such as 2025-03-31 or 2025-03-31T12:00:00Z", _moment_or_day, _moment),
+    "date": FilterType("a date, such as 2025-03-31 or 2025-03-31T12:00:00Z", _span, moment),
     "text": FilterType("text", _casefolded, _casefolded),
+    "texts": FilterType("text", _casefolded, _casefolded),  # :like that the API splits at commas
 }
 
-# have: what the record holds; values: those of the filter.
-OPERATORS: dict[str, Callable[[Any, Sequence[Any]], bool]] = {
-    "": lambda have, values: have in values,
-    "in": lambda have, values: have in values,
-    "not_in": lambda have, values: have not in values,
-    "like": lambda have, values: any(value in have for value in values),
-    "min": lambda have, values: have >= values[0],
-    "max": lambda have, values: have <= values[0],
-    "greater": lambda have, values: have > values[0],
-    "less": lambda have, values: have < values[0],
+# have: what the record holds; value: one of the filter's.
+OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
+    "": operator.eq,
+    "in": operator.eq,
+    "not_in": operator.eq,  # of none of the values
+    "like": operator.contains,
+    "min": operator.ge,
+    "max": operator.le,
+    "greater": operator.gt,
+    "less": operator.lt,
 }
 
 
@@ -562,27 +605,57 @@ class Filter:
     """A filter of the API, which is checked here on every record, since a store may ignore it."""
 
     name: str  # such as date_created:min
-    text: str  # as it was given, and is sent
+    text: str  # as it was given
     kind: FilterType
-    values: tuple[Any, ...]
+    # The values, each as it was given => as it is compared.
+    values: Mapping[str, Any]
+
+    @property
+    def sent(self) -> str:
+        """What the API is asked for: date-times in full and in UTC, all else as it was given."""
+        if self.kind is not FILTER_TYPES["date"]:
+            return self.text
+        begin, follows = self.values[self.text]
+        return f"{follows if self.name.endswith(':max') else begin:%Y-%m-%dT%H:%M:%SZ}"
 
     def fits(self, record: Record) -> bool:
-        """Tell whether the record is one that the filter asks for."""
-        base, _, operator = self.name.partition(":")
-        found = record.get(base)
-        if base == "name" and "first_name" in record:  # customers.v3.yml: "first_name and last_name"
-            found = f"{record.get('first_name')} {record.get('last_name')}"
-        if found is None:
-            return False
-        try:
-            items = [self._comparable(item) for item in (found if isinstance(found, list) else [found])]
-        except (TypeError, ValueError):
-            return False
-        return any(OPERATORS[operator](item, self.values) for item in items)
+        """Tell whether the record is one that was meant."""
+        if self.kind is FILTER_TYPES["date"]:
+            begin, follows = self.values[self.text]
+            return any(
+                have >= begin if self.name.endswith(":min") else have < follows for have in self._have(record)
+            )
+        found = bool(self.found_in(record))
+        return not found and bool(self._have(record)) if self.name.endswith(":not_in") else found
 
-    def _comparable(self, found: Any) -> Any:
-        have = self.kind.of_record(found)
-        return have.date() if type(self.values[0]) is date else have
+    def allows(self, record: Record) -> bool:
+        """Tell whether a store that heeds the filter may list the record.
+
+        The API's :max means "before" for one resource and "until" for another, so a record that was made
+        right at the moment that was sent may come, and is none that was meant.
+        """
+        if self.kind is not FILTER_TYPES["date"]:
+            return self.fits(record)
+        begin, follows = self.values[self.text]
+        return any(
+            have >= begin if self.name.endswith(":min") else have <= follows for have in self._have(record)
+        )
+
+    def found_in(self, record: Record) -> set[str]:
+        """Return those of the values, as they were given, that the record has."""
+        compare, have = OPERATORS[self.name.partition(":")[2]], self._have(record)
+        return {text for text, value in self.values.items() if any(compare(item, value) for item in have)}
+
+    def _have(self, record: Record) -> list[Any]:
+        """Return what the record holds in the filter's field, as it is compared."""
+        base = self.name.partition(":")[0]
+        held = record.get(base)
+        if base == "name" and "first_name" in record:  # customers.v3.yml: "first_name and last_name"
+            held = f"{record.get('first_name')} {record.get('last_name')}"
+        try:
+            return [self.kind.of_record(item) for item in (held if isinstance(held, list) else [held])]
+        except (TypeError, ValueError):
+            return []
 
 
 def make_filter(name: str, text: str, types: Mapping[str, str]) -> Filter:
@@ -592,50 +665,78 @@ def make_filter(name: str, text: str, types: Mapping[str, str]) -> Filter:
     """
     if name not in types:
         raise ValueError(f"is no filter that can be checked on the record: {nearest(name, types)}")
-    listed = name.endswith((":in", ":not_in", ":like"))
-    parts = [item.strip() for item in text.split(",")] if listed else [text.strip()]
-    if not all(parts):
-        raise ValueError("has an empty value")
-    kind, values = FILTER_TYPES[types[name]], []
-    for part in parts:
+    text, kind = text.strip(), FILTER_TYPES[types[name]]
+    listed = name.endswith((":in", ":not_in")) or types[name] == "texts"
+    if listed and re.search(r",\s", text):
+        raise ValueError("has a space after a comma, where the API begins the next value: use --match")
+    values = {}
+    for part in text.split(",") if listed else [text]:
         value = None
-        with suppress(ValueError):
-            value = kind.read(part)
-        if value is None:
-            raise ValueError(f"needs {kind.wanted}, not {clean(part)!r}")
-        values.append(value)
-    return Filter(name, text.strip(), kind, tuple(values))
+        with suppress(ValueError, OverflowError):
+            value = kind.read(part.strip())
+        if value is None or not part.strip():
+            raise ValueError(
+                f"needs {kind.wanted}, not {clean(part)!r}" if part.strip() else "has an empty value"
+            )
+        values[part] = value
+    return Filter(name, text, kind, values)
 
 
-MISSING = object()  # what value_at returns where a path leads nowhere
-
-
-def value_at(record: object, path: str) -> object:
-    """Return what stands at a path such as addresses.0.country_code, MISSING when nothing does."""
+def values_at(record: object, path: str) -> list[Any]:
+    """Return what stands at a path such as addresses.0.country_code; with * for any element."""
+    found = [record]
     for part in path.split("."):
-        if isinstance(record, list) and part.isdecimal() and int(part) < len(record):
-            record = record[int(part)]
-        elif isinstance(record, dict) and part in record:
-            record = record[part]
-        else:
-            return MISSING
-    return record
+        inner: list[Any] = []
+        for item in found:
+            if isinstance(item, list):
+                place = int(part) if part.isdecimal() else len(item)
+                inner += item if part == "*" else item[place : place + 1]
+            elif isinstance(item, dict) and part in item:
+                inner.append(item[part])
+        found = inner
+    return found
+
+
+def value_at(record: object, path: str) -> Any:
+    """Return what stands at a path, None where nothing does."""
+    return next(iter(values_at(record, path)), None)
 
 
 @dataclass(frozen=True)
 class Match:
-    """--match: a regular expression that is to be found in a field of the record."""
+    """--match: a regular expression that is to be found in a field of the record, or, negated, is not."""
 
     path: str
+    negated: bool
     pattern: re.Pattern[str]
 
     def fits(self, record: Record) -> bool:
-        """Tell whether the expression is found; a field that is not text is read as JSON."""
-        value = value_at(record, self.path)
-        if value is MISSING or value is None:
+        """Tell whether the record is one that was meant.
+
+        Text is searched; of a number or a boolean the expression must match all; null holds nothing. Where
+        the API lists only a part of the elements, it cannot be told that none of them matches.
+        """
+        found = any(self._found_in(value) for value in values_at(record, self.path))
+        unseen = ".*" in self.path and self.path.partition(".")[0] in cut_off(record)
+        return not found and not unseen if self.negated else found
+
+    def _found_in(self, value: object) -> bool:
+        if value is None:
             return False
-        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        return bool(self.pattern.search(text))
+        if isinstance(value, (str, list, dict)):
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            return bool(self.pattern.search(text))
+        return bool(self.pattern.fullmatch(json.dumps(value)))
+
+
+def cut_off(record: Record) -> dict[str, int]:
+    """Return the sub-resources that the API lists in part only (ten of them), and how many there are."""
+    cut = {}
+    for name, counted in (("addresses", "address_count"), ("attributes", "attribute_count")):
+        listed, count = record.get(name), record.get(counted)
+        if isinstance(listed, list) and type(count) is int and count > len(listed):
+            cut[name] = count
+    return cut
 
 
 class IdSet:
@@ -668,75 +769,265 @@ class IdSet:
         return True
 
 
+# --- lists --------------------------------------------------------------------------------------------
+#
+# Reads what a person wrote down for --ids and --keep: one entry a line, or a CSV with a header. It reads
+# strictly, since a comma too many once deleted the wrong people: a text has one meaning, or is refused with
+# its line.
+
+SEPARATORS = ",;\t"
+
+
 @dataclass
 class Entries:
     """What a list file names."""
 
+    # The file, as it was given.
+    name: str = ""
     # In the order of the file, none twice.
     ids: array[int] = field(default_factory=lambda: array("q"))
-    # E-mail addresses, in lower case.
-    emails: set[str] = field(default_factory=set)
-    # How many ids were there again.
+    # E-mail addresses: as they are compared => as they were written.
+    emails_written: dict[str, str] = field(default_factory=dict)
+    # How many entries were there again.
     duplicates: int = 0
+    # Rows of other items in an export of BigCommerce's.
+    passed_over: int = 0
+
+    @property
+    def emails(self) -> KeysView[str]:
+        """The e-mail addresses, as they are compared."""
+        return self.emails_written.keys()
+
+    def __len__(self) -> int:
+        return len(self.ids) + len(self.emails_written)
+
+    def add_email(self, text: str) -> None:
+        """Add an address, or count it when it was there."""
+        self.duplicates += comparable_address(text) in self.emails_written
+        self.emails_written.setdefault(comparable_address(text), text)
+
+    def drop_repeated_ids(self) -> None:
+        """Leave each id where it stands first.
+
+        Sorted, and not looked up in a set, which would take most of the memory for a million ids.
+        """
+        if all(first < second for first, second in itertools.pairwise(self.ids)):
+            return
+        repeated = {first for first, second in itertools.pairwise(sorted(self.ids)) if first == second}
+        if unseen := set(repeated):
+            fresh = array("q")
+            for number in self.ids:
+                if number not in repeated or number in unseen:
+                    fresh.append(number)
+                    unseen.discard(number)
+            self.duplicates += len(self.ids) - len(fresh)
+            self.ids = fresh
 
 
-def read_entries(path: Path, resource: Resource, *, emails: bool) -> Entries:
-    """Read ids, and e-mail addresses where those are allowed, of a text file or of a CSV with a header.
+@dataclass(frozen=True)
+class Layout:
+    """Where the entries of a list stand: in columns of a CSV, or, without a header, alone in their lines."""
 
-    Raises ValueError that names the line, or the columns when it is not plain which one to take, OSError and
-    csv.Error.
+    separator: str
+    # The cells of the header; none in a plain list.
+    header: tuple[str, ...] = ()
+    # The column of the ids, of the addresses, and of the kind of item; None where there is none.
+    ids: int | None = None
+    emails: int | None = None
+    item: int | None = None
+
+    def cells(self, row: Sequence[str]) -> tuple[str, str, str]:
+        """Return id, address and item of a row; raises ValueError for a row that can be misread."""
+        if len(row) > len(self.header) and sum(map(bool, row)) > 1:
+            raise ValueError("more values than the header has columns; quote those that hold a separator")
+        if any(cell and not name for cell, name in itertools.zip_longest(row, self.header)):
+            raise ValueError("a value in a column without a name; name the column, or take the value out")
+        places = (self.ids, self.emails, self.item)
+        id_cell, email_cell, item = (
+            row[place] if place is not None and place < len(row) else "" for place in places
+        )
+        if self.item is not None and not item:
+            raise ValueError("it does not say which kind of item it is")
+        return id_cell, email_cell, item
+
+
+def read_list(text: str, resource: Resource, *, keep: bool) -> Entries:
+    """Read the entries of a list; keep: both of ids and addresses count where there are columns of both.
+
+    Raises ValueError that names the line, or says that the list holds nothing.
     """
-    text = path.read_bytes().decode("utf-8-sig")
-    first = text.split("\n", 1)[0]
-    reader = csv.reader(io.StringIO(text), delimiter=max(",;\t", key=first.count))
-    rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
-    rows = [(line, row) for line, row in rows if any(row)]
-    if not rows:
-        raise ValueError("holds nothing")
-    line, header = rows[0]
-    plain = len(header) == 1 and (positive_id(header[0]) or (emails and "@" in header[0]))
-    columns = [0] if plain else find_columns(line, header, resource, emails=emails)
-    entries, seen = Entries(), IdSet()
-    for line, row in rows if plain else rows[1:]:
-        if plain and len(row) > 1:
-            raise ValueError(f"line {line}: more than one value, and no header says which to take")
-        for cell in [row[column] if column < len(row) else "" for column in columns]:
-            if cell or len(columns) == 1:
-                _read_entry(line, cell, entries, seen, emails=emails)
-    if not entries.ids and not entries.emails:
-        raise ValueError("holds nothing below its header")
+    by_email = bool(resource.email) and (keep or "email:in" in resource.filter_types())
+    layout = find_layout(text, resource, by_email=by_email, keep=keep)
+    entries, kinds = Entries(), set()
+    rows = csv_rows(text, layout.separator)
+    for line, row in itertools.islice(rows, 1 if layout.header else 0, None):
+        try:
+            if not layout.header:
+                _read_line(row, entries, by_email=by_email)
+                continue
+            id_cell, email_cell, item = layout.cells(row)
+            kinds.add(item)
+            if item and header_key(item) != resource.singular:
+                entries.passed_over += 1
+            else:
+                _read_cells(id_cell, email_cell, entries)
+        except ValueError as error:
+            raise ValueError(f"line {line}: {error}") from None
+    entries.drop_repeated_ids()
+    if not entries:
+        seen = f"; its items are: {', '.join(sorted(map(clean, kinds)))}" if any(kinds) else ""
+        raise ValueError(f"holds no {resource.words}{seen}")
     return entries
 
 
-def _read_entry(line: int, cell: str, entries: Entries, seen: IdSet, *, emails: bool) -> None:
-    """Add what the cell names to the entries; raises ValueError that names the line."""
-    if number := positive_id(cell):
-        if seen.add(number):
-            entries.ids.append(number)
-        else:
-            entries.duplicates += 1
-    elif emails and "@" in cell:
-        entries.emails.add(cell.casefold())
+def csv_rows(text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield line and cells of each row that holds anything; raises ValueError that names the line."""
+    csv.field_size_limit(2**31 - 1)
+    # Line by line: a copy of the whole would be most of the memory.
+    lines = (match[0] for match in re.finditer(r"[^\r\n]*(?:\r\n?|\n)|[^\r\n]+", text))
+    reader = csv.reader(lines, delimiter=separator, strict=True)
+    while True:
+        begins = reader.line_num + 1
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            unclosed = "unexpected end" in str(error)
+            fault = "the quote never closes" if unclosed else "there is text behind a closing quote"
+            raise ValueError(f"line {begins}: {fault}") from error
+        if row is None:
+            return
+        cells = [cell.strip(" \t") for cell in row]
+        if any("\0" in cell for cell in cells):
+            raise ValueError(f"line {reader.line_num}: it holds a NUL; save the list as UTF-8 text")
+        if any(cells):
+            yield reader.line_num, cells
+
+
+def find_layout(text: str, resource: Resource, *, by_email: bool, keep: bool) -> Layout:
+    """Return how the list is laid out; raises ValueError unless there is exactly one way to read it."""
+    found: dict[tuple[str, ...], Layout] = {}
+    faults = [(0, f"holds no {resource.words}")]
+    for separator in SEPARATORS:
+        header: list[str] = []
+        try:
+            _, header = next(csv_rows(text, separator), (1, []))
+            alone = header[0] if header and not any(header[1:]) else ""
+            if positive_id(alone) or (by_email and is_plain_address(alone)):
+                return Layout(separator)
+            if header:
+                found[tuple(header)] = find_columns(separator, header, resource, by_email=by_email, keep=keep)
+        except ValueError as error:
+            faults.append((len(header) or 1, str(error)))
+    if not found:
+        raise ValueError(max(faults, key=lambda fault: fault[0])[1])
+    if len(found) > 1:
+        raise ValueError("line 1: its columns can be told apart in two ways; use one separator")
+    return next(iter(found.values()))
+
+
+def header_key(name: str) -> str:
+    """Return a name of a column or item as it is compared: case, spaces, _ and - aside."""
+    return re.sub(r"[ _-]", "", name.casefold())
+
+
+def find_columns(
+    separator: str, header: Sequence[str], resource: Resource, *, by_email: bool, keep: bool
+) -> Layout:
+    """Return which columns of a CSV to read; raises ValueError that names all when that is not plain."""
+    names = list(map(header_key, header))
+    id_names = ("id", f"{resource.singular}id")
+    email_names = ("email", "emailaddress") if by_email else ()
+    places = [
+        [place for place, name in enumerate(names) if name in wanted]
+        for wanted in (id_names, email_names, ("item", "itemtype"))
+    ]
+    if any(len(found) > 1 for found in places) or not (places[0] or places[1]):
+        shown = ", ".join(clean(name, 40) for name in header if name)
+        wanted = f"id or {resource.singular_words} id" + (" or email" if by_email else "")
+        raise ValueError(f"line 1: not plain which column is the {wanted}; there are: {shown}")
+    ids, emails, item = (found[0] if found else None for found in places)
+    return Layout(separator, tuple(header), ids, emails if keep or ids is None else None, item)
+
+
+def _read_line(row: Sequence[str], entries: Entries, *, by_email: bool) -> None:
+    """Add what a line of a plain list names; raises ValueError for anything but one entry."""
+    if any(row[1:]):
+        raise ValueError("more than one value, and no header says which to take")
+    if by_email and not positive_id(row[0]) and is_plain_address(row[0]):
+        entries.add_email(row[0])
     else:
-        also = " or an e-mail address" if emails else ""
-        raise ValueError(f"line {line}: {clean(cell)!r} is not a positive whole number{also}")
+        also = " or one plain e-mail address" if by_email else ""
+        entries.ids.append(_checked_id(row[0], also))
 
 
-def find_columns(line: int, header: Sequence[str], resource: Resource, *, emails: bool) -> list[int]:
-    """Return which columns of a CSV to read: that of the id and, where allowed, that of the e-mail address.
+def _read_cells(id_cell: str, email_cell: str, entries: Entries) -> None:
+    """Add what a row of a CSV names; raises ValueError where that is nothing, or no entry."""
+    if id_cell or not email_cell:
+        entries.ids.append(_checked_id(id_cell))
+    if email_cell:
+        if not is_plain_address(email_cell):
+            raise ValueError(f"{clean(email_cell)!r} is not one plain e-mail address")
+        entries.add_email(email_cell)
 
-    Raises ValueError that names the columns when there is none, or more than one of a kind.
-    """
-    names = [re.sub(r"[^a-z]", "", name.casefold()) for name in header]
-    singular = re.sub(r"ies$", "y", resource.name).replace("_", "").rstrip("s")
-    by_id = [place for place, name in enumerate(names) if name in ("id", f"{singular}id")]
-    by_email = [place for place, name in enumerate(names) if emails and name in ("email", "emailaddress")]
-    if max(len(by_id), len(by_email)) > 1 or not (by_id or by_email):
-        shown = ", ".join(clean(name, 40) for name in header)
-        also = " or email" if emails else ""
-        wanted = f"id or {singular} id{also}"
-        raise ValueError(f"line {line}: not plain which column is the {wanted}; there are: {shown}")
-    return by_id + by_email
+
+def _checked_id(text: str, also: str = "") -> int:
+    number = positive_id(text)
+    if number is None:
+        raise ValueError(f"{clean(text)!r} is not a positive whole number{also}")
+    return number
+
+
+class Found:
+    """Which entries of a list the store knows, as its records come by."""
+
+    def __init__(self, entries: Entries, resource: Resource) -> None:
+        self.entries = entries
+        # Records that the list kept from going.
+        self.spared = 0
+        self._resource = resource
+        self._wanted = IdSet(sorted(entries.ids))
+        self._ids = IdSet()
+        # Address, as it is compared => the ids of those who have it.
+        self._emails: dict[str, set[int]] = {}
+
+    def names(self, record: Record) -> bool:
+        """Take note of a record; returns whether the list names it."""
+        number = self._resource.id_of(record)
+        named = number in self._wanted
+        if named:
+            self._ids.add(number)
+        if self.entries.emails:
+            email = comparable_address(str(record.get(self._resource.email, "")).strip())
+            if email in self.entries.emails:
+                self._emails.setdefault(email, set()).add(number)
+                return True
+        return named
+
+    @property
+    def known(self) -> int:
+        """How many entries the store knows."""
+        return len(self._ids) + len(self._emails)
+
+    def unknown_ids(self) -> array[int]:
+        """Return the ids that no record has had."""
+        return array("q", (number for number in self.entries.ids if number not in self._ids))
+
+    def unknown_emails(self) -> list[str]:
+        """Return the addresses that no record has had, as they were written."""
+        return [text for email, text in self.entries.emails_written.items() if email not in self._emails]
+
+    def unknown(self) -> Iterator[str]:
+        """Yield the entries that no record has had."""
+        yield from map(str, self.unknown_ids())
+        yield from self.unknown_emails()
+
+    def shared(self) -> list[str]:
+        """Return what to say of addresses that several records have."""
+        return [
+            f"{email} is the address of {len(ids)} {self._resource.words}"
+            for email, ids in self._emails.items()
+            if len(ids) > 1
+        ]
 
 
 # --- configuration ------------------------------------------------------------------------------------
@@ -747,7 +1038,7 @@ def find_columns(line: int, header: Sequence[str], resource: Resource, *, emails
 # Whether a number is sensible for this store is decided later.
 
 
-def number(low: float, high: float, wanted: str, *, of: type = int) -> Callable[[str], Any]:
+def number_between(low: float, high: float, wanted: str, *, of: type = int) -> Callable[[str], Any]:
     """Return a converter for numbers from low to high; wanted: what they must be, for the message."""
     pattern = r"[0-9]{1,18}" if of is int else r"[0-9]{1,18}(\.[0-9]{1,18})?"
 
@@ -762,12 +1053,12 @@ def number(low: float, high: float, wanted: str, *, of: type = int) -> Callable[
 
 def whole_number(low: int) -> Callable[[str], int]:
     """Return a converter for whole numbers from low on."""
-    return number(low, math.inf, f"a whole number of {low} or more")
+    return number_between(low, math.inf, f"a whole number of {low} or more")
 
 
 def percentage(text: str) -> float:
     """Convert a share in percent; the sign may stand behind it."""
-    convert = number(0, 100, "a percentage from 0 to 100", of=float)
+    convert = number_between(0, 100, "a percentage from 0 to 100", of=float)
     return float(convert(text.removesuffix("%").rstrip()))
 
 
@@ -787,12 +1078,13 @@ def known_resource(text: str) -> Resource:
 
 
 def field_and_pattern(text: str) -> Match:
-    """Convert FIELD=REGEX."""
+    """Convert FIELD=REGEX, or FIELD!=REGEX."""
     path, equals, pattern = text.partition("=")
-    if not path.strip() or not equals or not pattern:
-        raise ValueError("must be FIELD=REGEX")
+    negated, path = path.endswith("!"), path.removesuffix("!").strip()
+    if not path or not equals or not pattern:
+        raise ValueError("must be FIELD=REGEX or FIELD!=REGEX")
     try:
-        return Match(path.strip(), re.compile(pattern))
+        return Match(path, negated, re.compile(pattern))
     except re.error as error:
         raise ValueError(f"must hold a regular expression ({error})") from error
 
@@ -821,8 +1113,10 @@ class Option:
     metavar: str = "N"
     in_ini: bool = True
     on_argv: bool = True
-    # Given more than once it adds up to a tuple.
+    # Given more than once, the values make a tuple; the command line's stand in place of the ini's.
     repeats: bool = False
+    # As repeats, but the ini's and the command line's values add up.
+    adds_up: bool = False
     # Part of the selection, which --resume takes from the plan.
     selects: bool = False
     # Repeated in the command that resumes the run.
@@ -870,14 +1164,21 @@ class Config:
     match: tuple[Match, ...] = setting(
         (),
         field_and_pattern,
-        "only records whose FIELD holds the REGEX",
+        "only records whose FIELD holds the REGEX; FIELD!=REGEX: does not hold it",
         "FIELD=REGEX",
         repeats=True,
         selects=True,
     )
-    ids: Path | None = setting(None, some_path, "only the ids that FILE lists", "FILE", selects=True)
-    keep: Path | None = setting(
-        None, some_path, "not those whose ids or e-mail addresses FILE lists", "FILE", selects=True
+    ids: Path | None = setting(
+        None, some_path, "only those whose ids or e-mail addresses FILE lists", "FILE", selects=True
+    )
+    keep: tuple[Path, ...] = setting(
+        (),
+        some_path,
+        "not those whose ids or e-mail addresses FILE lists",
+        "FILE",
+        adds_up=True,
+        selects=True,
     )
     spare_with_orders: bool = setting(False, yes_or_no, "not the customers that have orders", selects=True)
     limit: int | None = setting(None, whole_number(1), "only the first N: a trial", selects=True)
@@ -900,14 +1201,16 @@ class Config:
         None, whole_number(1), "ids in one DELETE (the most the resource takes)", resumes=True
     )
     max_concurrent: int = setting(
-        5, number(1, 5, "a whole number from 1 to 5"), "requests at once, 1 to 5 (5)", resumes=True
+        5, number_between(1, 5, "a whole number from 1 to 5"), "requests at once, 1 to 5 (5)", resumes=True
     )
     min_requests_remaining: int = setting(0, whole_number(0), on_argv=False)
     count_items: bool = setting(False, yes_or_no, on_argv=False)
-    max_retries: int = setting(5, number(0, 20, "a whole number from 0 to 20"), on_argv=False)
+    max_retries: int = setting(5, number_between(0, 20, "a whole number from 0 to 20"), on_argv=False)
     # Seconds to wait for an answer, or for more of it.
     timeout: float = setting(
-        60.0, number(1e-3, 3600, "a number of seconds above 0, and at most 3600", of=float), on_argv=False
+        60.0,
+        number_between(1e-3, 3600, "a number of seconds above 0, and at most 3600", of=float),
+        on_argv=False,
     )
     # In percent of the selection.
     max_error_rate: float = setting(10.0, percentage, on_argv=False)
@@ -921,7 +1224,7 @@ class Config:
 
     # What --ids and --keep list.
     ids_entries: Entries | None = None
-    keep_entries: Entries | None = None
+    keep_entries: Sequence[Entries] = ()
     # What selected, besides the filters, in the words that were given: option => words.
     selection: Mapping[str, str] = field(default_factory=dict)
     # Options of the command line that the command to resume needs again.
@@ -1033,9 +1336,9 @@ def read_options(arguments: argparse.Namespace, cleanup: Mapping[str, str]) -> d
             converted = [option.convert(text) for text in texts]
         except ValueError as error:
             raise ConfigError(f"{source} {error}, not {clean(texts[-1])!r}") from error
-        values[name] = tuple(converted) if option.repeats else converted[-1]
+        values[name] = tuple(converted) if option.repeats or option.adds_up else converted[-1]
         if option.selects and name != "resource" and values[name]:
-            values["selection"][name] = clean(" and ".join(texts))
+            values["selection"][name] = " and ".join(texts)
         if option.resumes and source == option.flag:
             values["resume_options"] += [option.flag] if option.is_switch else [option.flag, texts[-1]]
     return values
@@ -1053,8 +1356,11 @@ def given_texts(
     from_plan = arguments.resume and (option.selects or option.name == "dry_run")
     if texts and from_plan and option.selects:
         raise ConfigError(f"{option.flag} selects, but --resume takes the plan's selection: leave it out")
-    if not texts and option.name in cleanup and not from_plan:
-        return [cleanup[option.name]], f"{arguments.config}: {option.name} in [cleanup]"
+    same = option.is_switch and len(set(texts)) == 1
+    if len(texts) > 1 and not (option.repeats or option.adds_up or same):
+        raise ConfigError(f"{option.flag} is there twice, and takes one value: leave one out")
+    if option.name in cleanup and not from_plan and (not texts or option.adds_up):
+        return [cleanup[option.name], *texts], f"{arguments.config}: {option.name} in [cleanup]"
     return texts, option.flag
 
 
@@ -1082,11 +1388,12 @@ def read_filters(
     return filters
 
 
-def read_list(option: str, path: Path | None, resource: Resource, *, emails: bool) -> Entries | None:
-    """Return what the file of --ids or --keep lists, None without one; raises ConfigError."""
+def read_list_file(option: str, path: Path, resource: Resource) -> Entries:
+    """Return what the file of --ids or --keep lists; raises ConfigError."""
     try:
-        return read_entries(path, resource, emails=emails) if path else None
-    except (OSError, ValueError, csv.Error) as error:
+        text = path.read_bytes().decode("utf-8-sig")
+        return replace(read_list(text, resource, keep=option == "--keep"), name=str(path))
+    except (OSError, ValueError) as error:
         bad_text = "is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error
         why = getattr(error, "strerror", None) or bad_text
         raise ConfigError(f"{option} {path}: {why}; correct the file") from error
@@ -1111,18 +1418,32 @@ def read_config(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Co
     path: Path = arguments.config
     ini = read_ini(path)
     check_names(path, ini)
-    store, options = read_store(path, ini["store"], environ), read_options(arguments, ini.get("cleanup", {}))
-    mode = path.stat().st_mode & 0o777
-    warning = f"{path} can be read by others (mode {mode:04o}): chmod 600 {path}"
-    config = Config(path=path, warnings=[warning] if mode & 0o077 else [], **store, **options)
+    cleanup = ini.get("cleanup", {})
+    store, options = read_store(path, ini["store"], environ), read_options(arguments, cleanup)
+    config = Config(path=path, **store, **options)
     resource = config.resource
     config = replace(config, filters=read_filters(arguments, ini.get("filters", {}), resource))
     check_together(config)
     return replace(
         config,
-        ids_entries=read_list("--ids", config.ids, resource, emails=False),
-        keep_entries=read_list("--keep", config.keep, resource, emails=bool(resource.email)),
+        warnings=config_warnings(config, cleanup),
+        ids_entries=read_list_file("--ids", config.ids, resource) if config.ids else None,
+        keep_entries=[read_list_file("--keep", file, resource) for file in config.keep],
     )
+
+
+def config_warnings(config: Config, cleanup: Mapping[str, str]) -> list[str]:
+    """Return what to warn of: an ini that others can read, a protection of it that argv weakens."""
+    path, warnings = config.path, []
+    if (mode := path.stat().st_mode & 0o777) & 0o077:
+        warnings.append(f"{path} can be read by others (mode {mode:04o}): chmod 600 {path}")
+    most = cleanup.get("max_delete", "")
+    if most.isdecimal() and config.max_delete is not None and config.max_delete > int(most):
+        warnings.append(f"--max-delete {config.max_delete} allows more than max_delete = {most} in {path}")
+    spares = cleanup.get("spare_with_orders", "no")
+    if not config.resume and yes_or_no(spares) and not config.spare_with_orders:
+        warnings.append(f"--no-spare-with-orders: customers with orders go, though {path} spares them")
+    return warnings
 
 
 # --- rate limiting ------------------------------------------------------------------------------------
@@ -2070,16 +2391,38 @@ class Store:
         """Return that page of a V3 listing, oldest first where the API sorts."""
         return self.page(self.resource, page=number, **self.resource.params, **params)
 
-    def present(self, ids: Sequence[int], **params: Any) -> list[Record] | None:
-        """Return those of at most 250 ids that are there; None when the answer cannot be relied on."""
-        wanted = {self.resource.read_by: ",".join(map(str, ids)), "page": 1, **params}
+    def find(
+        self, by: str, values: Sequence[object], belongs: Callable[[Record], bool], **params: Any
+    ) -> list[Record] | None:
+        """Return the records that the filter `by` finds; None when the answer cannot be relied on.
+
+        It is relied on when every record belongs, none is there twice, and they are as many as the total
+        says.
+        """
         try:
-            page = self.page(self.resource, **wanted)
+            page = self.page(self.resource, **{by: ",".join(map(str, values))}, page=1, **params)
         except Unreadable:
             return None
-        found = set(map(self.resource.id_of, page.records))
-        complete = len(page.records) == len(found) == page.total and found <= set(ids)
-        return page.records if complete else None
+        distinct = len(set(map(self.resource.id_of, page.records)))
+        complete = distinct == len(page.records) == page.total
+        return page.records if complete and all(map(belongs, page.records)) else None
+
+    def present(self, ids: Sequence[int], **params: Any) -> list[Record] | None:
+        """Return those of at most 250 ids that are there; None when the answer cannot be relied on."""
+        asked = set(ids)
+        return self.find(
+            self.resource.read_by, ids, lambda record: self.resource.id_of(record) in asked, **params
+        )
+
+    def having(self, emails: Sequence[str], **params: Any) -> list[Record] | None:
+        """Return those who have one of at most 50 addresses; None when the answer cannot be relied on."""
+        asked = set(map(comparable_address, emails))
+        spellings = sorted(asked | set(map(unicode_address, asked)))
+
+        def belongs(record: Record) -> bool:
+            return comparable_address(str(record.get(self.resource.email)).strip()) in asked
+
+        return self.find("email:in", spellings, belongs, **params)
 
     def delete_batch(self, batch: Batch, journal: Journal) -> BatchResult:
         """DELETE the batch, noted in the journal before it leaves. Never raises Failure: see Stop."""
@@ -2240,7 +2583,7 @@ class Listing:
 
     def __init__(self, store: Store, filters: Mapping[str, Filter]) -> None:
         self._store = store
-        self._filters: dict[str, Any] = {name: item.text for name, item in filters.items()}
+        self._filters: dict[str, Any] = {name: item.sent for name, item in filters.items()}
         # Records that were listed more than once.
         self.duplicates = 0
         # Records that the first page promised; 0 before it, and for V2.
@@ -2280,21 +2623,33 @@ class Listing:
                 raise ListingChanged("records moved while the pages were read")
 
 
-def pages_of_ids(store: Store, ids: Sequence[int]) -> Iterator[list[Record]]:
-    """Yield those of the ids that are there, as full records; raises Refused when that cannot be told."""
-    store.progress.begin(len(ids))
-    params: dict[str, Any] = {key: text for key, text in store.resource.params.items() if key == "include"}
-    read = partial(store.present, **params)
-    for records in store.workers.in_order(read, chunks(ids, PAGE_LIMIT)):
-        if records is None:
-            fault = f"the store ignored the filter {store.resource.read_by}, or answered in part"
-            raise Refused(f"{fault}: it cannot be told which of the ids there are")
-        yield records
+def can_look_up(resource: Resource, found: Found) -> bool:
+    """Tell whether the API has filters to ask for all entries of a list."""
+    by_email = "email:in" in resource.filter_types() or not found.entries.emails
+    return by_email and bool(resource.read_by or not found.entries.ids)
 
 
-def chunks(ids: Sequence[int], size: int) -> Iterator[Sequence[int]]:
-    """Yield the ids in parts of that size."""
-    return (ids[start : start + size] for start in range(0, len(ids), size))
+def named_pages(store: Store, found: Found) -> Iterator[list[Record]]:
+    """Yield the records of the entries that are not found yet, each once, asked for by filter.
+
+    Raises Refused when it cannot be told which of them the store knows.
+    """
+    seen, resource = IdSet(), store.resource
+    params: dict[str, Any] = {key: text for key, text in resource.params.items() if key == "include"}
+    for find, by, asked in (
+        (store.present, resource.read_by, chunks(found.unknown_ids(), PAGE_LIMIT)),
+        (store.having, "email:in", chunks(found.unknown_emails(), EMAIL_LIMIT)),
+    ):
+        for records in store.workers.in_order(partial(find, **params), asked):
+            if records is None:
+                fault = f"the store ignored the filter {by}, or answered in part"
+                raise Refused(f"{fault}: it cannot be told which entries of {found.entries.name} it knows")
+            yield [record for record in records if seen.add(resource.id_of(record))]
+
+
+def chunks(values: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Yield the values in parts of that size."""
+    return (values[start : start + size] for start in range(0, len(values), size))
 
 
 @dataclass
@@ -2314,62 +2669,47 @@ class Sample:
         self.records = [*self.records[:4], record]
 
 
-def cut_off(record: Record) -> dict[str, int]:
-    """Return the sub-resources that the API lists in part only (ten of them), and how many there are."""
-    cut = {}
-    for name, counted in (("addresses", "address_count"), ("attributes", "attribute_count")):
-        listed, count = record.get(name), record.get(counted)
-        if isinstance(listed, list) and type(count) is int and count > len(listed):
-            cut[name] = count
-    return cut
-
-
 class Selection:
     """Decides record by record what goes, and counts why the others stay."""
 
     def __init__(self, config: Config, orders: Orders) -> None:
         self.ids = array("q")
-        # Kept, or with orders.
-        self.spared = 0
+        # Kept, or with orders; and those with orders alone.
+        self.spared = self.spared_for_orders = 0
         # Records that the backup cannot hold whole.
         self.cut = 0
-        # Records that the filters or ids ask for.
-        self.listed = 0
         # Records that were listed more than once.
         self.duplicates = 0
         # Records of the store; -1 where that is not known.
         self.total = -1
+        # Records that the filters or ids ask for.
+        self.listed = 0
         self.sample = Sample()
-        # Of each listed record its parent's id, or 0, where deleting a parent takes its children along.
-        self.parents: dict[int, int] = {}
+        # What --ids names (None without), and what each --keep names, as far as the store knows it.
+        self.named = Found(config.ids_entries, config.resource) if config.ids_entries else None
+        self.kept = [Found(entries, config.resource) for entries in config.keep_entries]
+        # Of each filter with a list of values, those that no record has had.
+        self.unseen_values = {
+            name: set(item.values) for name, item in config.filters.items() if len(item.values) > 1
+        }
         self._config = config
         self._resource = config.resource
         self._orders = orders
-        self._wanted = IdSet(sorted(config.ids_entries.ids)) if config.ids_entries else None
-        self._keep = IdSet(sorted(config.keep_entries.ids)) if config.keep_entries else IdSet()
-        self._keep_emails = config.keep_entries.emails if config.keep_entries else set()
-        # Of the records that --match lets pass, how many there were, and how many --keep names.
-        self._eligible = self._kept = 0
         # The paths of --match that no record has had yet, and the fields that they have.
-        self._unseen_paths = {match.path for match in config.match}
-        self._fields: set[str] = set()
+        self.unseen_paths = {match.path for match in config.match}
+        self.field_names: set[str] = set()
 
     @property
     def full(self) -> bool:
-        """Whether --limit is reached."""
+        """Whether --limit is reached, so that no further record matters."""
         return self._config.limit is not None and len(self.ids) >= self._config.limit
-
-    @property
-    def decided(self) -> bool:
-        """Whether no further record matters: full, and --keep is known to be the right file."""
-        return self.full and bool(self._kept or not self._config.keep)
 
     def take(self, records: Iterable[Record]) -> Iterator[Record]:
         """Take what goes, and yield it for the backup; raises Refused for what the store should not list."""
         for record in records:
-            if self.decided:
+            if self.full:
                 return
-            if self._goes(record) and not self.full:
+            if self._goes(record):
                 self.ids.append(self._resource.id_of(record))
                 self.sample.add(record)
                 cut = cut_off(record)
@@ -2377,70 +2717,67 @@ class Selection:
                 yield record | {"backup_cut": cut} if cut else record
 
     def _goes(self, record: Record) -> bool:
-        number = self._resource.id_of(record)
-        if self._resource.parent:
-            self.parents[number] = positive_id(record.get(self._resource.parent)) or 0
-        self._check_filters(record)
-        if self._wanted is not None and number not in self._wanted:
+        keeping = [found for found in self.kept if found.names(record)]
+        if not self._is_meant(record) or (self.named is not None and not self.named.names(record)):
             return False
         self.listed += 1
-        if self._unseen_paths:
-            self._unseen_paths = {path for path in self._unseen_paths if value_at(record, path) is MISSING}
-            self._fields.update(record)
+        if self.unseen_paths:
+            self.unseen_paths = {path for path in self.unseen_paths if not values_at(record, path)}
+            self.field_names.update(record)
         if not all(match.fits(record) for match in self._config.match):
             return False
-        self._eligible += 1
-        kept = self._is_kept(record)
-        self._kept += kept
-        spared = kept or number in self._orders.customers
-        self.spared += spared
-        return not spared
+        for found in keeping:
+            found.spared += 1
+        with_orders = not keeping and self._resource.id_of(record) in self._orders.customers
+        self.spared_for_orders += with_orders
+        self.spared += bool(keeping or with_orders)
+        return not keeping and not with_orders
 
-    def _check_filters(self, record: Record) -> None:
-        """Raise Refused for a record that the filters exclude: the store does not heed them."""
+    def _is_meant(self, record: Record) -> bool:
+        """Tell whether the filters mean the record; raises Refused if the store does not heed them."""
         for item in self._config.filters.values():
-            if not item.fits(record):
+            if not item.allows(record):
                 alien = f"{self._resource.words} {self._resource.id_of(record)}, which is none of them"
                 shown = f"{item.name}={clean(item.text, 80)}"
                 raise Refused(f"the store ignored the filter {shown}: it listed {alien}")
-
-    def _is_kept(self, record: Record) -> bool:
-        if self._resource.id_of(record) in self._keep:
-            return True
-        email = str(record.get(self._resource.email, "")).strip().casefold()
-        return email in self._keep_emails
+        for name, values in self.unseen_values.items():
+            values -= self._config.filters[name].found_in(record) if values else set()
+        return all(item.fits(record) for item in self._config.filters.values())
 
     def spare_with_orders(self) -> None:
         """Take those out again that have ordered meanwhile."""
         before, customers = len(self.ids), self._orders.customers
         self.ids = array("q", (number for number in self.ids if number not in customers))
+        self.spared_for_orders += before - len(self.ids)
         self.spared += before - len(self.ids)
 
-    def check(self) -> None:
-        """Raise Refused when --match or --keep cannot have been meant like this."""
-        if self._unseen_paths and self.listed:
-            paths, there = ", ".join(sorted(self._unseen_paths)), ", ".join(sorted(self._fields))
-            raise Refused(f"--match {paths}: no listed record has this field; there are: {there}")
-        if self._config.keep and self._eligible and not self._kept:
-            raise Refused("--keep: nothing that it lists is among the selected; is it the right file?")
+    def not_found(self) -> list[tuple[str, str]]:
+        """Return the entries of --ids that the store does not know, as list and entry; none at a limit."""
+        if self.named is None or self.full:
+            return []
+        return [(self.named.entries.name, entry) for entry in self.named.unknown()]
+
+    def keep_unknown(self) -> list[tuple[str, str]]:
+        """Return the entries of --keep that the store does not know, as list and entry."""
+        return [(found.entries.name, entry) for found in self.kept for entry in found.unknown()]
 
 
-def gather(store: Store, config: Config, orders: Orders, backup: Backup) -> Selection:
-    """Return what goes, its full records in the backup; raises Refused when no listing is complete."""
-    entries = config.ids_entries
+def gather(store: Store, config: Config, orders: Orders, files: RecordFiles) -> Selection:
+    """Return what goes, its full records in the files; raises Refused when no listing is complete."""
     for tries_left in reversed(range(LISTINGS)):
         selection, listing = Selection(config, orders), Listing(store, config.filters)
-        by_ids = entries is not None and bool(store.resource.read_by)
-        backup.restart()
-        store.progress.begin(0)
+        named = selection.named
+        by_name = named is not None and can_look_up(store.resource, named)
+        files.restart()
+        store.progress.begin(len(named.entries) if named and by_name else 0)
         try:
-            for records in pages_of_ids(store, entries.ids) if by_ids and entries else listing.pages():
-                if listing.total != store.progress.total and not by_ids:
+            for records in named_pages(store, named) if named and by_name else listing.pages():
+                if listing.total != store.progress.total and not by_name:
                     store.progress.begin(listing.total)
                     store.expect(listing.total // PAGE_LIMIT + 3, listing.total)
-                backup.write(selection.take(records))
+                files.write(selection.take(records))
                 store.progress.advance(len(records))
-                if selection.decided:
+                if selection.full:
                     break
             break
         except ListingChanged as change:
@@ -2448,37 +2785,65 @@ def gather(store: Store, config: Config, orders: Orders, backup: Backup) -> Sele
                 fault = f"the listing was never complete in {LISTINGS} tries ({change})"
                 raise Refused(f"{fault}: try again when nobody changes the records") from change
             store.progress.warnings.append(f"{change}; listing again")
-    selection.check()
-    selection.duplicates = listing.duplicates + (entries.duplicates if entries else 0)
+    for found in selection.kept:
+        look_up(store, found)
+    selection.duplicates = listing.duplicates + (named.entries.duplicates if named else 0)
     selection.total = store_total(store, config, listing, selection)
     return selection
+
+
+def look_up(store: Store, found: Found) -> None:
+    """Ask the store for the entries of a list that no record has had yet."""
+    if not any(True for _ in found.unknown()):
+        return
+    pages = named_pages(store, found) if can_look_up(store.resource, found) else everything(store)
+    for records in pages:
+        for record in records:
+            found.names(record)
+
+
+def everything(store: Store) -> Iterator[list[Record]]:
+    """Yield all records of the store, some twice where the listing changed; raises Refused for holes."""
+    for _ in range(LISTINGS):
+        with suppress(ListingChanged):
+            yield from Listing(store, {}).pages()
+            return
+    raise Refused("the listing of all records was never complete: try again when nobody changes them")
 
 
 def store_total(store: Store, config: Config, listing: Listing, selection: Selection) -> int:
     """Return how many records the store has, -1 where that is not known."""
     if not store.resource.has_total:
-        narrowed = config.filters or config.ids_entries or selection.decided
+        narrowed = config.filters or config.ids_entries or selection.full
         return -1 if narrowed else selection.listed
     if config.filters or config.ids_entries:
         return store.workers.call(store.listed, 1, limit=1).total
     return listing.total
 
 
-def deepest_first(ids: Sequence[int], parents: Mapping[int, int]) -> tuple[array[int], int]:
-    """Return the ids with children before their parents, and how many others a parent may take along.
+def deepest_first(ids: Sequence[int], parents: Mapping[int, int]) -> array[int]:
+    """Return the ids with children before their parents; parents: of each record its parent's id, or 0."""
+    return array("q", sorted(ids, key=lambda number: -len(ancestors(number, parents))))
 
-    parents: of each listed record, its parent's id, or 0.
-    """
 
-    def ancestors(number: int) -> list[int]:
-        line: list[int] = []
-        while (number := parents.get(number, 0)) and number not in line:
-            line.append(number)
-        return line
+def ancestors(number: int, parents: Mapping[int, int]) -> list[int]:
+    """Return the ids above a record, the nearest first; a circle is walked once."""
+    line: list[int] = []
+    while (number := parents.get(number, 0)) and number not in line:
+        line.append(number)
+    return line
 
-    planned = set(ids)
-    along = sum(number not in planned and not planned.isdisjoint(ancestors(number)) for number in parents)
-    return array("q", sorted(ids, key=lambda number: -len(ancestors(number)))), along
+
+def read_parents(store: Store) -> dict[int, int]:
+    """Return of every record of the store its parent's id, or 0; empty where a parent takes nothing along."""
+    field_name, id_of = store.resource.parent, store.resource.id_of
+    if not field_name:
+        return {}
+    return {
+        id_of(record): positive_id(record.get(field_name)) or 0
+        for records in everything(store)
+        for record in records
+    }
 
 
 # --- plan and ledger (pure) ---------------------------------------------------------------------------
@@ -2487,7 +2852,7 @@ def deepest_first(ids: Sequence[int], parents: Mapping[int, int]) -> tuple[array
 # is known of each planned id, one outcome each, so that the counts always add up. Nothing here reads or
 # writes.
 
-PLAN_VERSION = 1
+PLAN_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -2509,6 +2874,8 @@ class Plan:
     spared: int
     # In the order in which they are deleted.
     ids: array[int]
+    # Entries of --keep that are nobody in the store.
+    keep_unknown: int = 0
 
     def head(self) -> dict[str, Any]:
         """Return everything but the ids, as JSON has it."""
@@ -2606,6 +2973,13 @@ class Ledger:
         if reason:
             self.reasons[number] = reason
 
+    def spare(self, number: int) -> None:
+        """Take an id out of the plan, which is not to be deleted any more."""
+        self._counts[self.outcome(number)] -= 1
+        self._outcomes.pop(number, None)
+        self._maybe_deleted.discard(number)
+        self.selected -= 1
+
     def apply(self, result: BatchResult) -> None:
         """Take in what became of a batch; N7: nothing counts as deleted before it is read back."""
         self._maybe_deleted.update(result.maybe_deleted)
@@ -2672,33 +3046,51 @@ def write_atomically(path: Path, pieces: Iterable[str], *, lasting: bool = True)
                 os.close(handle)
 
 
-class Backup:
-    """backup.jsonl: the full records, one a line, as they come; nothing where the path is None."""
+class RecordFiles:
+    """What is written of each selected record as it comes: all in backup.jsonl, a line in selected.csv."""
 
-    def __init__(self, path: Path | None) -> None:
-        self._path = path or Path(os.devnull)
-        with writing(self._path):
-            self._file = open(self._path, "w", encoding="utf-8", errors=SURROGATES)  # noqa: SIM115  # close() is below
+    def __init__(self, folder: Path, resource: Resource, *, backup: bool) -> None:
+        self.selected_path = folder / "selected.csv"
+        # None with --no-backup.
+        self.backup_path = folder / "backup.jsonl" if backup else None
+        self._resource = resource
+        self._files: list[TextIO] = []
+        for path in filter(None, (self.selected_path, self.backup_path)):
+            with writing(path):
+                file = open(path, "w", encoding="utf-8", errors=SURROGATES, newline="")  # noqa: SIM115
+                self._files.append(file)
 
     def restart(self) -> None:
-        """Begin again with an empty file."""
-        with writing(self._path):
-            self._file.seek(0)
-            if self._path != Path(os.devnull):
-                self._file.truncate()
+        """Begin with empty files."""
+        with writing(self.selected_path.parent):
+            for file in self._files:
+                file.seek(0)
+                file.truncate()
+            csv.writer(self._files[0]).writerow(("id", *self._resource.show))
 
     def write(self, records: Iterable[Record]) -> None:
         """Append the records."""
+        taken, resource = list(records), self._resource
         encode = json.JSONEncoder(ensure_ascii=False).encode
-        with writing(self._path):
-            self._file.write("".join(f"{encode(record)}\n" for record in records))
+        with writing(self.selected_path.parent):
+            for file in self._files[1:]:
+                file.write("".join(f"{encode(record)}\n" for record in taken))
+            rows = ((resource.id_of(record), *map(record.get, resource.show)) for record in taken)
+            csv.writer(self._files[0]).writerows(tuple(map(csv_cell, row)) for row in rows)
 
     def close(self) -> None:
-        """Let it last: what follows cannot be undone."""
-        with writing(self._path), self._file:
-            self._file.flush()
-            with suppress(OSError):  # os.devnull has nothing to sync
-                os.fsync(self._file.fileno())
+        """Let them last: what follows cannot be undone."""
+        with writing(self.selected_path.parent):
+            for file in self._files:
+                with file:
+                    file.flush()
+                    os.fsync(file.fileno())
+
+
+def csv_cell(value: object) -> str:
+    """Return one line that is safe in a spreadsheet, and can still be read: it is no formula."""
+    text = "" if value is None else clean(value)
+    return f"'{text}" if text[:1] in tuple("=+-@") else text
 
 
 class Journal:
@@ -2842,15 +3234,35 @@ class RunFolder:
             raise Refused(f"the journal in {self.path} is not its plan's: start a new run")
         return Ledger(len(plan.ids), maybe_deleted)
 
+    def write_unmatched(self, entries: Sequence[tuple[str, str]]) -> None:
+        """Write unmatched.csv, where there are any: entries of lists that the store does not know."""
+        if entries:
+            self._write_csv("unmatched.csv", [("list", "entry"), *entries])
+
+    def drop_from_selected(self, spared: Container[int]) -> None:
+        """Take ids out of selected.csv again."""
+        path = self.path / "selected.csv"
+        with writing(path), open(path, encoding="utf-8", newline="") as file:
+            rows = (row for row in csv.reader(file) if not (row[0].isdecimal() and int(row[0]) in spared))
+            self._write_csv("selected.csv", rows)
+
+    def _write_csv(self, name: str, rows: Iterable[Sequence[object]]) -> None:
+        """Write a CSV as a whole, safe in a spreadsheet."""
+
+        def lines() -> Iterator[str]:
+            for row in rows:
+                text = io.StringIO()
+                csv.writer(text).writerow(tuple(map(csv_cell, row)))
+                yield text.getvalue()
+
+        write_atomically(self.path / name, lines())
+
     def write_failed(self, ledger: Ledger) -> None:
         """Write failed.csv."""
-        text = io.StringIO()
-        writer = csv.writer(text)
-        writer.writerow(("id", "reason"))
-        for number, reason in sorted(ledger.reasons.items()):
-            if ledger.outcome(number) is Outcome.FAILED:
-                writer.writerow((number, reason))
-        write_atomically(self.path / "failed.csv", [text.getvalue()])
+        failed = (
+            item for item in sorted(ledger.reasons.items()) if ledger.outcome(item[0]) is Outcome.FAILED
+        )
+        self._write_csv("failed.csv", itertools.chain([("id", "reason")], failed))
 
     def write_summary(self, summary: Mapping[str, Any], *, lasting: bool) -> None:
         """Write summary.json; lasting: as in write_atomically."""
@@ -3209,7 +3621,7 @@ def summary_table(summary: Mapping[str, Any], name: str, folder: Path) -> Panel:
     if summary["reason"]:
         rows.append(("Reason", summary["reason"]))
     rows += [("Store", name), ("Resource", summary["resource"])]
-    for key in ("selected", *Outcome, "duplicates", "not_found", "spared"):
+    for key in ("selected", *Outcome, "duplicates", "not_found", "spared", "keep_unknown"):
         if summary[key] or key in SHOWN_AT_ZERO:
             rows.append((key.replace("_", " ").capitalize(), f"{summary[key]:,}"))
     proof = "yes: every id was read back" if summary["selected"] else "there was nothing to verify"
@@ -3262,7 +3674,49 @@ def check_count(config: Config, count: int) -> None:
     """Raise Refused when more would be deleted than --max-delete allows."""
     if config.max_delete is not None and count > config.max_delete:
         excess = f"{count:,} are selected, more than --max-delete {config.max_delete:,}"
-        raise Refused(f"{excess}: narrow the selection, or raise it", planned=True)
+        raise Refused(f"{excess}: narrow the selection, or raise it")
+
+
+def check_paths(config: Config, selection: Selection) -> None:
+    """Raise Refused for a field of --match that no record has: likely it is mistyped."""
+    if selection.unseen_paths and selection.listed:
+        paths, there = ", ".join(sorted(selection.unseen_paths)), ", ".join(sorted(selection.field_names))
+        raise Refused(f"--match {paths}: no listed record has this field; there are: {there}")
+
+
+def check_keep_lists(selection: Selection) -> None:
+    """Raise Refused for a list none of whose entries the store knows."""
+    for found in selection.kept:
+        if not found.known:
+            raise Refused(
+                f"--keep {found.entries.name}: the store knows nothing that it lists; is it the right file?"
+            )
+
+
+def check_keep_unknown(config: Config, plan: Plan) -> None:
+    """Raise Refused for an entry of --keep that is nobody in the store, when nobody looks at it."""
+    if config.yes and plan.keep_unknown:
+        entries = f"{plan.keep_unknown:,} {'entry is' if plan.keep_unknown == 1 else 'entries are'}"
+        raise Refused(
+            f"--keep: {entries} nobody in the store, likely misspelt (see unmatched.csv): "
+            "correct the list, or go on without --yes"
+        )
+
+
+def check_cascade(ids: Sequence[int], parents: Mapping[int, int], resource: Resource) -> None:
+    """Raise Refused for a selected parent that would take along what is not selected."""
+    planned = set(ids)
+    along = [
+        number
+        for number in parents
+        if number not in planned and not planned.isdisjoint(ancestors(number, parents))
+    ]
+    if along:
+        shown = ", ".join(map(str, along[:5])) + (", …" if len(along) > 5 else "")
+        raise Refused(
+            f"{len(along):,} {resource.words} that are not selected stand below selected ones, and would go "
+            f"along: {shown}; select them too, or not what is above them"
+        )
 
 
 def check_age(config: Config, plan: Plan) -> None:
@@ -3294,12 +3748,36 @@ def confirm(screen: Screen, stop: Stop, count: int) -> None:
 # failure to an exit status, and `main` what the shell calls.
 
 
-def make_parser() -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """A parser that says in one sentence what is wrong, and which option was likely meant."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise ConfigError in place of a page of usage."""
+        raise ConfigError(message)
+
+    def parse(self, argv: Sequence[str] | None) -> argparse.Namespace:
+        """Return the arguments, --config as a path; raises ConfigError."""
+        arguments, unknown = self.parse_known_args(argv)
+        if unknown:
+            name = unknown[0].partition("=")[0]
+            options = [flag for action in self._actions for flag in action.option_strings]
+            close = difflib.get_close_matches(name.lower(), options, n=1)
+            hint = f"did you mean {close[0]}?" if close else "see --help"
+            raise ConfigError(f"unknown option {clean(name)}; {hint}")
+        if len(arguments.config or ()) > 1:
+            raise ConfigError("--config is there twice, and takes one value: leave one out")
+        if not arguments.config and arguments.resource != ["list"]:
+            raise ConfigError("--config FILE is required: the store's ini file")
+        arguments.config = Path(*arguments.config or ())
+        return arguments
+
+
+def make_parser() -> Parser:
     """Return the command line; OPTIONS are read like the ini's keys, and win over them."""
     about = "Delete many records from one BigCommerce store: shown first, done exactly, proven afterwards."
-    parser = argparse.ArgumentParser(prog="bulk_delete.py", description=about, allow_abbrev=False)
+    parser = Parser(prog="bulk_delete.py", description=about, allow_abbrev=False)
     add = parser.add_argument
-    add("--config", type=Path, metavar="FILE", help="the store's ini file (required)")
+    add("--config", action="append", metavar="FILE", help="the store's ini file (required)")
     add("--filter", action="append", metavar="NAME=VALUE", help="only what this filter of the API finds")
     for item in (option for option in OPTIONS.values() if option.on_argv):
         if not item.is_switch:
@@ -3340,6 +3818,9 @@ class Run:
         # How the store is named, once more is known than its hash.
         self.name = store_name(config, None)
         self.progress = Progress()
+        # Who has orders, and how many of the plan were spared for it after it was made.
+        self.orders = Orders()
+        self.spared_late = 0
         self.client = Client(config, stop, self.folder.log)
         concurrent = min(config.max_concurrent, config.resource.max_concurrent)
         self.workers = Workers(concurrent, stop, self.tick)
@@ -3355,22 +3836,21 @@ class Run:
         self.tell("started", self.summary("in_progress", None, ""))
         self.identify()
         todo = self.reread(self.plan) if self.plan else self.gather()
-        if not todo.ids:
-            nothing = "nothing is left to delete" if self.config.resume else "nothing is selected"
-            self.screen.say(f"{nothing}: {todo.plan.resource} of {self.name}")
-            self.check_proven()
-            return
         self.show(todo)
         check_count(self.config, len(todo.ids))
-        if self.config.dry_run:
+        if self.config.dry_run and todo.ids:
             return
-        check_age(self.config, todo.plan)
-        if not self.config.yes:
-            confirm(self.screen, self.stop, len(todo.ids))
-        self.store.expect(0, len(todo.ids))
-        for phase, function in (("Deleting", delete), ("Verifying", verify)):
-            with self.screen.phase(phase, self.progress, len(todo.ids)):
-                function(self.store, todo.ids, self.ledger, self.folder.journal, self.config.max_error_rate)
+        ids: Sequence[int] = todo.ids
+        if ids:
+            check_keep_unknown(self.config, todo.plan)
+            check_age(self.config, todo.plan)
+            if not self.config.yes:
+                confirm(self.screen, self.stop, len(ids))
+            ids = self.without_orders(ids)  # an order may have come in while the question stood
+        self.store.expect(0, len(ids))
+        for phase, function in (("Deleting", delete), ("Verifying", verify)) if ids else ():
+            with self.screen.phase(phase, self.progress, len(ids)):
+                function(self.store, ids, self.ledger, self.folder.journal, self.config.max_error_rate)
         self.check_proven()
 
     def identify(self) -> None:
@@ -3382,31 +3862,31 @@ class Run:
 
     def gather(self) -> Todo:
         """List, and freeze the plan on disk; raises Refused for a listing that stays incomplete."""
-        config, store, orders = self.config, self.store, Orders()
+        config, store = self.config, self.store
         if config.spare_with_orders:
             with self.screen.phase("Orders", self.progress):
-                orders.read_on(store)
-        path = None if config.no_backup else self.folder.path / "backup.jsonl"
-        with self.screen.phase("Listing", self.progress), closing(Backup(path)) as backup:
-            selection = gather(store, config, orders, backup)
+                self.orders.read_on(store)
+        files = RecordFiles(self.folder.path, config.resource, backup=not config.no_backup)
+        with self.screen.phase("Listing", self.progress), closing(files):
+            selection = gather(store, config, self.orders, files)
+            parents = read_parents(store)
         if config.spare_with_orders:  # those who ordered while they were listed
-            orders.read_on(store)
+            self.orders.read_on(store)
             selection.spare_with_orders()
-        if selection.cut and path:
+            self.folder.drop_from_selected(self.orders.customers)
+        self.folder.write_unmatched(selection.not_found() + selection.keep_unknown())
+        check_paths(config, selection)
+        check_keep_lists(selection)
+        check_cascade(selection.ids, parents, config.resource)
+        if selection.cut and files.backup_path:
             self.screen.warn(
                 f"{selection.cut:,} records have more addresses or attributes than the ten that the API "
                 "lists: backup.jsonl says where it is cut (backup_cut)"
             )
-        plan, along = make_plan(config, selection)
+        plan = make_plan(config, selection, parents)
         self.plan, self.ledger = plan, Ledger(len(plan.ids))
         self.folder.write_plan(plan)
-        facts = {
-            "Selected": selected_words(plan, selection, config.resource),
-            "Not found": str(plan.not_found or ""),
-            "Spared": str(plan.spared or ""),
-            "Along": f"{along:,} more {plan.resource}, which are below selected ones" if along else "",
-            "Backup": str(path or "none"),
-        }
+        facts = selection_facts(config, selection) | {"Backup": str(files.backup_path or "none")}
         return Todo(plan, plan.ids, facts, selection.sample)
 
     def reread(self, plan: Plan) -> Todo:
@@ -3415,13 +3895,30 @@ class Run:
         self.store.expect(math.ceil(count / PAGE_LIMIT), count)
         with self.screen.phase("Re-reading", self.progress, count):
             result = read_into_ledger(self.store, plan.ids, self.ledger)
+        ids = self.without_orders(result.there + result.unknown)
+        check_cascade(ids, read_parents(self.store), self.config.resource)
         age = f"{duration(plan.age().total_seconds())} old, {count:,} {plan.resource}"
-        facts = {"Plan": f"{self.folder.path}, {age}"}
-        return Todo(plan, result.there + result.unknown, facts, result.sample)
+        facts = {"Plan": f"{self.folder.path}, {age}", "Spared": str(self.spared_late or "")}
+        return Todo(plan, ids, facts, result.sample)
+
+    def without_orders(self, ids: Sequence[int]) -> Sequence[int]:
+        """Return the ids without those who have ordered by now, where such are spared."""
+        if self.plan is None or "spare_with_orders" not in self.plan.selection:
+            return ids
+        self.orders.read_on(self.store)
+        late = [number for number in ids if number in self.orders.customers]
+        for number in late:
+            self.ledger.spare(number)
+        self.spared_late += len(late)
+        return array("q", (number for number in ids if number not in self.orders.customers))
 
     def show(self, todo: Todo) -> None:
         """Show what will be deleted, and how long that takes."""
         count, resource = len(todo.ids), self.config.resource
+        if not count:
+            nothing = "nothing is left to delete" if self.config.resume else "nothing is selected"
+            self.screen.say(f"{nothing}: {resource.words} of {self.name}")
+            return
         requests = self.store.requests_for(count)
         facts = {
             "Store": self.name,
@@ -3467,17 +3964,19 @@ class Run:
             "store_hash": self.config.store_hash,
             "resource": self.config.resource.name,
             "filters": dict(plan.filters) if plan else {},
+            "selection": dict(plan.selection) if plan else dict(self.config.selection),
             "selected": self.ledger.selected,
             **counts,
             "duplicates": plan.duplicates if plan else 0,
             "not_found": plan.not_found if plan else 0,
-            "spared": plan.spared if plan else 0,
+            "spared": (plan.spared if plan else 0) + self.spared_late,
+            "keep_unknown": plan.keep_unknown if plan else 0,
             "verified": status == "completed" and proven,
             **self.client.counts,
             "started_at": self._started_at,
             "finished_at": None if status == "in_progress" else utc_now(),
             "elapsed_seconds": round(time.monotonic() - self._began, 3),
-            "resume": self.resume_command() if plan and status != "completed" else None,
+            "resume": self.resume_command() if plan and status not in ("completed", "refused") else None,
         }
 
     def resume_command(self) -> str:
@@ -3532,8 +4031,8 @@ class Run:
             self.show_resume(summary)
 
     def show_resume(self, summary: Mapping[str, Any]) -> None:
-        """Show the command that goes on with this run, where there is a plan."""
-        if self.plan is None:
+        """Show the command that goes on with this run, where there is one."""
+        if summary["resume"] is None:
             return
         if summary["status"] != "planned":
             self.screen.say("to go on where it ended:")
@@ -3541,7 +4040,7 @@ class Run:
             self.screen.say("nothing more was deleted; to delete exactly these:")
         else:
             self.screen.say("nothing was deleted; to delete exactly these:")
-        self.screen.say(f"  {self.resume_command()}", whole=True)
+        self.screen.say(f"  {summary['resume']}", whole=True)
 
 
 def python_command() -> str:
@@ -3550,13 +4049,9 @@ def python_command() -> str:
     return name if shutil.which(name) == sys.executable else sys.executable
 
 
-def make_plan(config: Config, selection: Selection) -> tuple[Plan, int]:
-    """Return the plan of a selection, and how many more records go along, below selected ones."""
-    ids, along = selection.ids, 0
-    if selection.parents:
-        ids, along = deepest_first(selection.ids, selection.parents)
-    asked = len(config.ids_entries.ids) if config.ids_entries else 0
-    plan = Plan(
+def make_plan(config: Config, selection: Selection, parents: Mapping[int, int]) -> Plan:
+    """Return the plan of a selection."""
+    return Plan(
         host=config.host,
         store_hash=config.store_hash,
         resource=config.resource.name,
@@ -3564,19 +4059,63 @@ def make_plan(config: Config, selection: Selection) -> tuple[Plan, int]:
         selection=config.selection,
         created_at=utc_now(),
         duplicates=selection.duplicates,
-        not_found=0 if selection.full else max(0, asked - selection.listed),
+        not_found=len(selection.not_found()),
         spared=selection.spared,
-        ids=ids,
+        ids=deepest_first(selection.ids, parents) if parents else selection.ids,
+        keep_unknown=len(selection.keep_unknown()),
     )
-    return plan, along
 
 
-def selected_words(plan: Plan, selection: Selection, resource: Resource) -> str:
-    """Return what selected, as it was given, and whether that is the whole store."""
-    words = [f"{name}={text}" for name, text in {**plan.filters, **plan.selection}.items()]
-    if len(plan.ids) == selection.total and (resource.has_total or not selection.full):
-        words.append(f"ALL {plan.resource} of the store")
-    return "; ".join(words)
+def selection_facts(config: Config, selection: Selection) -> dict[str, str]:
+    """Return what the panel says of a selection: label => text, "" where there is nothing to say."""
+    lists = [selection.named, *selection.kept] if selection.named else selection.kept
+    passed_over = sum(found.entries.passed_over for found in lists)
+    shared = [text for found in lists for text in found.shared()]
+    unseen = [
+        f"{name}: {text}" for name, values in selection.unseen_values.items() for text in sorted(values)
+    ]
+    not_found, unknown = selection.not_found(), selection.keep_unknown()
+    return {
+        "Selected": selected_words(config, selection),
+        "No record": first_few(unseen),
+        "Passed over": f"{passed_over:,} rows of other items passed over" if passed_over else "",
+        "Shared": first_few(shared),
+        "Not found": few_entries(not_found, "to delete"),
+        "Unknown": few_entries(unknown, "to keep"),
+        "Spared": f"{selection.spared:,}" if selection.spared else "",
+    }
+
+
+def first_few(words: Sequence[str]) -> str:
+    """Return the first five of them as one line."""
+    return ", ".join(words[:5]) + (f" and {len(words) - 5:,} more" if len(words) > 5 else "")
+
+
+def few_entries(entries: Sequence[tuple[str, str]], purpose: str) -> str:
+    """Return what to say of entries of lists that the store does not know."""
+    names = first_few([clean(entry) for _, entry in entries])
+    return (
+        f"{len(entries):,} listed {purpose}, unknown to the store (unmatched.csv): {names}" if entries else ""
+    )
+
+
+def selected_words(config: Config, selection: Selection) -> str:
+    """Return what is selected, in the words given, whether that is the whole store, and what is excepted."""
+    everything = f"ALL {config.resource.name} of the store"
+    words = [f"{name}={item.text}" for name, item in config.filters.items()]
+    words += [
+        f"{name}={config.selection[name]}" for name in ("ids", "match", "limit") if name in config.selection
+    ]
+    whole = len(selection.ids) == selection.total and (config.resource.has_total or not selection.full)
+    if whole or not words:
+        words.append(everything)
+    excepted = [
+        f"the {len(found.entries):,} of {found.entries.name} ({found.known:,} known, {found.spared:,} spared)"
+        for found in selection.kept
+    ]
+    if config.spare_with_orders:
+        excepted.append(f"the {selection.spared_for_orders:,} with orders")
+    return "; ".join(words) + (f" except {' and '.join(excepted)}" if excepted else "")
 
 
 def ending(failure: Failure | None, *, planned: bool) -> tuple[str, int]:
@@ -3592,7 +4131,7 @@ def ending(failure: Failure | None, *, planned: bool) -> tuple[str, int]:
         return "planned", failure.exit_status
     if isinstance(failure, (ReadRefused, ConfigError)) and planned:
         return "interrupted", StoreError.exit_status  # what was deleted before stays deleted
-    return "interrupted", failure.exit_status
+    return "refused" if isinstance(failure, (Refused, ConfigError)) else "interrupted", failure.exit_status
 
 
 def run(config: Config, screen: Screen, stop: Stop) -> int:
@@ -3615,22 +4154,18 @@ def run(config: Config, screen: Screen, stop: Stop) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, run, and return the exit status."""
-    parser = make_parser()
-    try:
-        arguments = parser.parse_args(argv)
-        if arguments.resource == ["list"]:
-            Screen().show(resource_table(), final=True)
-            return 0
-        if arguments.config is None:
-            parser.error("--config FILE is required: the store's ini file")
-    except SystemExit as leaving:
-        return int(leaving.code or 0)
     screen, stop = Screen(), Stop()
     for signum in SIGNALS:
         if signal.getsignal(signum) is not signal.SIG_IGN:  # nohup
             signal.signal(signum, stop.on_signal)
     try:
+        arguments = make_parser().parse(argv)
+        if arguments.resource == ["list"]:
+            screen.show(resource_table(), final=True)
+            return 0
         status = run(read_config(arguments, os.environ), screen, stop)
+    except SystemExit as leaving:  # --help, --version
+        return int(leaving.code or 0)
     except Failure as failure:
         screen.say(f"bulk_delete.py: {failure}", "bold red")
         status = failure.exit_status

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pexpect
 import pytest
 
 from tests.fake_store import FakeStore
 from tests.launcher import Rig
-from tests.rigged import QUIET, MakeStore, RiggedTool, Tool, heeding_signals
+from tests.rigged import QUIET, RICH, MakeStore, RiggedTool, Session, Tool, heeding_signals
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -59,3 +60,31 @@ def make_store() -> Iterator[MakeStore]:
 def store(make_store: MakeStore) -> FakeStore:
     """30 customers: three batches."""
     return make_store(customers=30, **QUIET)
+
+
+@pytest.fixture
+def terminal(installed: Tool) -> Iterator[Callable[..., Session]]:
+    """Starts the tool on a pseudo-terminal of so many columns."""
+    children = []
+
+    def start(store: FakeStore, *options: str, columns: int = 100) -> Session:
+        command, *arguments = installed.command(store.config(installed.folder), *options)
+        environ = {k: v for k, v in installed.environ(store).items() if k not in RICH.split()}
+        child = pexpect.spawn(
+            command,
+            arguments,
+            cwd=str(installed.folder),
+            env=environ | {"TERM": "xterm-256color"},
+            dimensions=(40, columns),
+            encoding="utf-8",
+            codec_errors="replace",  # Ctrl-C makes the terminal drop output, in the middle of a character too
+            timeout=60,
+        )
+        session = Session(installed, child)
+        child.logfile_read = session.written
+        children.append(child)
+        return session
+
+    yield start
+    for child in children:
+        child.close(force=True)

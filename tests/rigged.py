@@ -11,19 +11,23 @@ import io
 import json
 import multiprocessing
 import os
+import random
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+import pexpect
+
 from bulk_delete import main
-from tests.fake_store import TOKEN, FakeStore, Fault, Request
+from tests.fake_store import KINDS, TOKEN, FakeStore, Fault, Record, Request
 from tests.launcher import PRELOADED, Rig, run
 
 TOOL = Path(__file__).resolve().parent.parent / "bulk_delete.py"
@@ -39,6 +43,7 @@ SUMMARY_KEYS = frozenset(
         "store_hash",
         "resource",
         "filters",
+        "selection",
         "selected",
         "deleted",
         "already_gone",
@@ -48,6 +53,7 @@ SUMMARY_KEYS = frozenset(
         "duplicates",
         "not_found",
         "spared",
+        "keep_unknown",
         "verified",
         "requests",
         "retries",
@@ -61,6 +67,11 @@ SUMMARY_KEYS = frozenset(
 COUNTS = ("deleted", "already_gone", "failed", "unknown", "not_attempted")
 
 MakeStore = Callable[..., FakeStore]
+
+CONTROL = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
+
+# What decides on how rich writes, beside the terminal itself.
+RICH = "COLUMNS LINES NO_COLOR FORCE_COLOR TTY_COMPATIBLE TTY_INTERACTIVE COLORTERM"
 
 
 @dataclass(frozen=True)
@@ -386,3 +397,99 @@ def wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
 def sent_after(store: FakeStore, moment: float) -> int:
     """DELETEs that reached the store after that time of its clock."""
     return sum(request.arrived > moment for request in store.deletes())
+
+
+DROP = r"email=@spam-drop\.example$"  # the sandbox's spam sign-ups
+ORDERS_SCOPE = "store_v2_orders_read_only"
+Fits = Callable[[Record], bool]
+
+
+def chosen(store: FakeStore, fits: Fits) -> set[int]:
+    """The ids that the test itself selects."""
+    return {number for number, record in store.customers.items() if fits(record)}
+
+
+def run_deletes(tool: Tool, store: FakeStore, wanted: set[int], *options: str | Path, **ini: Any) -> Outcome:
+    """Run it; exactly these go, no DELETE names another, and plan and backup hold just these."""
+    before = set(store.customers)
+    assert wanted < before, "the test is to select some, and not all"
+    assert wanted
+    outcome = tool(store, store.config(tool.folder, **ini), "--yes", *options)
+    assert outcome.status == 0, outcome.text
+    assert before - set(store.customers) == wanted
+    assert store.deleted_ids() == dict.fromkeys(wanted, 1)
+    assert sorted(outcome.plan["ids"]) == sorted(record["id"] for record in outcome.backup) == sorted(wanted)
+    assert (outcome.summary["selected"], outcome.summary["deleted"]) == (len(wanted), len(wanted))
+    return outcome
+
+
+def run_refused(
+    tool: Tool, store: FakeStore, status: int, *options: str | Path, words: Iterable[str] = (), **ini: Any
+) -> Outcome:
+    """Run it; it is refused in these words, and deletes nothing; with status 2 it even sends nothing."""
+    before = len(store.customers)
+    outcome = tool(store, store.config(tool.folder, **ini), "--yes", *options, COLUMNS="1000")
+    assert outcome.status == status, outcome.text
+    assert not store.deletes()
+    assert len(store.customers) == before
+    for word in words:
+        assert word in outcome.err, outcome.err
+    if status == 2:
+        assert not store.log
+        assert outcome.folder is None
+    return outcome
+
+
+def write(tool: Tool, text: str | bytes, name: str = "list.txt") -> Path:
+    path = tool.folder / name
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+def lines(values: Iterable[object]) -> str:
+    return "".join(f"{value}\n" for value in values)
+
+
+def with_orders(store: FakeStore) -> set[int]:
+    return {order["customer_id"] for order in store.records["orders"].values()} - {0}
+
+
+@dataclass
+class Session:
+    """The tool on a terminal of its own."""
+
+    tool: Tool
+    child: pexpect.spawn[str]
+    written: io.StringIO = field(default_factory=io.StringIO)
+
+    @property
+    def shown(self) -> str:
+        """All that was written so far, without its control codes."""
+        return CONTROL.sub("", self.written.getvalue()).replace("\r\n", "\n")
+
+    def finish(self) -> Outcome:
+        self.child.expect(pexpect.EOF)
+        self.child.close()
+        status = self.child.exitstatus
+        assert status is not None, f"it died of signal {self.child.signalstatus}"
+        folders = self.tool.folders()
+        assert len(folders) <= 1
+        return check(Outcome(status, self.shown, "", folders.pop() if folders else None))
+
+    def hang_up(self) -> int:
+        """Close the window; returns the exit status."""
+        os.close(self.child.child_fd)
+        self.child.closed = self.child.ptyproc.closed = True
+        status: int = self.child.ptyproc.wait()
+        return status
+
+
+def people(make_store: MakeStore, *ids: int, **options: Any) -> FakeStore:
+    """A store with exactly these customers."""
+    store = make_store(**{"customers": 0, "quota": 10_000} | options)
+    rng = random.Random(1)
+    for number in ids:
+        store.customers[number] = KINDS["customers"].make(
+            number, 0, 1_700_000_000 + number, rng, store.records
+        )
+    return store

@@ -336,16 +336,11 @@ def test_v2_lists_that_ignore_min_id(make_store: MakeStore, tool: RiggedTool, re
 
 
 def test_children_go_before_their_parents(make_store: MakeStore, tool: RiggedTool) -> None:
-    """Each planned category goes by its own DELETE; what a parent takes along is told in the panel."""
+    """Each planned category goes by its own DELETE, the children of a parent before it."""
     store = make_store(customers=5, categories=12, quota=10_000)
     numbers = list(store.records["categories"])
     for child, parent in zip(numbers[1:6], numbers[:5], strict=True):
         store.change(child, kind="categories", parent_id=parent)
-    top = store.records["categories"][numbers[0]]["name"]
-    shown = tool(
-        store, store.config(tool.folder), "--resource", "categories", "--match", f"name=^{top}$", "--dry-run"
-    )
-    assert "5 more categories" in shown.err
     outcome = tool.run(store, "--resource", "categories")
     assert outcome.status == 0, outcome.text
     assert outcome.summary["deleted"] == 12

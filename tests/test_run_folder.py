@@ -58,7 +58,7 @@ def test_run_folder_is_private(make_store: MakeStore, installed: Tool) -> None:
     assert outcome.folder is not None
     assert stat.S_IMODE(outcome.folder.stat().st_mode) == 0o700
     assert outcome.folder.name.startswith(f"{store.store_hash}-customers-2")
-    names = "plan.json backup.jsonl journal.jsonl failed.csv summary.json run.log"
+    names = "plan.json backup.jsonl selected.csv journal.jsonl failed.csv summary.json run.log"
     assert {path.name for path in outcome.folder.iterdir()} == set(names.split())
 
 

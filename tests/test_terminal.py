@@ -2,91 +2,22 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
-import os
 import re
 import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 
-import pexpect
 import pytest
 from rich.cells import cell_len
 
-from tests.fake_store import FakeStore, Fault
-from tests.rigged import QUIET, SIGNALS, MakeStore, Outcome, Tool, check, wait_until, waiting
-
-CONTROL = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
-
+from tests.fake_store import Fault
+from tests.rigged import QUIET, SIGNALS, MakeStore, Outcome, Session, Tool, check, wait_until, waiting
 
 HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"
-
-
-# What decides on how rich writes, beside the terminal itself.
-RICH = "COLUMNS LINES NO_COLOR FORCE_COLOR TTY_COMPATIBLE TTY_INTERACTIVE COLORTERM"
-
-
-@dataclass
-class Session:
-    """The tool on a terminal of its own."""
-
-    tool: Tool
-    child: pexpect.spawn[str]
-    written: io.StringIO = field(default_factory=io.StringIO)
-
-    @property
-    def shown(self) -> str:
-        """All that was written so far, without its control codes."""
-        return CONTROL.sub("", self.written.getvalue()).replace("\r\n", "\n")
-
-    def finish(self) -> Outcome:
-        self.child.expect(pexpect.EOF)
-        self.child.close()
-        status = self.child.exitstatus
-        assert status is not None, f"it died of signal {self.child.signalstatus}"
-        folders = self.tool.folders()
-        assert len(folders) <= 1
-        return check(Outcome(status, self.shown, "", folders.pop() if folders else None))
-
-    def hang_up(self) -> int:
-        """Close the window; returns the exit status."""
-        os.close(self.child.child_fd)
-        self.child.closed = self.child.ptyproc.closed = True
-        status: int = self.child.ptyproc.wait()
-        return status
-
-
-@pytest.fixture
-def terminal(installed: Tool) -> Iterator[Callable[..., Session]]:
-    """Starts the tool on a pseudo-terminal of so many columns."""
-    children = []
-
-    def start(store: FakeStore, *options: str, columns: int = 100) -> Session:
-        command, *arguments = installed.command(store.config(installed.folder), *options)
-        environ = {k: v for k, v in installed.environ(store).items() if k not in RICH.split()}
-        child = pexpect.spawn(
-            command,
-            arguments,
-            cwd=str(installed.folder),
-            env=environ | {"TERM": "xterm-256color"},
-            dimensions=(40, columns),
-            encoding="utf-8",
-            codec_errors="replace",  # Ctrl-C makes the terminal drop output, in the middle of a character too
-            timeout=60,
-        )
-        session = Session(installed, child)
-        child.logfile_read = session.written
-        children.append(child)
-        return session
-
-    yield start
-    for child in children:
-        child.close(force=True)
 
 
 def summary_of(tool: Tool) -> dict[str, object]:
