@@ -333,6 +333,10 @@ class Resource:
         number: int = record[self.id_field]
         return number
 
+    def address_of(self, record: Record) -> str:
+        """Return a record's e-mail address, as it is compared."""
+        return comparable_address(str(record.get(self.email, "")).strip())
+
     def filter_types(self) -> dict[str, str]:
         """Return the filters as name => type."""
         return dict(item.split("/") for item in self.filters.split())
@@ -366,7 +370,7 @@ RESOURCES = {
             max_batch=250,
             params=_BY_ID | {"include": "variants,images,custom_fields,bulk_pricing_rules,videos,reviews"},
             filters=f"{_IDS} name/text sku/text sku:in/text mpn/text upc/text price/number weight/number "
-            "condition/text brand_id/int categories:in/int is_visible/bool is_featured/int "
+            "condition/choice brand_id/int categories:in/int is_visible/bool is_featured/int "
             "is_free_shipping/int type/text availability/text total_sold/int inventory_level/int "
             "inventory_level:in/int inventory_level:not_in/int inventory_level:min/int "
             "inventory_level:max/int inventory_level:greater/int inventory_level:less/int "
@@ -404,7 +408,7 @@ RESOURCES = {
             read_by="",
             max_batch=50,
             params=_BY_ID,
-            filters="id/id name/text currency_code/text redemption_type/text status/text",
+            filters="id/id name/text currency_code/text redemption_type/choice status/text",
             show=("name", "status", "redemption_type"),
             note="one that still has coupon codes is refused by the API",
         ),
@@ -585,6 +589,7 @@ FILTER_TYPES = {
     "date": FilterType("a date, such as 2025-03-31 or 2025-03-31T12:00:00Z", _span, moment),
     "text": FilterType("text", _casefolded, _casefolded),
     "texts": FilterType("text", _casefolded, _casefolded),  # :like that the API splits at commas
+    "choice": FilterType("text", _casefolded, _casefolded),  # a word that the API takes in small letters only
 }
 
 # have: what the record holds; value: one of the filter's.
@@ -613,33 +618,27 @@ class Filter:
     @property
     def sent(self) -> str:
         """What the API is asked for: date-times in full and in UTC, all else as it was given."""
+        if self.kind is FILTER_TYPES["choice"]:
+            return self.text.lower()
         if self.kind is not FILTER_TYPES["date"]:
             return self.text
         begin, follows = self.values[self.text]
         return f"{follows if self.name.endswith(':max') else begin:%Y-%m-%dT%H:%M:%SZ}"
 
-    def fits(self, record: Record) -> bool:
-        """Tell whether the record is one that was meant."""
-        if self.kind is FILTER_TYPES["date"]:
-            begin, follows = self.values[self.text]
-            return any(
-                have >= begin if self.name.endswith(":min") else have < follows for have in self._have(record)
-            )
-        found = bool(self.found_in(record))
-        return not found and bool(self._have(record)) if self.name.endswith(":not_in") else found
-
-    def allows(self, record: Record) -> bool:
-        """Tell whether a store that heeds the filter may list the record.
+    def fits(self, record: Record, *, as_sent: bool = False) -> bool:
+        """Tell whether the record was meant; as_sent: whether a store that heeds the filter may list it.
 
         The API's :max means "before" for one resource and "until" for another, so a record that was made
         right at the moment that was sent may come, and is none that was meant.
         """
-        if self.kind is not FILTER_TYPES["date"]:
-            return self.fits(record)
-        begin, follows = self.values[self.text]
-        return any(
-            have >= begin if self.name.endswith(":min") else have <= follows for have in self._have(record)
-        )
+        have = self._have(record)
+        if self.kind is FILTER_TYPES["date"]:
+            begin, follows = self.values[self.text]
+            if self.name.endswith(":min"):
+                return any(item >= begin for item in have)
+            return any(item < follows or (as_sent and item == follows) for item in have)
+        found = bool(self.found_in(record))
+        return bool(have) and not found if self.name.endswith(":not_in") else found
 
     def found_in(self, record: Record) -> set[str]:
         """Return those of the values, as they were given, that the record has."""
@@ -801,10 +800,16 @@ class Entries:
     def __len__(self) -> int:
         return len(self.ids) + len(self.emails_written)
 
-    def add_email(self, text: str) -> None:
-        """Add an address, or count it when it was there."""
-        self.duplicates += comparable_address(text) in self.emails_written
-        self.emails_written.setdefault(comparable_address(text), text)
+    def add(self, text: str, *, by_id: bool, by_email: bool) -> None:
+        """Add an id or an address; raises ValueError for anything else."""
+        if by_id and (number := positive_id(text)):
+            self.ids.append(number)
+        elif by_email and is_plain_address(text):
+            self.duplicates += comparable_address(text) in self.emails_written
+            self.emails_written.setdefault(comparable_address(text), text)
+        else:
+            wanted = ["a positive whole number"] * by_id + ["one plain e-mail address"] * by_email
+            raise ValueError(f"{clean(text)!r} is not {' or '.join(wanted)}")
 
     def drop_repeated_ids(self) -> None:
         """Leave each id where it stands first.
@@ -863,14 +868,19 @@ def read_list(text: str, resource: Resource, *, keep: bool) -> Entries:
     for line, row in itertools.islice(rows, 1 if layout.header else 0, None):
         try:
             if not layout.header:
-                _read_line(row, entries, by_email=by_email)
+                if any(row[1:]):
+                    raise ValueError("more than one value, and no header says which to take")
+                entries.add(row[0], by_id=True, by_email=by_email)
                 continue
             id_cell, email_cell, item = layout.cells(row)
             kinds.add(item)
             if item and header_key(item) != resource.singular:
                 entries.passed_over += 1
-            else:
-                _read_cells(id_cell, email_cell, entries)
+                continue
+            if id_cell or not email_cell:
+                entries.add(id_cell, by_id=True, by_email=False)
+            if email_cell:
+                entries.add(email_cell, by_id=False, by_email=True)
         except ValueError as error:
             raise ValueError(f"line {line}: {error}") from None
     entries.drop_repeated_ids()
@@ -949,34 +959,6 @@ def find_columns(
     return Layout(separator, tuple(header), ids, emails if keep or ids is None else None, item)
 
 
-def _read_line(row: Sequence[str], entries: Entries, *, by_email: bool) -> None:
-    """Add what a line of a plain list names; raises ValueError for anything but one entry."""
-    if any(row[1:]):
-        raise ValueError("more than one value, and no header says which to take")
-    if by_email and not positive_id(row[0]) and is_plain_address(row[0]):
-        entries.add_email(row[0])
-    else:
-        also = " or one plain e-mail address" if by_email else ""
-        entries.ids.append(_checked_id(row[0], also))
-
-
-def _read_cells(id_cell: str, email_cell: str, entries: Entries) -> None:
-    """Add what a row of a CSV names; raises ValueError where that is nothing, or no entry."""
-    if id_cell or not email_cell:
-        entries.ids.append(_checked_id(id_cell))
-    if email_cell:
-        if not is_plain_address(email_cell):
-            raise ValueError(f"{clean(email_cell)!r} is not one plain e-mail address")
-        entries.add_email(email_cell)
-
-
-def _checked_id(text: str, also: str = "") -> int:
-    number = positive_id(text)
-    if number is None:
-        raise ValueError(f"{clean(text)!r} is not a positive whole number{also}")
-    return number
-
-
 class Found:
     """Which entries of a list the store knows, as its records come by."""
 
@@ -997,7 +979,7 @@ class Found:
         if named:
             self._ids.add(number)
         if self.entries.emails:
-            email = comparable_address(str(record.get(self._resource.email, "")).strip())
+            email = self._resource.address_of(record)
             if email in self.entries.emails:
                 self._emails.setdefault(email, set()).add(number)
                 return True
@@ -2391,38 +2373,25 @@ class Store:
         """Return that page of a V3 listing, oldest first where the API sorts."""
         return self.page(self.resource, page=number, **self.resource.params, **params)
 
-    def find(
-        self, by: str, values: Sequence[object], belongs: Callable[[Record], bool], **params: Any
-    ) -> list[Record] | None:
-        """Return the records that the filter `by` finds; None when the answer cannot be relied on.
+    def find(self, by: str, values: Sequence[Any], **params: Any) -> list[Record] | None:
+        """Return the records that have one of these ids or addresses; None when that cannot be relied on.
 
-        It is relied on when every record belongs, none is there twice, and they are as many as the total
-        says.
+        by: the filter to ask with. An answer is relied on when every record has one of the values, none is
+        there twice, and they are as many as the total says. At most PAGE_LIMIT ids, or EMAIL_LIMIT
+        addresses.
         """
+        resource, asked = self.resource, set(values)
+        value_of: Callable[[Record], Any] = resource.id_of
+        if by != resource.read_by:
+            asked, value_of = set(map(comparable_address, values)), resource.address_of
+            values = sorted(asked | set(values) | set(map(unicode_address, asked)))
         try:
-            page = self.page(self.resource, **{by: ",".join(map(str, values))}, page=1, **params)
+            page = self.page(resource, **{by: ",".join(map(str, values))}, page=1, **params)
         except Unreadable:
             return None
-        distinct = len(set(map(self.resource.id_of, page.records)))
+        distinct = len(set(map(resource.id_of, page.records)))
         complete = distinct == len(page.records) == page.total
-        return page.records if complete and all(map(belongs, page.records)) else None
-
-    def present(self, ids: Sequence[int], **params: Any) -> list[Record] | None:
-        """Return those of at most 250 ids that are there; None when the answer cannot be relied on."""
-        asked = set(ids)
-        return self.find(
-            self.resource.read_by, ids, lambda record: self.resource.id_of(record) in asked, **params
-        )
-
-    def having(self, emails: Sequence[str], **params: Any) -> list[Record] | None:
-        """Return those who have one of at most 50 addresses; None when the answer cannot be relied on."""
-        asked = set(map(comparable_address, emails))
-        spellings = sorted(asked | set(map(unicode_address, asked)))
-
-        def belongs(record: Record) -> bool:
-            return comparable_address(str(record.get(self.resource.email)).strip()) in asked
-
-        return self.find("email:in", spellings, belongs, **params)
+        return page.records if complete and asked.issuperset(map(value_of, page.records)) else None
 
     def delete_batch(self, batch: Batch, journal: Journal) -> BatchResult:
         """DELETE the batch, noted in the journal before it leaves. Never raises Failure: see Stop."""
@@ -2636,11 +2605,9 @@ def named_pages(store: Store, found: Found) -> Iterator[list[Record]]:
     """
     seen, resource = IdSet(), store.resource
     params: dict[str, Any] = {key: text for key, text in resource.params.items() if key == "include"}
-    for find, by, asked in (
-        (store.present, resource.read_by, chunks(found.unknown_ids(), PAGE_LIMIT)),
-        (store.having, "email:in", chunks(found.unknown_emails(), EMAIL_LIMIT)),
-    ):
-        for records in store.workers.in_order(partial(find, **params), asked):
+    ids, emails = chunks(found.unknown_ids(), PAGE_LIMIT), chunks(found.unknown_emails(), EMAIL_LIMIT)
+    for by, asked in ((resource.read_by, ids), ("email:in", emails)):
+        for records in store.workers.in_order(partial(store.find, by, **params), asked):
             if records is None:
                 fault = f"the store ignored the filter {by}, or answered in part"
                 raise Refused(f"{fault}: it cannot be told which entries of {found.entries.name} it knows")
@@ -2736,7 +2703,7 @@ class Selection:
     def _is_meant(self, record: Record) -> bool:
         """Tell whether the filters mean the record; raises Refused if the store does not heed them."""
         for item in self._config.filters.values():
-            if not item.allows(record):
+            if not item.fits(record, as_sent=True):
                 alien = f"{self._resource.words} {self._resource.id_of(record)}, which is none of them"
                 shown = f"{item.name}={clean(item.text, 80)}"
                 raise Refused(f"the store ignored the filter {shown}: it listed {alien}")
@@ -3400,7 +3367,7 @@ def read_back(store: Store, ids: Sequence[int]) -> Iterator[tuple[Sequence[int],
         yield ids, listed_among(store, IdSet(sorted(ids)))
         store.progress.advance(len(ids))
         return
-    answers = store.workers.in_order(store.present, chunks(ids, PAGE_LIMIT))
+    answers = store.workers.in_order(partial(store.find, store.resource.read_by), chunks(ids, PAGE_LIMIT))
     for chunk, records in zip(chunks(ids, PAGE_LIMIT), answers, strict=True):
         yield chunk, records
         store.progress.advance(len(chunk))

@@ -36,9 +36,13 @@ WANTED: list[tuple[str, Callable[[Record], bool] | None]] = [
     ("customers", _spring_bots),
     ("customers", lambda record: "http" in record["last_name"]),
     ("customers", lambda record: record["id"] in MERCHANT),
+    ("customers", lambda record: record["id"] in MERCHANT),
+    ("customers", lambda record: record["email"] != STAFF[0] and record["id"] != 17),
+    ("customers", lambda record: not record["email"].endswith("@shop-mail.example")),
     ("customers", None),
     ("customers", None),
     ("customers", lambda record: record["email"] == STAFF[0]),
+    ("subscribers", lambda record: record["email"] == STAFF[0]),
     ("customers", lambda record: record["registration_ip_address"].startswith("203.0.113.")),
     ("customers", _country),
     ("products", lambda record: not record["is_visible"] and record["name"].startswith("TEST ")),
@@ -59,6 +63,9 @@ def test_recipe(make_store: Callable[..., FakeStore], tool: RiggedTool, number: 
         "Customer ID,Name\r\n" + "".join(f"{i},x\r\n" for i in MERCHANT)
     )
     tool.folder.joinpath("staff.txt").write_text("\n".join(STAFF))
+    listed = [*(store.customers[number]["email"] for number in MERCHANT), STAFF[0]]
+    tool.folder.joinpath("addresses.txt").write_text("\n".join(listed))
+    store.change(next(iter(store.records["subscribers"])), kind="subscribers", email=STAFF[0])
     resource, wants = WANTED[number]
     customers, orders = store.customers, store.records["orders"].values()
     if wants is not None:

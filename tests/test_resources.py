@@ -639,6 +639,7 @@ def test_the_filters_are_documented(documents: Callable[[str], Document], resour
         "date": {"string"},
         "text": {"string", "array"},
         "texts": {"array"},
+        "choice": {"string"},
     }
     for name, kind in line.filter_types().items():
         assert name in listing, name
