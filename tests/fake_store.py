@@ -36,7 +36,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -318,23 +318,23 @@ def ids_in_order(customers: MutableMapping[int, Record]) -> Sequence[int]:
     return list(customers)
 
 
-# --- parameters of the list (pure) ---------------------------------------------------------------
-
-INCLUDES = {
-    "addresses": "addresses",
-    "storecredit": "store_credit_amounts",
-    "attributes": "attributes",
-    "formfields": "form_fields",
-    "shopper_profile_id": "",  # beta; understood, but these customers have none
-    "segment_ids": "",
-}
-SUB_RESOURCES = frozenset(INCLUDES.values()) - {""}
-SORTS = frozenset(
-    f"{name}:{way}" for name in ("date_created", "date_modified", "last_name") for way in ("asc", "desc")
-)
-PAGING = frozenset({"page", "limit", "include", "sort", "before", "after"})
+# --- parameters of the lists (pure) ---------------------------------------------------------------
 
 Test = Callable[[Record], bool]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How a store reads what the API's files leave open; a filter is compiled with it."""
+
+    now: datetime  # when the request came
+    zone: tzinfo = UTC  # of a date, or a date-time, that names none
+    fold_emails: bool = False  # whether addresses are compared without regard to case
+    inclusive: bool = False  # whether "before this date" and "after this date" take that moment too
+    brands: Mapping[int, Record] = field(default_factory=dict)
+
+
+Filter = Callable[[str, Reading], Test]
 
 
 def whole_numbers(name: str, value: str) -> list[int]:
@@ -354,82 +354,228 @@ def positive(query: Mapping[str, str], name: str, default: int) -> int:
     return numbers[0]
 
 
-def one_of(name: str, *, folded: bool = False) -> Callable[[str], Test]:
-    def compiled(value: str) -> Test:
-        wanted = set((value.lower() if folded else value).split(","))
-        return lambda record: (str(record[name]).lower() if folded else str(record[name])) in wanted
+class DateWords(NamedTuple):
+    """What one of the API's files says of its date filters."""
+
+    exclusive: bool = False  # "after this date", "before this date": that moment is not meant
+    at_request: bool = False  # a bound that is a date alone takes the time of day of the request
+    offsets: bool = False  # an example of it has an offset from UTC
+    mail: bool = False  # RFC 2822 is understood too
+
+
+DATE_TYPES = {
+    "date": DateWords(),  # price_lists.v3.yml says nothing of its bounds
+    # customers.v3.yml:100 and subscribers.v3.yml:787: "created before this date", "after this date"
+    "open_date": DateWords(exclusive=True),
+    # products_catalog.v3.yml:9885 and 9891, "the API automatically adds the current time of the request"
+    "request_date": DateWords(at_request=True),
+    # products_catalog.v3.yml:9904 to 9928: "date_last_imported:max=2015-08-21T22%3A53%3A23%2B00%3A00"
+    "import_date": DateWords(at_request=True, offsets=True),
+    "mail_date": DateWords(offsets=True, mail=True),  # orders.v2.oas2.yml:1313, "RFC-2822 or ISO-8601"
+}
+# Where a file shows no offset there is Z or nothing: others were reported to fail.
+DATE_TIME = re.compile(r"\d{4}-\d\d-\d\d(T\d\d:\d\d:\d\dZ?)?")
+DATE_TIME_WITH_OFFSET = re.compile(r"\d{4}-\d\d-\d\d(T\d\d:\d\d:\d\d(\.\d{3})?(Z|[+-]\d\d:\d\d)?)?")
+DATE_ALONE = len("2024-05-14")
+
+
+def moment(name: str, value: str, words: DateWords, reading: Reading) -> datetime:
+    """What a filter's date or date-time stands for."""
+    try:
+        if words.mail and "," in value:
+            return email.utils.parsedate_to_datetime(value)
+        if not (DATE_TIME_WITH_OFFSET if words.offsets else DATE_TIME).fullmatch(value):
+            raise ValueError(value)
+        parsed = datetime.fromisoformat(value)
+    except ValueError as error:
+        raise Invalid(name, "must be a date or a date-time") from error
+    if words.at_request and len(value) == DATE_ALONE:
+        parsed = datetime.combine(parsed, reading.now.astimezone(reading.zone).time())
+    return parsed if parsed.tzinfo else parsed.replace(tzinfo=reading.zone)
+
+
+def recorded(text: str) -> datetime:
+    """When something happened, as a record of V3 or V2 tells it."""
+    return datetime.fromisoformat(text) if text[4:5] == "-" else email.utils.parsedate_to_datetime(text)
+
+
+def date_filter(name: str, base: str, operator: str, words: DateWords) -> Filter:
+    """From or until a moment; or at that second, or on that day where the value is a date alone."""
+
+    def compiled(value: str, reading: Reading) -> Test:
+        bound = operator in ("min", "max")
+        at = moment(name, value, words if bound else words._replace(at_request=False), reading)
+        itself = not words.exclusive or reading.inclusive
+        end = at + (timedelta(days=1) if len(value) == DATE_ALONE else timedelta(seconds=1))
+
+        def test(record: Record) -> bool:
+            if record.get(base) is None:
+                return operator == "not"
+            when = recorded(record[base])
+            if bound:
+                return (when > at if operator == "min" else when < at) or (itself and when == at)
+            return (at <= when < end) is (operator != "not")
+
+        return test
 
     return compiled
+
+
+def comparable(name: str, type_: str, reading: Reading) -> tuple[Callable[[str], Any], Callable[[Any], Any]]:
+    """How a value of a filter of that type is read, and how the record's field is."""
+
+    def number(value: str) -> float:
+        try:
+            return float(value)
+        except ValueError as error:
+            raise Invalid(name, "must be a number") from error
+
+    def whole(value: str) -> int:
+        if not re.fullmatch("-?[0-9]+", value):
+            raise Invalid(name, "must be an integer")
+        return int(value)
+
+    def one_of(*choices: str) -> Callable[[str], str]:
+        def read(value: str) -> str:
+            if value not in choices:
+                raise Invalid(name, f"must be one of {', '.join(choices)}")
+            return value
+
+        return read
+
+    def folded(have: Any) -> str:
+        return str(have).casefold()
+
+    if "|" in type_:  # the choices that the file lists
+        return one_of(*type_.split("|")), folded
+    exact: tuple[Callable[[str], Any], Callable[[Any], Any]] = (str, str)
+    return {
+        "text": (str.casefold, folded),
+        "exact": exact,
+        "email": (str.casefold, folded) if reading.fold_emails else exact,
+        "int": (whole, lambda have: have),
+        "number": (number, float),
+        "bool": (one_of("true", "false"), lambda have: "true" if have else "false"),
+        "flag": (one_of("1", "0"), lambda have: "1" if have else "0"),
+    }[type_]
+
+
+def field_filter(name: str, type_: str, of: str = "") -> Filter:
+    """The filter of that name: `field` or `field:operator`, or what `of` says; the field has the type."""
+    base, _, operator = (of or name).partition(":")
+    if type_ in DATE_TYPES:
+        return date_filter(name, base, operator, DATE_TYPES[type_])
+
+    def compiled(value: str, reading: Reading) -> Test:
+        read, have = comparable(name, type_, reading)
+        # A list is split at every comma and nowhere else: the second value of "a, b" is " b".
+        listed = operator in ("in", "not_in")
+        wanted = [read(part) for part in (value.split(",") if listed else [value])]
+        one = wanted[0]
+
+        def test(record: Record) -> bool:
+            if record.get(base) is None:
+                return operator == "not_in"
+            found = have(record[base])
+            match operator:
+                case "like":
+                    return one in found
+                case "min":
+                    return bool(found >= one)
+                case "max":
+                    return bool(found <= one)
+                case "greater":
+                    return bool(found > one)
+                case "less":
+                    return bool(found < one)
+            return (found in wanted) is (operator != "not_in")
+
+        return test
+
+    return compiled
+
+
+def filters_of(table: str) -> dict[str, Filter]:
+    """Filters from "name/type name/type …"; a third part tells the field and the operator."""
+    return {parts[0]: field_filter(*parts) for parts in (item.split("/") for item in table.split())}
 
 
 def full_name(record: Record) -> str:
     return f"{record['first_name']} {record['last_name']}".lower()
 
 
-def name_in(value: str) -> Test:
+def name_in(value: str, _: Reading) -> Test:
     wanted = set(value.lower().split(","))
     return lambda record: full_name(record) in wanted
 
 
-def name_like(value: str) -> Test:
+def name_like(value: str, _: Reading) -> Test:
+    """Of customers alone `name:like` is a list (customers.v3.yml:144)."""
     wanted = value.lower().split(",")
     return lambda record: any(part in full_name(record) for part in wanted)
 
 
-def moment(name: str, value: str) -> str:
-    """A date or date-time of a filter, in the form the records have it."""
-    try:
-        parsed = datetime.fromisoformat(value)
-    except ValueError as error:
-        raise Invalid(name, "must be a date or a date-time") from error
-    parsed = parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
-    return timestamp(parsed.timestamp())
+def words_in(*names: str) -> Filter:
+    """A search in some fields of the record."""
 
-
-def on_date(name: str) -> Callable[[str], Test]:
-    def compiled(value: str) -> Test:
-        exact = moment(name, value)
-        wanted = exact[:10] if len(value) == 10 else exact
-        return lambda record: bool(record[name].startswith(wanted))
+    def compiled(value: str, _: Reading) -> Test:
+        wanted = value.casefold()
+        return lambda record: any(wanted in str(record.get(n, "")).casefold() for n in names)
 
     return compiled
 
 
-def since(name: str) -> Callable[[str], Test]:
-    def compiled(value: str) -> Test:
-        wanted = moment(name, value)
-        return lambda record: bool(record[name] >= wanted)
+def product_keyword(value: str, reading: Reading) -> Test:
+    """In the `name`, `description`, or `sku`, "or in the brand name"."""
+    wanted, found = value.casefold(), words_in("name", "description", "sku")(value, reading)
+    branded = {n for n, brand in reading.brands.items() if wanted in brand["name"].casefold()}
+    return lambda record: found(record) or record["brand_id"] in branded
+
+
+def members(name: str, field_name: str, *, every: bool) -> Filter:
+    """A filter on a field that is itself a list of ids."""
+
+    def compiled(value: str, _: Reading) -> Test:
+        wanted = set(whole_numbers(name, value))
+        if every:
+            return lambda record: wanted <= set(record[field_name])
+        return lambda record: bool(wanted & set(record[field_name]))
 
     return compiled
 
 
-def until(name: str) -> Callable[[str], Test]:
-    def compiled(value: str) -> Test:
-        wanted = moment(name, value)
-        return lambda record: bool(record[name] <= wanted)
+def only_category(value: str, _: Reading) -> Test:
+    """A product that is in more than one category is not returned (products_catalog.v3.yml)."""
+    wanted = whole_numbers("categories", value)
+    return lambda record: record["categories"] == wanted
+
+
+def inventory_low(value: str, reading: Reading) -> Test:
+    low, _ = comparable("inventory_low", "flag", reading)
+    wanted = low(value) == "1"
+    return lambda record: (record["inventory_level"] <= record["inventory_warning_level"]) is wanted
+
+
+def out_of_stock(value: str, _: Reading) -> Test:
+    """Enabled by 1; whatever else it is, it selects nothing."""
+    return lambda record: value != "1" or record["inventory_level"] == 0
+
+
+def targeted_channels(value: str, _: Reading) -> Test:
+    """A promotion without channels targets all of them (promotions.v3.yml)."""
+    wanted = set(whole_numbers("channels", value))
+    return lambda record: not record["channels"] or bool({row["id"] for row in record["channels"]} & wanted)
+
+
+def chosen(name: str, *choices: str) -> Filter:
+    """A parameter that selects nothing, of which only those values are known."""
+
+    def compiled(value: str, _: Reading) -> Test:
+        if value not in choices:
+            raise Invalid(name, f"must be one of {', '.join(choices)}")
+        return lambda record: True
 
     return compiled
-
-
-def groups_in(value: str) -> Test:
-    if not all(part.isascii() and part.isdigit() for part in value.split(",")):
-        raise Invalid("customer_group_id:in", "must be a list of integers")
-    return one_of("customer_group_id")(value)
-
-
-FILTERS: dict[str, Callable[[str], Test]] = {
-    "company:in": one_of("company"),
-    "customer_group_id:in": groups_in,
-    "email:in": one_of("email", folded=True),
-    "name:in": name_in,
-    "name:like": name_like,
-    "phone:in": one_of("phone"),
-    "registration_ip_address:in": one_of("registration_ip_address"),
-    **{name: on_date(name) for name in ("date_created", "date_modified")},
-    **{f"{name}:min": since(name) for name in ("date_created", "date_modified")},
-    **{f"{name}:max": until(name) for name in ("date_created", "date_modified")},
-}
-PARAMETERS = frozenset(FILTERS) | PAGING | {"id:in"}
 
 
 def cursor(number: int) -> str:
@@ -518,121 +664,6 @@ def store_information() -> dict[str, Any]:
             "storefront_limits": {"active": 1, "total_including_inactive": 1},
         },
     }
-
-
-# --- parameters of the other lists (pure) -----------------------------------------------------------
-
-FALSE, TRUE = ("false", "0"), ("true", "1")
-
-
-def _comparable(name: str, type_: str) -> tuple[Callable[[str], Any], Callable[[Any], Any]]:
-    """How a value of a filter of that type is read, and how the record's field is."""
-
-    def number(value: str) -> float:
-        try:
-            return float(value)
-        except ValueError as error:
-            raise Invalid(name, "must be a number") from error
-
-    def whole(value: str) -> float:
-        if not re.fullmatch("-?[0-9]+", value):
-            raise Invalid(name, "must be an integer")
-        return int(value)
-
-    def truth(value: str) -> bool:
-        if value.lower() not in FALSE + TRUE:
-            raise Invalid(name, "must be a boolean")
-        return value.lower() in TRUE
-
-    def flag(value: str) -> bool:
-        if value not in ("0", "1"):
-            raise Invalid(name, "must be 0 or 1")
-        return value == "1"
-
-    def moment_or_day(value: str) -> str:
-        exact = moment(name, value)
-        return exact[:10] if len(value) == 10 else exact
-
-    return {
-        "text": (str.casefold, lambda have: str(have).casefold()),
-        "int": (whole, lambda have: have),
-        "number": (number, lambda have: have),
-        "bool": (truth, bool),
-        "flag": (flag, bool),
-        "date": (moment_or_day, lambda have: moment(name, have)),
-    }[type_]
-
-
-def field_filter(name: str, type_: str) -> Callable[[str], Test]:
-    """The filter of that name: `field` or `field:operator`; the type is that of the field."""
-    base, _, operator = name.partition(":")
-    read, have = _comparable(name, type_)
-
-    def compiled(value: str) -> Test:
-        listed = operator in ("in", "not_in")
-        wanted = [read(part.strip()) for part in value.split(",")] if listed else [read(value)]
-        one = wanted[0]
-
-        def test(record: Record) -> bool:
-            if record.get(base) is None:
-                return operator in ("not", "not_in")
-            found = have(record[base])
-            match operator:
-                case "like":
-                    return one in found
-                case "min":
-                    return bool(found >= one)
-                case "max":
-                    return bool(found <= one)
-                case "greater":
-                    return bool(found > one)
-                case "less":
-                    return bool(found < one)
-            if type_ == "date" and len(one) == 10:
-                found = found[:10]
-            return (found in wanted) is (operator not in ("not", "not_in"))
-
-        return test
-
-    return compiled
-
-
-def filters_of(table: str) -> dict[str, Callable[[str], Test]]:
-    """Filters from "name/type name/type …"."""
-    pairs = (item.split("/") for item in table.split())
-    return {name: field_filter(name, type_) for name, type_ in pairs}
-
-
-def at_id(name: str, field_name: str = "id") -> Callable[[str], Test]:
-    """V2's min_id and max_id."""
-    operator = f"{field_name}:{name.split('_')[0]}"
-    return lambda value: field_filter(operator, "int")(value)
-
-
-def words_in(*names: str) -> Callable[[str], Test]:
-    """A search in some fields of the record."""
-
-    def compiled(value: str) -> Test:
-        wanted = value.casefold()
-        return lambda record: any(wanted in str(record.get(n, "")).casefold() for n in names)
-
-    return compiled
-
-
-def members(name: str, field_name: str, *, every: bool) -> Callable[[str], Test]:
-    """A filter on a field that is itself a list of ids."""
-
-    def compiled(value: str) -> Test:
-        wanted = set(whole_numbers(name, value))
-        if every:
-            return lambda record: wanted <= set(record[field_name])
-        return lambda record: bool(wanted & set(record[field_name]))
-
-    return compiled
-
-
-def anything(_: str) -> Test:
-    return lambda record: True
 
 
 # --- made-up records of the other kinds --------------------------------------------------------------
@@ -937,7 +968,7 @@ class Kind:
     records: str = ""  # the kind whose records these are, where a second path shows them
     view: Callable[[Record], Record] | None = None  # how a record is shown, where not as it is
     id_field: str = "id"
-    filters: Mapping[str, Callable[[str], Test]]
+    filters: Mapping[str, Filter]
     includes: Mapping[str, str] = field(default_factory=dict)  # parameter's word → field, "": none
     sorts: frozenset[str] = frozenset()
     others: frozenset[str] = frozenset({"page", "limit"})  # further parameters of the list
@@ -975,33 +1006,53 @@ def words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-def dates(*names: str) -> str:
-    return " ".join(f"{name}/date {name}:min/date {name}:max/date" for name in names)
+def dates(type_: str, *names: str) -> str:
+    return " ".join(f"{name}/{type_} {name}:min/{type_} {name}:max/{type_}" for name in names)
 
 
 def ranges(name: str, type_: str = "int") -> str:
     return " ".join(f"{name}:{way}/{type_}" for way in ("min", "max", "greater", "less"))
 
 
+INCLUDES = {
+    "addresses": "addresses",
+    "storecredit": "store_credit_amounts",
+    "attributes": "attributes",
+    "formfields": "form_fields",
+    "shopper_profile_id": "",  # beta; understood, but these customers have none
+    "segment_ids": "",
+}
+SUB_RESOURCES = frozenset(INCLUDES.values()) - {""}
+SORTS = frozenset(
+    f"{name}:{way}" for name in ("date_created", "date_modified", "last_name") for way in ("asc", "desc")
+)
+FILTERS = filters_of(
+    "id:in/int company:in/exact customer_group_id:in/int email:in/email phone:in/exact"
+    f" registration_ip_address:in/exact {dates('open_date', 'date_created', 'date_modified')}"
+) | {"name:in": name_in, "name:like": name_like}
 PAGES = frozenset({"page", "limit"})
 FIELDS = frozenset({"include_fields", "exclude_fields"})
 DIRECTION = frozenset({"direction"})
 PRODUCT_FILTERS = filters_of(
     f"id/int id:in/int id:not_in/int {ranges('id')} name/text mpn/text upc/text price/number weight/number"
-    " condition/text brand_id/int date_modified/date date_modified:min/date date_modified:max/date"
-    " date_last_imported/date date_last_imported:not/date date_last_imported:min/date"
-    " date_last_imported:max/date is_visible/bool is_featured/flag is_free_shipping/flag inventory_level/int"
-    f" inventory_level:in/int inventory_level:not_in/int {ranges('inventory_level')} total_sold/int"
-    " type/text availability/text sku/text sku:in/text"
+    f" condition/new|used|refurbished brand_id/int {dates('request_date', 'date_modified')}"
+    f" {dates('import_date', 'date_last_imported')} date_last_imported:not/import_date is_visible/bool"
+    " is_featured/flag is_free_shipping/flag inventory_level/int inventory_level:in/int"
+    f" inventory_level:not_in/int {ranges('inventory_level')} total_sold/int type/digital|physical"
+    " availability/available|disabled|preorder sku/text sku:in/text"
 ) | {
     "channel_id:in": members("channel_id:in", "channels", every=False),
-    "categories": members("categories", "categories", every=True),
+    "categories": only_category,
     "categories:in": members("categories:in", "categories", every=True),
-    "inventory_low": lambda _: lambda record: record["inventory_level"] <= record["inventory_warning_level"],
-    "out_of_stock": lambda _: lambda record: record["inventory_level"] == 0,
-    "keyword": words_in("name", "description", "sku"),
-    "keyword_context": anything,
+    "inventory_low": inventory_low,
+    "out_of_stock": out_of_stock,
+    "keyword": product_keyword,
+    "keyword_context": chosen("keyword_context", "shopper", "merchant"),
 }
+COUPON_TYPES = (
+    "per_item_discount|percentage_discount|per_total_discount|shipping_discount|free_shipping|promotion"
+)
+ID_BOUNDS = "min_id/int/id:min max_id/int/id:max"  # of V2
 CATEGORY_FILTERS = (
     f"id/int id:in/int id:not_in/int {ranges('id')} name/text name:like/text parent_id/int parent_id:in/int"
     f" {ranges('parent_id')} page_title/text page_title:like/text is_visible/bool"
@@ -1016,7 +1067,7 @@ KINDS: dict[str, Kind] = {
             path="v3/customers",
             scope="store_v2_customers",
             make=lambda number, index, created, rng, _: make_customer(number, index, created, rng),
-            filters=FILTERS | filters_of("id:in/int"),
+            filters=FILTERS,
             includes=INCLUDES,
             sorts=SORTS,
             others=frozenset({"page", "limit", "before", "after"}),
@@ -1105,15 +1156,13 @@ KINDS: dict[str, Kind] = {
             path="v3/promotions",
             scope="store_v2_marketing",
             make=make_promotion,
-            filters=filters_of("id/int name/text currency_code/text redemption_type/text status/text")
+            filters=filters_of(
+                "id/int name/text currency_code/text redemption_type/automatic|coupon status/text"
+            )
             | {
-                "code": lambda _: lambda record: False,  # none of their codes is made up
+                "code": lambda *_: lambda record: False,  # none of their codes is made up
                 "query": words_in("name"),
-                "channels": lambda value: (
-                    lambda record: bool(
-                        {row["id"] for row in record["channels"]} & set(whole_numbers("channels", value))
-                    )
-                ),
+                "channels": targeted_channels,
             },
             sorts=frozenset({"id", "name", "priority", "start_date"}),
             others=PAGES | DIRECTION,
@@ -1124,12 +1173,10 @@ KINDS: dict[str, Kind] = {
             path="v2/coupons",
             scope="store_v2_marketing",
             make=make_coupon,
-            filters=filters_of("id/int code/text name/text type/text")
-            | {
-                "min_id": at_id("min_id"),
-                "max_id": at_id("max_id"),
-                "exclude_type": lambda value: lambda record: record["type"] != value,
-            },
+            filters=filters_of(
+                f"id/int code/text name/text type/{COUPON_TYPES} exclude_type/{COUPON_TYPES}/type:not_in"
+                f" {ID_BOUNDS}"
+            ),
             bare="all",
             missing=404,
         ),
@@ -1139,9 +1186,9 @@ KINDS: dict[str, Kind] = {
             scope="store_v2_marketing",
             make=make_gift_certificate,
             filters=filters_of(
-                "code/text order_id/int to_name/text to_email/text from_name/text from_email/text"
-            )
-            | {"min_id": at_id("min_id"), "max_id": at_id("max_id")},
+                "code/text order_id/int to_name/text to_email/email from_name/text from_email/email"
+                f" {ID_BOUNDS}"
+            ),
             sorts=frozenset({"id"}),
             others=PAGES | DIRECTION,
             by="",
@@ -1155,7 +1202,7 @@ KINDS: dict[str, Kind] = {
             scope="store_v2_products",
             make=make_price_list,
             filters=filters_of(
-                f"id:in/int name/text name:like/text {dates('date_created', 'date_modified')}"
+                f"id:in/int name/text name:like/text {dates('date', 'date_created', 'date_modified')}"
             ),
             others=PAGES | {"before", "after"},
             cursors=True,
@@ -1170,7 +1217,7 @@ KINDS: dict[str, Kind] = {
             make=make_redirect,
             filters=filters_of("site_id/int id:in/int id:min/int id:max/int")
             | {
-                "keyword": lambda value: (
+                "keyword": lambda value, _: (
                     lambda record: record["from_path"].startswith("/" + value.lstrip("/"))
                 )
             },
@@ -1199,8 +1246,8 @@ KINDS: dict[str, Kind] = {
             scope="store_v2_customers",
             make=make_subscriber,
             filters=filters_of(
-                "email/text first_name/text last_name/text source/text order_id/int id/int id:in/int "
-                + dates("date_created", "date_modified")
+                "email/email first_name/text last_name/text source/text order_id/int id/int id:in/int "
+                + dates("open_date", "date_created", "date_modified")
             ),
             by="",
             deletes=words("email first_name last_name source order_id date_created date_modified"),
@@ -1211,8 +1258,9 @@ KINDS: dict[str, Kind] = {
             path="v2/orders",
             scope="store_v2_orders",
             make=make_order,
-            filters=filters_of("customer_id/int status_id/int payment_method/text channel_id/int")
-            | {"min_id": at_id("min_id"), "max_id": at_id("max_id")},
+            filters=filters_of(
+                f"customer_id/int status_id/int payment_method/text channel_id/int {ID_BOUNDS}"
+            ),
             sorts=frozenset(
                 f"{name}{way}"
                 for name in ("id", "customer_id", "status_id", "channel_id")
@@ -1299,11 +1347,14 @@ class FakeStore:
         count_latency: str = "after",  # counted on arrival, then the latency; or "before" it
         count_items: bool = False,  # each id of a DELETE costs a token
         max_batch: int = 10,  # of customers
+        email_case: str = "exact",  # how addresses are compared, which no file tells; or "folded"
+        date_bounds: str = "worded",  # `:min` and `:max` as the files word them; or "inclusive" everywhere
         **counts: int,  # of the other kinds: products=60, orders=20, …
     ) -> None:
         self.quota, self.window, self.latency, self.lag = quota, window, latency, lag
         self.window_anchor, self.count_latency = window_anchor, count_latency
         self.count_items, self.max_batch = count_items, max_batch
+        self.email_case, self.date_bounds = email_case, date_bounds
         if unknown := counts.keys() - set(NAMES):
             raise TypeError(f"FakeStore has no such kinds of records: {unknown}")
         self.records: dict[str, MutableMapping[int, Record]] = {name: {} for name in NAMES}
@@ -1314,6 +1365,7 @@ class FakeStore:
         self.token, self.store_hash = TOKEN, STORE_HASH
         self.scopes = set(SCOPES)
         self.info = store_information()
+        self.now: Callable[[], datetime] = lambda: datetime.now(UTC)
         self.log: list[Request] = []
         self.faults: list[Fault] = []
         self.violations: list[str] = []
@@ -1673,8 +1725,9 @@ class FakeStore:
             except Invalid:
                 self.violations.append(f"DELETE with an id that is no positive integer: {value!r}")
                 raise
+        reading = self._reading()
         tests = [
-            kind.filters[name](value)
+            kind.filters[name](value, reading)
             for name, value in query.items()
             if name in kind.filters and name in kind.deletes and name != kind.by
         ]
@@ -1850,14 +1903,18 @@ class FakeStore:
     def _order(self, kind: Kind, query: dict[str, str]) -> Sequence[int]:
         """The ids that the filters select, sorted; kept until something changes."""
         shelf, by_id = self._shelves[kind.store], f"{kind.id_field}:in"
+        reading = self._reading()
         if shelf.orders_of != (shelf.changes, len(shelf.records)):
             shelf.orders, shelf.orders_of = {}, (shelf.changes, len(shelf.records))
-        key = (kind.name, *sorted(query.items()))
+        # A date alone may take the time of day of the request.
+        timed = any(name.startswith("date") and len(value) == DATE_ALONE for name, value in query.items())
+        read = (reading.now if timed else None, reading.zone, reading.fold_emails, reading.inclusive)
+        key = (kind.name, read, *sorted(query.items()))
         if not shelf.ghosts and key in shelf.orders:
             return shelf.orders[key]
         sort, _, way = query.get("sort", "").partition(":")
         way = query.get("direction", way)
-        tests = [kind.filters[n](v) for n, v in query.items() if n in kind.filters and n != by_id]
+        tests = [kind.filters[n](v, reading) for n, v in query.items() if n in kind.filters and n != by_id]
         order: Sequence[int]
         if by_id in query:
             wanted = sorted(set(whole_numbers(by_id, query[by_id])))
@@ -1875,6 +1932,16 @@ class FakeStore:
         if not shelf.ghosts and by_id not in query:
             shelf.orders[key] = order
         return order
+
+    def _reading(self) -> Reading:
+        """What the API's files leave open, as this store has it at this moment."""
+        return Reading(
+            now=self.now().replace(microsecond=0),
+            zone=timezone(timedelta(seconds=self.info["timezone"]["raw_offset"])),
+            fold_emails=self.email_case == "folded",
+            inclusive=self.date_bounds == "inclusive",
+            brands=self.records["brands"],
+        )
 
     def _shown(self, kind: Kind, number: int) -> Record:
         record = self._shelves[kind.store].record(number)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
@@ -136,11 +137,63 @@ def test_other_filters(store: FakeStore, send: Send) -> None:
     spam = [record["id"] for record in records if "WIN $" in record["first_name"]]
     assert [row["id"] for row in listed(send, **{"name:like": "win $1,Prize-"})] == spam
     day = middle["date_created"][:10]
+    store.info["timezone"]["raw_offset"] = 0
     assert middle["id"] in [row["id"] for row in listed(send, date_created=day)]
-    late = listed(send, **{"date_created:min": middle["date_created"]})
-    assert [row["id"] for row in late] == [record["id"] for record in records[150:]]
-    early = listed(send, **{"date_created:max": middle["date_created"].rstrip("Z")})
-    assert [row["id"] for row in early] == [record["id"] for record in records[:151]]
+    assert middle["id"] in [row["id"] for row in listed(send, date_created=middle["date_created"])]
+
+
+def test_bounds_that_are_not_meant_themselves(store: FakeStore, send: Send) -> None:
+    """customers.v3.yml says "after this date" and "before this date": that second itself is neither."""
+    ids = list(store.customers)
+    moment = store.customers[ids[150]]["date_created"]
+    assert [row["id"] for row in listed(send, **{"date_created:min": moment})] == ids[151:]
+    assert [row["id"] for row in listed(send, **{"date_created:max": moment})] == ids[:150]
+    store.date_bounds = "inclusive"  # other readers took the words otherwise
+    assert [row["id"] for row in listed(send, **{"date_created:min": moment})] == ids[150:]
+    assert [row["id"] for row in listed(send, **{"date_created:max": moment})] == ids[:151]
+
+
+def test_a_time_without_a_zone_is_the_store_s(store: FakeStore, send: Send) -> None:
+    """No file tells in which zone a date is read that names none: here it is the store's own."""
+    ids = list(store.customers)
+    for number, moment in zip(ids, ("2025-03-10T05:59:59Z", "2025-03-10T06:00:01Z"), strict=False):
+        store.change(number, date_modified=moment)
+    store.date_bounds = "inclusive"
+
+    def found(value: str) -> set[int]:
+        return {row["id"] for row in listed(send, **{"id:in": joined(*ids[:2]), "date_modified:min": value})}
+
+    assert found("2025-03-10T00:00:00Z") == {ids[0], ids[1]}
+    for value in ("2025-03-10", "2025-03-10T00:00:00"):  # in Chicago, six hours behind
+        assert found(value) == {ids[1]}
+    store.info["timezone"]["raw_offset"] = 0
+    for value in ("2025-03-10", "2025-03-10T00:00:00"):
+        assert found(value) == {ids[0], ids[1]}
+
+
+def test_lists_are_split_at_each_comma(store: FakeStore, send: Send) -> None:
+    """A value that holds a comma cannot be asked for, and a space after one belongs to the value."""
+    first, second, third = list(store.customers)[:3]
+    store.change(first, company="Ball, Ltd")
+    store.change(second, company="Ball")
+    store.change(third, company=" Ltd")
+    assert [row["id"] for row in listed(send, **{"company:in": "Ball, Ltd"})] == [second, third]
+    assert [row["id"] for row in listed(send, **{"company:in": "ball"})] == []
+    ids = f"{first}, {second}"
+    assert send("GET", "v3/customers", {"id:in": ids}).status_code == 422
+
+
+def test_addresses(store: FakeStore, send: Send) -> None:
+    """Several storefronts' customers may share an address; no file says that its case is passed over."""
+    first, second, third = list(store.customers)[:3]
+    for channel, number in enumerate((first, second), 1):
+        store.change(number, email="Jo@shop.example", origin_channel_id=channel, channel_ids=[channel])
+    store.change(third, email="jo@shop.example")
+    for case, wanted in (("exact", [first, second]), ("folded", [first, second, third])):
+        store.email_case = case
+        assert [row["id"] for row in listed(send, **{"email:in": "Jo@shop.example"})] == wanted
+    assert store.add(email="Jo@shop.example", origin_channel_id=3)
+    assert len(listed(send, **{"email:in": "Jo@shop.example"})) == 4
 
 
 @pytest.mark.parametrize("sort", sorted(fake_store.SORTS))
@@ -171,6 +224,12 @@ def test_include(store: FakeStore, send: Send) -> None:
         {"page": 1.5},
         {"id:in": "1,x"},
         {"date_created:min": "yesterday"},
+        {"date_created:min": "20240514"},
+        {"date_created:min": "2024-05-14 09:34:00"},
+        {"date_created:min": "2024-05-14T09:34Z"},
+        {"date_created:min": "2024-05-14T09:34:00+00:00"},
+        {"date_created:min": "2024-02-30"},
+        {"customer_group_id:in": "wholesale"},
         {"sort": "id:asc"},
         {"include": "orders"},
     ],
@@ -527,7 +586,7 @@ def check(value: Any, schema: dict[str, Any], openapi: dict[str, Any], where: st
 def test_every_documented_parameter_is_understood(openapi: dict[str, Any], send: Send) -> None:
     """What customers.v3.yml documents for the list is known, and nothing beyond it."""
     parameters = {row["name"]: row for row in openapi["paths"]["/customers"]["get"]["parameters"]}
-    assert parameters.keys() == fake_store.PARAMETERS
+    assert parameters.keys() == fake_store.KINDS["customers"].parameters
     assert set(parameters["sort"]["schema"]["enum"]) == fake_store.SORTS
     assert set(parameters["include"]["schema"]["items"]["enum"]) == fake_store.INCLUDES.keys()
     values = {"sort": "last_name:asc", "include": INCLUDE, "after": "eyJpZCI6MjA0fQ"}
@@ -866,6 +925,10 @@ def test_filters_of_the_other_lists(full: FakeStore, ask: Send, name: str, param
     wanted = [row[kind.id_field] for row in shown if row[base] == value]
     flags = ("is_featured", "is_free_shipping")  # documented as 1 and 0
     asked = int(value) if parameter in flags else str(value).lower() if value is True else value
+    if parameter in ("condition", "redemption_type"):  # the records' own words are "New" and "COUPON"
+        asked = asked.lower()
+    if parameter == "date_modified":
+        asked = asked.replace("+00:00", "Z")
     assert ids_of(name, all_of(ask, name, **{parameter: asked})) == wanted
     assert wanted
 
@@ -883,9 +946,14 @@ def test_operators(full: FakeStore, ask: Send) -> None:
     assert found(**{"id:max": middle}) == list(products)[:31]
     assert found(**{"id:less": middle}) == list(products)[:30]
     assert found(**{"id:not_in": middle}) == [n for n in products if n != middle]
-    moment = products[middle]["date_modified"]
+    full.info["timezone"]["raw_offset"] = 0
+    moment = products[middle]["date_modified"].replace("+00:00", "Z")
     assert middle in found(**{"date_modified:min": moment, "date_modified:max": moment})
     assert middle in found(date_modified=moment[:10])
+    imported = products[middle]["date_last_imported"]  # with an offset, as its example has it
+    assert middle in found(**{"date_last_imported:min": imported, "date_last_imported:max": imported})
+    assert middle not in found(**{"date_last_imported:not": imported})
+    assert ask("GET", "v3/catalog/products", {"date_modified:min": imported}).status_code == 422
     assert found(keyword="TEST do not buy") == [n for n, r in products.items() if "TEST" in r["name"]]
     assert found(out_of_stock=1) == [n for n, r in products.items() if not r["inventory_level"]]
     brands = full.records["brands"]
@@ -894,7 +962,76 @@ def test_operators(full: FakeStore, ask: Send) -> None:
     assert ids_of("brands", rows) == [n for n, r in brands.items() if part.lower() in r["name"].lower()]
     assert ask("GET", "v3/catalog/products", {"price": "cheap"}).status_code == 422
     assert ask("GET", "v3/catalog/products", {"id": "x"}).status_code == 422
-    assert ask("GET", "v3/catalog/products", {"is_visible": "perhaps"}).status_code == 422
+    for value in ("perhaps", "True", "1"):
+        assert ask("GET", "v3/catalog/products", {"is_visible": value}).status_code == 422
+    assert ask("GET", "v3/catalog/products", {"condition": "mint"}).status_code == 422
+    assert ask("GET", "v3/catalog/products", {"keyword_context": "x"}).status_code == 422
+
+
+def test_a_date_alone_takes_the_time_of_the_request(full: FakeStore, ask: Send) -> None:
+    """On products a bound without a time is that date at the time of day of the request."""
+    full.info["timezone"]["raw_offset"] = 0
+    early, late = list(full.records["products"])[:2]
+    for number, hour in ((early, 9), (late, 15)):
+        full.change(number, kind="products", date_modified=f"2026-01-15T{hour:02}:00:00+00:00")
+    for hour, after, before in ((8, 2, 0), (12, 1, 1), (16, 0, 2)):
+        full.now = lambda hour=hour: datetime(2026, 5, 5, hour, tzinfo=UTC)  # type: ignore[misc]
+        assert len(all_of(ask, "products", **{"date_modified:min": "2026-01-15"})) == after
+        rows = all_of(ask, "products", **{"date_modified:max": "2026-01-15"})
+        assert sum(row["id"] in (early, late) for row in rows) == before
+    assert len(all_of(ask, "products", date_modified="2026-01-15")) == 2
+
+
+def test_special_filters_of_products(full: FakeStore, ask: Send) -> None:
+    """Filters of products that mean something other than their names say."""
+    first, second, third = list(full.records["products"])[:3]
+    brand = next(iter(full.records["brands"]))
+    full.change(first, kind="products", categories=[7])
+    full.change(second, kind="products", categories=[7, 8], brand_id=brand, inventory_level=2)
+    full.change(brand, kind="brands", name="Zephyrus")
+    full.change(third, kind="products", inventory_level=3)
+
+    def found(**params: Any) -> set[int]:
+        return set(ids_of("products", all_of(ask, "products", **params))) & {first, second, third}
+
+    assert found(categories=7) == {first}
+    assert found(**{"categories:in": 7}) == {first, second}
+    assert found(**{"categories:in": "7,8"}) == {second}
+    assert second in found(keyword="zephyr")
+    assert third not in found(keyword="zephyr")
+    assert second in found(inventory_low=1)
+    assert third in found(inventory_low=0)
+    assert second not in found(inventory_low=0)
+    assert found(out_of_stock=0) == {first, second, third}
+
+
+def test_bounds_that_a_file_says_nothing_of(full: FakeStore, ask: Send) -> None:
+    """Bounds of price lists are meant themselves; those of subscribers are not, as their file says."""
+    for name, within in (("price_lists", 1), ("subscribers", 0)):
+        moment = next(iter(full.records[name].values()))["date_created"]
+        both = {"date_created:min": moment, "date_created:max": moment}
+        assert len(all_of(ask, name, **both)) == within
+
+
+def test_like_is_one_string(full: FakeStore, ask: Send) -> None:
+    """`name:like` of all but customers is not split at commas; that of pages is of the body too."""
+    for name in ("brands", "categories", "older_categories", "price_lists", "pages"):
+        kind = fake_store.KINDS[name]
+        first, second = list(full.records[kind.store])[:2]
+        full.change(first, kind=kind.store, name="Salt, Pepper")
+        assert ids_of(name, all_of(ask, name, **{"name:like": "alt, pep"})) == [first]
+        assert all_of(ask, name, **{"name:like": "Salt,nothing"}) == []
+        assert full.records[kind.store][second]["name"] not in str(all_of(ask, name, name="Salt, Pepper"))
+    full.change(second, kind="pages", body="<p>Turmeric</p>")
+    assert ids_of("pages", all_of(ask, "pages", **{"name:like": "turmeric"})) == [second]
+
+
+def test_promotions_for_all_channels(full: FakeStore, ask: Send) -> None:
+    """Asked for those of some channels, the list has those of all channels too."""
+    first, second = list(full.records["promotions"])[:2]
+    full.change(first, kind="promotions", channels=[])
+    full.change(second, kind="promotions", channels=[{"id": 5}])
+    assert ids_of("promotions", all_of(ask, "promotions", channels="5")) == [first, second]
 
 
 def test_orders_of_the_other_lists(full: FakeStore, ask: Send) -> None:
