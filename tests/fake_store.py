@@ -44,6 +44,10 @@ import trustme
 
 TOKEN = "sandbox-token-not-a-secret"
 STORE_HASH = "sandbox1"
+ROWS = (
+    50  # "By default, requests sent without parameters will only return 50 orders" (orders.v2.oas2.yml:321)
+)
+MOST_ROWS = 250  # products_catalog.v3.yml:9490; gift certificates, marketing.v2.yml:714
 UNLIMITED = 16_101_495  # what a store on an unlimited plan was seen to report as its quota
 STATUS_CODES_URL = "https://developer.bigcommerce.com/api-docs/getting-started/api-status-codes"
 
@@ -103,7 +107,11 @@ class Answer(NamedTuple):
 
 
 class Invalid(Exception):
-    """A parameter that the API answers with 422."""
+    """A parameter that the API refuses: with that status, or its version's usual one."""
+
+    def __init__(self, name: str, message: str, status: int | None = None) -> None:
+        super().__init__(name, message)
+        self.name, self.message, self.status = name, message, status
 
 
 # --- made-up customers ---------------------------------------------------------------------------
@@ -977,7 +985,15 @@ class Kind:
     deletes: frozenset[str] = frozenset({"id:in"})  # parameters that such a DELETE knows
     needs: frozenset[str] | None = None  # one of them (None: of `deletes`) must be given, or else:
     bare: str = "refuse"  # 422; "nothing": 204; "all": everything is deleted
-    max_batch: int = 10
+    max_batch: int = (
+        10  # where none is documented, as many as customers can be made with (customers.v3.yml:233)
+    )
+    too_many: int = 413  # what more of them are answered with (customers.v3.yml:317, of a POST)
+    refuses_limits: bool = False  # a `limit` above MOST_ROWS, where the file has a maximum; else it is cut
+    cursor_alone: bool = False  # `before` and `after` go with neither `page` nor one another
+    unknown_parameter: int | None = (
+        None  # what one that the list does not know is answered with; None: ignored
+    )
     max_concurrent: int | None = None  # DELETEs at once
     done: int = 204
     one: bool = True  # DELETE <path>/<id>
@@ -1103,7 +1119,8 @@ KINDS: dict[str, Kind] = {
                 "name sku price weight condition brand_id date_modified date_last_imported is_visible"
                 " is_featured id:in inventory_level total_sold type categories keyword"
             ),
-            max_batch=250,
+            max_batch=250,  # "The maximum number of products you can delete at one time is 250."
+            refuses_limits=True,
         ),
         Kind(
             name="categories",
@@ -1118,6 +1135,7 @@ KINDS: dict[str, Kind] = {
             )
             | WORDS_OF_CATEGORY,
             others=PAGES | FIELDS,
+            refuses_limits=True,
             by="category_id:in",
             deletes=frozenset({"category_uuid:in", "category_id:in", "tree_id:in", "parent_id:in"}),
             bare="all",
@@ -1166,7 +1184,9 @@ KINDS: dict[str, Kind] = {
             },
             sorts=frozenset({"id", "name", "priority", "start_date"}),
             others=PAGES | DIRECTION,
-            max_batch=50,
+            max_batch=50,  # "Currently, batches are limited to 50 promotions."
+            too_many=422,  # "Response for bulk delete operations on promotions."
+            refuses_limits=True,
         ),
         Kind(
             name="coupons",
@@ -1191,6 +1211,7 @@ KINDS: dict[str, Kind] = {
             ),
             sorts=frozenset({"id"}),
             others=PAGES | DIRECTION,
+            refuses_limits=True,
             by="",
             deletes=frozenset(),
             bare="all",
@@ -1206,6 +1227,7 @@ KINDS: dict[str, Kind] = {
             ),
             others=PAGES | {"before", "after"},
             cursors=True,
+            cursor_alone=True,  # "Cannot be used with the 'page' query parameter."
             deletes=frozenset({"id:in", "name"}),
             bare="all",
             max_concurrent=1,
@@ -1236,6 +1258,7 @@ KINDS: dict[str, Kind] = {
             filters=filters_of("channel_id/int id:in/int name/text")
             | {"name:like": words_in("name", "body")},
             includes={"body": "body"},
+            unknown_parameter=400,  # "passing query parameters that are not supported on this endpoint"
             deletes=frozenset({"id:in", "delete_children"}),
             needs=frozenset({"id:in"}),
             missing=404,
@@ -1658,8 +1681,13 @@ class FakeStore:
             try:
                 return self._route(request)
             except Invalid as error:
-                name, message = error.args
-                return problem(422, f"The {name} was not valid.", {name: f"{name} {message}"})
+                name = error.name
+                if request.path.split("/")[3] == "v2":  # 400: of customers.v2.yml, /customer_groups/{id}
+                    return Answer(
+                        400, to_json([{"status": 400, "message": f"The field '{name}' is invalid."}])
+                    )
+                words = {name: f"{name} {error.message}"}
+                return problem(error.status or 422, f"The {name} was not valid.", words)
 
     def _route(self, request: Request) -> Answer:
         prefix = f"/stores/{self.store_hash}/"
@@ -1701,10 +1729,7 @@ class FakeStore:
 
     def _delete(self, kind: Kind, request: Request) -> Answer:
         """DELETE of a collection: by ids, by its other filters, or by none."""
-        known = kind.deletes
-        if kind.bare == "all":  # these were not seen to mind what they do not know
-            known = known | request.query.keys()
-        query = self._heard(request.query, known)
+        query = self._heard(request, kind.deletes)
         needs = kind.deletes if kind.needs is None else kind.needs
         if not any(query.get(name) for name in needs):
             if kind.bare == "all":
@@ -1719,7 +1744,7 @@ class FakeStore:
         if value := query.get(kind.by, ""):
             largest = self.max_batch if kind.name == "customers" else kind.max_batch
             if value.count(",") >= largest:
-                return problem(413, f"The maximum number of items is {largest}.")
+                return problem(kind.too_many, f"The maximum number of items is {largest}.")
             try:
                 ids = whole_numbers(kind.by, value)
             except Invalid:
@@ -1854,17 +1879,27 @@ class FakeStore:
                 if its[key] == number:
                     self.change(each, kind=other, **fields)
 
-    def _heard(self, query: dict[str, str], known: Iterable[str]) -> dict[str, str]:
-        """The query without what the store is deaf to; anything unknown is refused."""
-        heard = {name: value for name, value in query.items() if name not in self.deaf}
+    def _heard(self, request: Request, known: Iterable[str], unknown: int | None = None) -> dict[str, str]:
+        """The query as far as the store heeds it: it may ignore what it does not know, and does.
+
+        What has no value is as if it were not there, which is documented of DELETE /v3/customers alone.
+        """
+        heard = {n: value for n, value in request.query.items() if value and n not in self.deaf}
         for name in heard.keys() - set(known):
-            raise Invalid(name, "is not a known parameter")
+            self.violations.append(f"{request.method} {request.path} with an unknown parameter: {name}")
+            if unknown:
+                raise Invalid(name, "is not supported", unknown)
+            del heard[name]
         return heard
 
     def _list(self, kind: Kind, request: Request) -> Answer:
-        query = self._heard(request.query, kind.parameters)
-        limit = min(positive(query, "limit", 50), 250)
-        page = positive(query, "page", 1)
+        query = self._heard(request, kind.parameters, kind.unknown_parameter)
+        limit, page = positive(query, "limit", ROWS), positive(query, "page", 1)
+        if limit > MOST_ROWS and kind.refuses_limits:
+            raise Invalid("limit", f"must be at most {MOST_ROWS}")
+        limit = min(limit, MOST_ROWS)
+        if kind.cursor_alone and len(query.keys() & {"page", "before", "after"}) > 1:
+            raise Invalid("page", "cannot be used with a cursor, nor a cursor with another")
         asked = frozenset(query["include"].split(",") if query.get("include") else ())
         if asked - kind.includes.keys():
             raise Invalid("include", "names an unknown sub-resource")
