@@ -44,9 +44,9 @@ import trustme
 
 TOKEN = "sandbox-token-not-a-secret"
 STORE_HASH = "sandbox1"
-ROWS = (
-    50  # "By default, requests sent without parameters will only return 50 orders" (orders.v2.oas2.yml:321)
-)
+ROWS = 50  # of a page, unless `limit` says otherwise (orders.v2.oas2.yml:321)
+ROWS_WITH_OPTIONS = 10  # "When you specify `options` or `modifiers`" (products_catalog.v3.yml:9791)
+MOST_SUB_RESOURCES = 10  # of addresses, and of attributes (customers.v3.yml:3498 and 3504)
 MOST_ROWS = 250  # products_catalog.v3.yml:9490; gift certificates, marketing.v2.yml:714
 UNLIMITED = 16_101_495  # what a store on an unlimited plan was seen to report as its quota
 STATUS_CODES_URL = "https://developer.bigcommerce.com/api-docs/getting-started/api-status-codes"
@@ -998,6 +998,9 @@ class Kind:
     done: int = 204
     one: bool = True  # DELETE <path>/<id>
     missing: int = 204  # what that answers for an id that is not there
+    missing_of_several: int | None = None  # what a DELETE of the collection answers where some are not there
+    read_one: bool = False  # GET <path>/<id>
+    archives: bool = False  # a DELETE leaves the records, marked as deleted
 
     @property
     def store(self) -> str:
@@ -1121,6 +1124,7 @@ KINDS: dict[str, Kind] = {
             ),
             max_batch=250,  # "The maximum number of products you can delete at one time is 250."
             refuses_limits=True,
+            read_one=True,
         ),
         Kind(
             name="categories",
@@ -1153,6 +1157,7 @@ KINDS: dict[str, Kind] = {
             sorts=frozenset({"name", "id", "parent_id", "sort_order"}),
             others=PAGES | FIELDS,
             deletes=frozenset(filters_of(CATEGORY_FILTERS)) | {"keyword"},
+            read_one=True,
         ),
         Kind(
             name="brands",
@@ -1168,6 +1173,7 @@ KINDS: dict[str, Kind] = {
             deletes=frozenset({"name", "page_title"}),
             needs=frozenset({"name"}),
             missing=404,
+            read_one=True,
         ),
         Kind(
             name="promotions",
@@ -1187,6 +1193,7 @@ KINDS: dict[str, Kind] = {
             max_batch=50,  # "Currently, batches are limited to 50 promotions."
             too_many=422,  # "Response for bulk delete operations on promotions."
             refuses_limits=True,
+            read_one=True,
         ),
         Kind(
             name="coupons",
@@ -1216,6 +1223,7 @@ KINDS: dict[str, Kind] = {
             deletes=frozenset(),
             bare="all",
             missing=404,
+            read_one=True,
         ),
         Kind(
             name="price_lists",
@@ -1231,6 +1239,7 @@ KINDS: dict[str, Kind] = {
             deletes=frozenset({"id:in", "name"}),
             bare="all",
             max_concurrent=1,
+            read_one=True,
         ),
         Kind(
             name="redirects",
@@ -1262,6 +1271,8 @@ KINDS: dict[str, Kind] = {
             deletes=frozenset({"id:in", "delete_children"}),
             needs=frozenset({"id:in"}),
             missing=404,
+            read_one=True,
+            missing_of_several=404,  # "Specified pages that did exist were successfully deleted."
         ),
         Kind(
             name="subscribers",
@@ -1275,6 +1286,7 @@ KINDS: dict[str, Kind] = {
             by="",
             deletes=words("email first_name last_name source order_id date_created date_modified"),
             bare="all",
+            read_one=True,
         ),
         Kind(
             name="orders",
@@ -1294,6 +1306,8 @@ KINDS: dict[str, Kind] = {
             needs=frozenset(),
             bare="all",
             one=False,
+            read_one=True,
+            archives=True,
         ),
     )
 }
@@ -1399,6 +1413,9 @@ class FakeStore:
         self.per_item_status, self.per_item_shape = 207, "errors"  # or "meta" or "rows"
         self.sticky: dict[int, float] = {}  # DELETEs still to be answered 204 without any effect
         self.with_codes: set[int] = set()  # promotions that still have coupon codes attached
+        self.price_records: dict[int, list[Record]] = {}  # by price list
+        self.guards_subtrees = False  # a category whose child holds products is refused too
+        self.lists_archived = False  # archived orders are listed like the others
         self.partial_promotions = False  # the others of such a batch go, and the answer is 422 too
         self.others: collections.Counter[int] = collections.Counter()  # window → others' tokens
 
@@ -1707,11 +1724,11 @@ class FakeStore:
         if found is None:
             return problem(404, "The resource at that URL is not found.")
         kind, tail = found
-        if tail and (method == "GET" or not kind.one):
+        if tail and not (kind.read_one if method == "GET" else kind.one):
             return problem(404, "The resource at that URL is not found.")
         deed = functools.partial(self._list if method == "GET" else self._delete, kind, request)
         if tail:
-            deed = functools.partial(self._delete_one, kind, request, tail)
+            deed = functools.partial(self._read if method == "GET" else self._delete_one, kind, request, tail)
         return self._scoped(kind.scope, request, deed)
 
     def _scoped(self, scope: str, request: Request, deed: Callable[[], Answer]) -> Answer:
@@ -1722,9 +1739,11 @@ class FakeStore:
 
     def _delete_all(self, name: str, path: str) -> Answer:
         self.violations.append(f"DELETE /{path} without a filter: that deletes everything")
-        shelf = self._shelves[name]
-        shelf.changed(*shelf.records)
-        shelf.records.clear()
+        for number in list(self.records[name]):
+            if KINDS[name].archives:
+                self.change(number, kind=name, is_deleted=True)
+            else:
+                self._drop(name, number)
         return Answer(202 if name == "categories" else 204)
 
     def _delete(self, kind: Kind, request: Request) -> Answer:
@@ -1778,6 +1797,15 @@ class FakeStore:
             return self._problem(kind, kind.missing, "The requested resource was not found.")
         return self._delete_ids(kind, request, [number])
 
+    def _read(self, kind: Kind, request: Request, tail: str) -> Answer:
+        """GET of one record."""
+        query = self._heard(request, kind.parameters & (FIELDS | {"include"}))
+        number = positive({"id": tail}, "id", 0)
+        if number not in self.records[kind.store]:
+            return self._problem(kind, 404, "The requested resource was not found.")
+        row = self._record_json(kind, number, *self._shape(kind, query))
+        return Answer(200, row if kind.v2 else b'{"data":' + row + b',"meta":{}}')
+
     def _problem(self, kind: Kind, status: int, title: str) -> Answer:
         if kind.v2:
             return Answer(status, to_json([{"status": status, "message": title}]))
@@ -1791,9 +1819,9 @@ class FakeStore:
 
     def _kept(self, kind: Kind, ids: Sequence[int]) -> Answer | None:
         """The refusal of a batch with a record that something else holds."""
-        if kind.store == "categories":
+        if kind.name == "older_categories":  # categories_catalog.v3.yml; the trees' file says nothing of it
             held = {n for record in self.records["products"].values() for n in record["categories"]}
-            if held & set(self._with_children("categories", ids)):
+            if held & set(self._with_children("categories", ids) if self.guards_subtrees else ids):
                 return problem(422, "A category that contains products cannot be deleted.")
         if kind.name == "promotions" and (bad := [n for n in ids if n in self.with_codes]):
             gone = [n for n in ids if n not in self.with_codes] if self.partial_promotions else []
@@ -1827,6 +1855,7 @@ class FakeStore:
                 return Answer(status, to_json(body))
         if refusal := self._kept(kind, ids):
             return refusal
+        missing = [number for number in ids if number not in self.records[kind.store]]
         fitting = request.cost if self.count_items and request.counted else len(ids)
         done: list[int] = []
         failed: dict[int, tuple[int, str]] = {}
@@ -1845,7 +1874,11 @@ class FakeStore:
                     goes = self._with_children(kind.store, goes)
                 for each in goes:
                     self._drop(kind.store, each, self.lag)
-        return self._partly(done, failed) if failed else Answer(kind.done)
+        if failed:
+            return self._partly(done, failed)
+        if missing and kind.missing_of_several:
+            return problem(kind.missing_of_several, f"A Page was not found with an ID of {missing[0]}")
+        return Answer(kind.done)
 
     def _partly(self, done: list[int], failed: dict[int, tuple[int, str]]) -> Answer:
         """The three shapes in which BigCommerce tells a partial success."""
@@ -1869,15 +1902,18 @@ class FakeStore:
         shelf.changed(number)
         if lag:
             shelf.ghosts[number] = (record, time.monotonic() + lag)
-        loose: tuple[str, str, dict[str, Any]] | None = {
-            "brands": ("products", "brand_id", {"brand_id": 0}),
-            "pages": ("pages", "parent_id", {"parent_id": 0, "is_visible": False}),
-        }.get(name)
-        if loose:
-            other, key, fields = loose
-            for each, its in list(self.records[other].items()):
-                if its[key] == number:
-                    self.change(each, kind=other, **fields)
+        if name == "price_lists":
+            self.price_records.pop(number, None)
+        for product, its in self.records["products"].items():
+            if name == "brands" and its["brand_id"] == number:
+                self.change(product, kind="products", brand_id=0)
+            if name == "categories" and number in its["categories"]:
+                left = [category for category in its["categories"] if category != number]
+                self.change(product, kind="products", categories=left)
+        if name == "pages":  # pages.v3.yml:569, "will update its immediate children"
+            for page, its in self.records["pages"].items():
+                if its["parent_id"] == number:
+                    self.change(page, kind="pages", parent_id=0, is_visible=False)
 
     def _heard(self, request: Request, known: Iterable[str], unknown: int | None = None) -> dict[str, str]:
         """The query as far as the store heeds it: it may ignore what it does not know, and does.
@@ -1892,6 +1928,14 @@ class FakeStore:
             del heard[name]
         return heard
 
+    def _shape(self, kind: Kind, query: Mapping[str, str]) -> tuple[frozenset[str], tuple[str, ...]]:
+        """The sub-resources that are asked for, and the fields that are to be shown and left out."""
+        asked = frozenset(query["include"].split(",") if "include" in query else ())
+        if asked - kind.includes.keys():
+            raise Invalid("include", "names an unknown sub-resource")
+        fields = tuple(query.get(name, "") for name in ("include_fields", "exclude_fields"))
+        return frozenset(kind.includes[name] for name in asked) - {""}, fields
+
     def _list(self, kind: Kind, request: Request) -> Answer:
         query = self._heard(request, kind.parameters, kind.unknown_parameter)
         limit, page = positive(query, "limit", ROWS), positive(query, "page", 1)
@@ -1900,15 +1944,13 @@ class FakeStore:
         limit = min(limit, MOST_ROWS)
         if kind.cursor_alone and len(query.keys() & {"page", "before", "after"}) > 1:
             raise Invalid("page", "cannot be used with a cursor, nor a cursor with another")
-        asked = frozenset(query["include"].split(",") if query.get("include") else ())
-        if asked - kind.includes.keys():
-            raise Invalid("include", "names an unknown sub-resource")
+        include, fields = self._shape(kind, query)
         if "sort" in query and query["sort"] not in kind.sorts:
             raise Invalid("sort", "is not a known order")
         if query.get("direction", "asc") not in ("asc", "desc"):
             raise Invalid("direction", "must be asc or desc")
-        if kind.name == "products" and asked & {"options", "modifiers"}:
-            limit = min(limit, 10)
+        if kind.name == "products" and include & {"options", "modifiers"}:
+            limit = min(limit, ROWS_WITH_OPTIONS)
         shelf, now = self._shelves[kind.store], time.monotonic()
         shelf.ghosts = {n: ghost for n, ghost in shelf.ghosts.items() if ghost[1] > now}
         ways = ("sort", "direction")
@@ -1921,8 +1963,6 @@ class FakeStore:
             start = at + 1 if by_cursor == "after" else max(0, at - limit)
             limit = min(limit, at) if by_cursor == "before" else limit
         shown = order[start : start + limit]
-        include = frozenset(kind.includes[name] for name in asked) - {""}
-        fields = tuple(query.get(name, "") for name in ("include_fields", "exclude_fields"))
         rows = b",".join([self._record_json(kind, number, include, fields) for number in shown])
         if kind.v2:
             return Answer(200, b"[" + rows + b"]") if shown else Answer(204)
@@ -1944,7 +1984,7 @@ class FakeStore:
         # A date alone may take the time of day of the request.
         timed = any(name.startswith("date") and len(value) == DATE_ALONE for name, value in query.items())
         read = (reading.now if timed else None, reading.zone, reading.fold_emails, reading.inclusive)
-        key = (kind.name, read, *sorted(query.items()))
+        key = (kind.name, self.lists_archived, read, *sorted(query.items()))
         if not shelf.ghosts and key in shelf.orders:
             return shelf.orders[key]
         sort, _, way = query.get("sort", "").partition(":")
@@ -1958,6 +1998,8 @@ class FakeStore:
             order = sorted({*shelf.records, *shelf.ghosts})
         else:
             order = ids_in_order(shelf.records)
+        if kind.archives and not self.lists_archived:
+            tests.append(lambda record: not record["is_deleted"])
         if tests:
             order = [n for n in order if all(test(self._shown(kind, n)) for test in tests)]
         if isinstance(order, range) and sort in ("", "date_created"):
@@ -1994,8 +2036,8 @@ class FakeStore:
         if number not in cached:
             only, without = (set(text.split(",")) if text else set() for text in fields)
             shown = {
-                # A list shows at most 10 addresses and attributes; the counts tell the truth.
-                name: value[:10] if name in ("addresses", "attributes") else value
+                # The counts of them tell the truth.
+                name: value[:MOST_SUB_RESOURCES] if name in ("addresses", "attributes") else value
                 for name, value in self._shown(kind, number).items()
                 if (name not in kind.sub_resources or name in include)
                 and (name == kind.id_field or ((not only or name in only) and name not in without))

@@ -788,7 +788,11 @@ def test_a_delete_without_a_filter(full: FakeStore, ask: Send, name: str, slash:
     status, left = BARE[name]
     full.scopes.add(kind.scope)
     assert ask("DELETE", kind.path + slash).status_code == status
-    assert len(full.records[kind.store]) == left
+    assert len(all_of(ask, name)) == left
+    if name == "orders":  # "Archives all orders."
+        assert all(order["is_deleted"] for order in full.records["orders"].values())
+    else:
+        assert len(full.records[kind.store]) == left
     assert len(full.violations) == 1
     others = [len(records) for other, records in full.records.items() if other != kind.store]
     assert set(others) == {60}
@@ -800,7 +804,7 @@ def test_an_id_filter_that_is_not_documented_is_none(full: FakeStore, ask: Send,
     first = next(iter(full.records[name]))
     full.scopes.add(fake_store.KINDS[name].scope)
     ask("DELETE", fake_store.KINDS[name].path, {"id:in": first})
-    assert not full.records[name]
+    assert all_of(ask, name) == []
     assert len(full.violations) == 2
 
 
@@ -839,6 +843,22 @@ def test_a_delete_by_path(full: FakeStore, ask: Send, name: str) -> None:
     assert len(full.records[kind.store]) == 59
 
 
+@pytest.mark.parametrize("name", KIND_NAMES)
+def test_a_read_by_path(full: FakeStore, ask: Send, name: str) -> None:
+    """One that is there is shown, one that is not is 404; where no such path is documented all are."""
+    kind = fake_store.KINDS[name]
+    first, second = list(full.records[kind.store])[:2]
+    answer = ask("GET", f"{kind.path}/{first}")
+    assert answer.status_code == (200 if kind.read_one else 404)
+    if kind.read_one:
+        body = answer.json()
+        row = body if kind.v2 else body["data"]
+        assert row == next(row for row in all_of(ask, name) if row[kind.id_field] == first)
+        assert kind.v2 or body.keys() == {"data", "meta"}
+    full.remove(second, kind=kind.store)
+    assert ask("GET", f"{kind.path}/{second}").status_code == 404
+
+
 @pytest.mark.parametrize("name", [n for n in KIND_NAMES if not fake_store.KINDS[n].one])
 def test_no_delete_by_path(full: FakeStore, ask: Send, name: str) -> None:
     """Where no path id is documented there is none."""
@@ -868,14 +888,67 @@ def test_categories_take_their_children(full: FakeStore, ask: Send) -> None:
     assert child["category_id"] not in full.records["categories"]
 
 
+def test_a_whole_tree_goes_with_its_root(full: FakeStore, ask: Send) -> None:
+    """Nothing tells that grandchildren went too, nor that a product lost its category with them."""
+    root, child, grandchild, other, *_ = full.records["categories"]
+    full.change(child, kind="categories", parent_id=root)
+    full.change(grandchild, kind="categories", parent_id=child)
+    product = next(iter(full.records["products"]))
+    full.change(product, kind="products", categories=[other, grandchild])
+    answer = ask("DELETE", f"v3/catalog/categories/{root}")
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert not full.records["categories"].keys() & {root, child, grandchild}
+    assert full.records["products"][product]["categories"] == [other]
+    assert full.deleted_ids() == {root: 1}
+
+
 def test_categories_that_hold_products_are_refused(full: FakeStore, ask: Send) -> None:
-    """A category that holds products stays, and so does one whose child holds some."""
+    """A category that holds products stays; so does one whose child holds some, if the store is so kind."""
     child = next(r for r in full.records["categories"].values() if r["parent_id"])
     full.change(next(iter(full.records["products"])), kind="products", categories=[child["category_id"]])
+    full.guards_subtrees = True
     for number in (child["category_id"], child["parent_id"]):
         answer = ask("DELETE", f"v3/catalog/categories/{number}")
         assert (answer.status_code, "contains products" in answer.text) == (422, True)
     assert len(full.records["categories"]) == 60
+    full.guards_subtrees = False  # the file says it of the category itself alone
+    assert ask("DELETE", f"v3/catalog/categories/{child['category_id']}").status_code == 422
+    assert ask("DELETE", f"v3/catalog/categories/{child['parent_id']}").status_code == 204
+    assert child["category_id"] not in full.records["categories"]
+
+
+def test_the_path_of_trees_refuses_nothing(full: FakeStore, ask: Send) -> None:
+    """Of categories that hold products the file of the trees says nothing."""
+    number = next(iter(full.records["categories"]))
+    full.change(next(iter(full.records["products"])), kind="products", categories=[number])
+    assert ask("DELETE", "v3/catalog/trees/categories", {"category_id:in": number}).status_code == 202
+    assert number not in full.records["categories"]
+
+
+def test_pages_of_which_some_are_missing(full: FakeStore, ask: Send) -> None:
+    """pages.v3.yml: the answer is 404, and those that did exist were successfully deleted."""
+    first, second = list(full.records["pages"])[:2]
+    answer = ask("DELETE", "v3/content/pages", {"id:in": joined(first, 999_999, second)})
+    assert (answer.status_code, answer.json()["title"]) == (404, "A Page was not found with an ID of 999999")
+    assert not full.records["pages"].keys() & {first, second}
+
+
+def test_price_records_go_with_their_list(full: FakeStore, ask: Send) -> None:
+    """price_lists.v3.yml: "All associated price records are also removed."."""
+    first, second = list(full.records["price_lists"])[:2]
+    full.price_records = {first: [{"variant_id": 1, "price": 5}], second: [{"variant_id": 1, "price": 6}]}
+    assert ask("DELETE", f"v3/pricelists/{first}").status_code == 204
+    assert full.price_records.keys() == {second}
+
+
+def test_archived_orders(full: FakeStore, ask: Send) -> None:
+    """An archived order is no longer listed, unless the store lists those too: no file tells."""
+    first, *others = full.records["orders"]
+    full.change(first, kind="orders", is_deleted=True)
+    assert ids_of("orders", all_of(ask, "orders")) == others
+    full.lists_archived = True
+    assert ids_of("orders", all_of(ask, "orders")) == [first, *others]
+    assert ask("GET", f"v2/orders/{first}").json()["is_deleted"] is True
 
 
 def test_pages_leave_their_children(full: FakeStore, ask: Send) -> None:
@@ -1215,6 +1288,7 @@ def test_paths_and_scopes_are_the_documented_ones(documents: Documents, name: st
     assert kind.path == kind.path.split("/")[0] + path
     assert f"`{kind.scope}`" in document["components"]["securitySchemes"]["X-Auth-Token"]["description"]
     single = [other for other in document["paths"] if re.fullmatch(re.escape(path) + r"/\{\w+\}", other)]
+    assert kind.read_one is any("get" in document["paths"][other] for other in single)
     has_delete = [other for other in single if "delete" in document["paths"][other]]
     if name != "orders":  # archives one; the store has no need of it
         assert has_delete == ([one] if one else [])
@@ -1251,6 +1325,7 @@ def test_statuses_are_the_documented_ones(
     words = listing.get("400", {}).get("description", "")
     assert kind.unknown_parameter == (400 if "parameters that are not supported" in words else None)
     assert str(BARE[name][0]) in collection or kind.bare == "refuse"
+    assert kind.missing_of_several == (404 if "404" in collection else None)
     if one:
         assert "204" in document["paths"][one]["delete"]["responses"]
         assert str(kind.missing) in document["paths"][one]["delete"]["responses"] or kind.v2
