@@ -391,10 +391,11 @@ def moment(name: str, value: str, words: DateWords, reading: Reading) -> datetim
     """What a filter's date or date-time stands for."""
     try:
         if words.mail and "," in value:
-            return email.utils.parsedate_to_datetime(value)
-        if not (DATE_TIME_WITH_OFFSET if words.offsets else DATE_TIME).fullmatch(value):
+            parsed = email.utils.parsedate_to_datetime(value)
+        elif (DATE_TIME_WITH_OFFSET if words.offsets else DATE_TIME).fullmatch(value):
+            parsed = datetime.fromisoformat(value)
+        else:
             raise ValueError(value)
-        parsed = datetime.fromisoformat(value)
     except ValueError as error:
         raise Invalid(name, "must be a date or a date-time") from error
     if words.at_request and len(value) == DATE_ALONE:
@@ -564,9 +565,17 @@ def inventory_low(value: str, reading: Reading) -> Test:
     return lambda record: (record["inventory_level"] <= record["inventory_warning_level"]) is wanted
 
 
-def out_of_stock(value: str, _: Reading) -> Test:
-    """Enabled by 1; whatever else it is, it selects nothing."""
-    return lambda record: value != "1" or record["inventory_level"] == 0
+def out_of_stock(value: str, reading: Reading) -> Test:
+    """Enabled by 1; another integer selects nothing."""
+    whole, _ = comparable("out_of_stock", "int", reading)
+    enabled = whole(value) == 1
+    return lambda record: not enabled or record["inventory_level"] == 0
+
+
+def order_email(value: str, reading: Reading) -> Test:
+    read, have = comparable("email", "email", reading)
+    wanted = read(value)
+    return lambda record: bool(have(record["billing_address"]["email"]) == wanted)
 
 
 def targeted_channels(value: str, _: Reading) -> Test:
@@ -687,7 +696,7 @@ def offset_time(seconds: float) -> str:
 
 
 def rfc_2822(seconds: float) -> str:
-    return email.utils.formatdate(seconds)
+    return email.utils.formatdate(seconds).replace("-0000", "+0000")  # which stands for an unknown zone
 
 
 def thing(number: int, rng: random.Random) -> str:
@@ -759,6 +768,7 @@ def make_product(number: int, index: int, created: int, rng: random.Random, othe
         "custom_fields": [{"id": number * 10, "name": "Season", "value": "Spring"}],
         "bulk_pricing_rules": [],
         "images": [{"id": number * 10, "product_id": number, "is_thumbnail": True, "sort_order": 0}],
+        "primary_image": {"id": number * 10, "product_id": number, "is_thumbnail": True, "sort_order": 0},
         "videos": [],
         "options": [],
         "modifiers": [],
@@ -946,6 +956,9 @@ def make_order(number: int, index: int, created: int, rng: random.Random, others
     return {
         "id": number,
         "customer_id": customer,
+        "cart_id": f"00000000-0000-4000-9000-{number:012}",
+        "external_order_id": "",
+        "external_id": None,
         "status_id": 10 if index % 3 else 11,
         "status": "Completed" if index % 3 else "Awaiting Fulfillment",
         "date_created": rfc_2822(created),
@@ -1108,8 +1121,8 @@ KINDS: dict[str, Kind] = {
                 "modifiers": "modifiers",
                 "options": "options",
                 "parent_relations": "parent_relations",
-                "primary_image": "",  # these products have none of the "" ones
-                "reviews": "",
+                "primary_image": "primary_image",
+                "reviews": "",  # the file has no field for these two
                 "variants": "",
                 "videos": "videos",
             },
@@ -1294,11 +1307,19 @@ KINDS: dict[str, Kind] = {
             scope="store_v2_orders",
             make=make_order,
             filters=filters_of(
-                f"customer_id/int status_id/int payment_method/text channel_id/int {ID_BOUNDS}"
-            ),
+                f"{ID_BOUNDS} min_total/number/total_inc_tax:min max_total/number/total_inc_tax:max"
+                " customer_id/int status_id/int cart_id/exact payment_method/text channel_id/int"
+                " external_order_id/exact min_date_created/mail_date/date_created:min"
+                " max_date_created/mail_date/date_created:max min_date_modified/mail_date/date_modified:min"
+                " max_date_modified/mail_date/date_modified:max"
+            )
+            | {"email": order_email, "consignment_structure": chosen("consignment_structure", "object")},
+            includes=dict.fromkeys(("consignments", "consignments.line_items", "fees"), ""),  # they have none
             sorts=frozenset(
                 f"{name}{way}"
-                for name in ("id", "customer_id", "status_id", "channel_id")
+                for name in words(
+                    "id customer_id date_created date_modified status_id channel_id external_id"
+                )
                 for way in ("", ":asc", ":desc")
             ),
             by="",
@@ -1904,7 +1925,7 @@ class FakeStore:
             shelf.ghosts[number] = (record, time.monotonic() + lag)
         if name == "price_lists":
             self.price_records.pop(number, None)
-        for product, its in self.records["products"].items():
+        for product, its in self.records["products"].items() if name in ("brands", "categories") else ():
             if name == "brands" and its["brand_id"] == number:
                 self.change(product, kind="products", brand_id=0)
             if name == "categories" and number in its["categories"]:
@@ -2026,7 +2047,10 @@ class FakeStore:
 
     def _rank(self, kind: Kind, number: int, sort: str) -> tuple[Any, int]:
         record = self._shown(kind, number)
-        return (record["to"]["type"] if "to" in record and sort == "type" else record.get(sort, 0)), number
+        value = record["to"]["type"] if "to" in record and sort == "type" else record.get(sort)
+        if kind.v2 and sort.startswith("date_"):  # which are in RFC 2822
+            value = recorded(value)
+        return ("" if value is None else value), number
 
     def _record_json(
         self, kind: Kind, number: int, include: frozenset[str], fields: tuple[str, ...]

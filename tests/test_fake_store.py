@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
@@ -1158,6 +1158,45 @@ def test_orders_of_the_other_lists(full: FakeStore, ask: Send) -> None:
     assert prices == sorted(prices)
 
 
+@pytest.mark.parametrize("name", [n for n in KIND_NAMES if fake_store.KINDS[n].includes])
+def test_sub_resources_come_as_asked_for(full: FakeStore, ask: Send, name: str) -> None:
+    """Each word of `include` brings its own sub-resource and no other; an unknown word is refused."""
+    kind = fake_store.KINDS[name]
+    for word, own in kind.includes.items():
+        for row in all_of(ask, name, include=word):
+            assert row.keys() & kind.sub_resources == {own} - {""}
+    assert not kind.sub_resources & all_of(ask, name)[0].keys()
+    refused = 400 if kind.v2 else 422
+    for words in ("nothing", f"{min(kind.includes)},nothing", f"{min(kind.includes)}, {max(kind.includes)}"):
+        assert ask("GET", kind.path, {"include": words}).status_code == refused
+
+
+def test_filters_of_orders(full: FakeStore, ask: Send) -> None:
+    """Orders are found by total, address, cart, and time in RFC 2822 or ISO 8601, bounds included."""
+    middle, order = list(full.records["orders"].items())[30]
+    when = parsedate_to_datetime(order["date_created"])
+    modified = parsedate_to_datetime(order["date_modified"]).astimezone(timezone(timedelta(hours=-4)))
+    values = {
+        "email": order["billing_address"]["email"],
+        "cart_id": order["cart_id"],
+        "min_total": order["total_inc_tax"],
+        "max_total": order["total_inc_tax"],
+        "min_date_created": order["date_created"],
+        "max_date_created": f"{when:%Y-%m-%dT%H:%M:%SZ}",
+        "max_date_modified": modified.isoformat(timespec="milliseconds"),
+    }
+    for name, value in values.items():
+        found = ids_of("orders", all_of(ask, "orders", **{name: value}))
+        assert middle in found, name
+        assert name.endswith("_total") or len(found) < 60, name
+    assert ids_of("orders", all_of(ask, "orders", min_date_created=order["date_created"]))[0] == middle
+    assert all_of(ask, "orders", external_order_id="elsewhere") == []
+    assert ask("GET", "v2/orders", {"min_date_created": "yesterday"}).status_code == 400
+    assert ask("GET", "v2/orders", {"min_date_created": "Thu, 32 Foo 2017"}).status_code == 400
+    newest = ids_of("orders", all_of(ask, "orders", sort="date_created:desc"))
+    assert newest == list(full.records["orders"])[::-1]
+
+
 def test_fields_of_products(full: FakeStore, ask: Send) -> None:
     """Sub-resources and fields come as asked for; with options no more than ten products come."""
     assert "images" not in all_of(ask, "products")[0]
@@ -1257,13 +1296,11 @@ def test_parameters_are_the_documented_ones(documents: Documents, name: str) -> 
     file, path, _ = FILES[name]
     document, kind = documents(file), fake_store.KINDS[name]
     listing = parameters_of(document, document["paths"][path]["get"])
-    if name == "orders":  # those that the store learned
-        assert kind.parameters <= listing.keys()
-        assert {sort.partition(":")[0] for sort in kind.sorts} <= set(listing["sort"]["schema"]["enum"])
-    else:
-        assert kind.parameters == listing.keys()
-        sorts = listing["sort"]["schema"]["enum"] if kind.sorts else []
-        assert kind.sorts == set(sorts)
+    assert kind.parameters == listing.keys()
+    sorts = set(listing["sort"]["schema"]["enum"] if kind.sorts else ())
+    if name == "orders":  # "add `:asc` or `:desc` to the end of the query parameter"
+        sorts = {f"{sort}{way}" for sort in sorts for way in ("", ":asc", ":desc")}
+    assert kind.sorts == sorts
     if kind.includes:
         its = resolved(document, listing["include"]["schema"])
         assert kind.includes.keys() == set(its["items"]["enum"])
@@ -1277,6 +1314,36 @@ def test_parameters_are_the_documented_ones(documents: Documents, name: str) -> 
     if kind.needs and name != "customers":
         assert kind.needs == required
     assert kind.by in {"", *deleting}
+
+
+@pytest.mark.parametrize("name", KIND_NAMES)
+def test_values_are_taken_as_documented(documents: Documents, full: FakeStore, ask: Send, name: str) -> None:
+    """A documented choice is taken, and nothing else is; a number is one; a list is cut at its commas."""
+    file, path, _ = FILES[name]
+    document, kind = documents(file), fake_store.KINDS[name]
+    refused = 400 if kind.v2 else 422
+
+    def status(value: str) -> int:
+        return ask("GET", kind.path, {parameter: value}).status_code
+
+    for parameter, row in parameters_of(document, document["paths"][path]["get"]).items():
+        schema = resolved(document, row["schema"])
+        item = resolved(document, schema.get("items", schema))
+        choices = [str(choice) for choice in item.get("enum", [])]
+        if choices and parameter != "include_fields":
+            assert {status(choice) for choice in choices} <= {200, 204}, parameter
+            assert status("no-such-choice") == refused, parameter
+        elif schema["type"] in ("integer", "number"):
+            assert status("1") in (200, 204), parameter
+            assert status("x") == refused, parameter
+        elif schema["type"] == "boolean":
+            assert (status("true"), status("false"), status("True")) == (200, 200, refused), parameter
+        elif schema.get("format") in ("date", "date-time"):
+            assert (status("2024-05-14T09:34:00Z"), status("x")) == (200, refused), parameter
+        elif item["type"] == "integer" and parameter != "registration_ip_address:in":  # an address is none
+            listed = schema["type"] == "array" and parameter.partition(":")[2] in ("in", "not_in", "")
+            assert status("1,2") == (200 if listed else refused), parameter
+            assert status("1,x") == refused, parameter
 
 
 @pytest.mark.parametrize("name", KIND_NAMES)
