@@ -44,6 +44,7 @@ import trustme
 
 TOKEN = "sandbox-token-not-a-secret"
 STORE_HASH = "sandbox1"
+BATCH = 10  # ids in a DELETE, where none is documented: of customers in a POST (customers.v3.yml:233)
 ROWS = 50  # of a page, unless `limit` says otherwise (orders.v2.oas2.yml:321)
 ROWS_WITH_OPTIONS = 10  # "When you specify `options` or `modifiers`" (products_catalog.v3.yml:9791)
 MOST_SUB_RESOURCES = 10  # of addresses, and of attributes (customers.v3.yml:3498 and 3504)
@@ -621,6 +622,11 @@ def problem(status: int, title: str, errors: Mapping[str, str] | None = None) ->
     return Answer(status, to_json(body))
 
 
+def v2_problem(status: int, message: str) -> Answer:
+    """An error body of V2."""
+    return Answer(status, to_json([{"status": status, "message": message}]))
+
+
 def store_information() -> dict[str, Any]:
     return {
         "id": STORE_HASH,
@@ -998,20 +1004,16 @@ class Kind:
     deletes: frozenset[str] = frozenset({"id:in"})  # parameters that such a DELETE knows
     needs: frozenset[str] | None = None  # one of them (None: of `deletes`) must be given, or else:
     bare: str = "refuse"  # 422; "nothing": 204; "all": everything is deleted
-    max_batch: int = (
-        10  # where none is documented, as many as customers can be made with (customers.v3.yml:233)
-    )
+    max_batch: int = BATCH
     too_many: int = 413  # what more of them are answered with (customers.v3.yml:317, of a POST)
-    refuses_limits: bool = False  # a `limit` above MOST_ROWS, where the file has a maximum; else it is cut
+    refuses_limits: bool = False  # of more than MOST_ROWS, where the file has a maximum; else they are cut
     cursor_alone: bool = False  # `before` and `after` go with neither `page` nor one another
-    unknown_parameter: int | None = (
-        None  # what one that the list does not know is answered with; None: ignored
-    )
+    unknown_parameter: int | None = None  # what the list answers one with; None: it is ignored
     max_concurrent: int | None = None  # DELETEs at once
     done: int = 204
     one: bool = True  # DELETE <path>/<id>
     missing: int = 204  # what that answers for an id that is not there
-    missing_of_several: int | None = None  # what a DELETE of the collection answers where some are not there
+    missing_of_several: int | None = None  # what a DELETE by ids answers if some of them are not there
     read_one: bool = False  # GET <path>/<id>
     archives: bool = False  # a DELETE leaves the records, marked as deleted
 
@@ -1404,7 +1406,7 @@ class FakeStore:
         window_anchor: str = "first",  # "grid": windows start with the store, not with a request
         count_latency: str = "after",  # counted on arrival, then the latency; or "before" it
         count_items: bool = False,  # each id of a DELETE costs a token
-        max_batch: int = 10,  # of customers
+        max_batch: int = BATCH,  # of customers
         email_case: str = "exact",  # how addresses are compared, which no file tells; or "folded"
         date_bounds: str = "worded",  # `:min` and `:max` as the files word them; or "inclusive" everywhere
         **counts: int,  # of the other kinds: products=60, orders=20, …
@@ -1721,9 +1723,7 @@ class FakeStore:
             except Invalid as error:
                 name = error.name
                 if request.path.split("/")[3] == "v2":  # 400: of customers.v2.yml, /customer_groups/{id}
-                    return Answer(
-                        400, to_json([{"status": 400, "message": f"The field '{name}' is invalid."}])
-                    )
+                    return v2_problem(400, f"The field '{name}' is invalid.")
                 words = {name: f"{name} {error.message}"}
                 return problem(error.status or 422, f"The {name} was not valid.", words)
 
@@ -1804,6 +1804,7 @@ class FakeStore:
         return self._delete_ids(kind, request, ids or [], children=children)
 
     def _delete_one(self, kind: Kind, request: Request, tail: str) -> Answer:
+        self._heard(request, ())
         try:
             (number,) = whole_numbers("id", tail)
         except ValueError:
@@ -1828,9 +1829,7 @@ class FakeStore:
         return Answer(200, row if kind.v2 else b'{"data":' + row + b',"meta":{}}')
 
     def _problem(self, kind: Kind, status: int, title: str) -> Answer:
-        if kind.v2:
-            return Answer(status, to_json([{"status": status, "message": title}]))
-        return problem(status, title)
+        return v2_problem(status, title) if kind.v2 else problem(status, title)
 
     def _too_busy(self, kind: Kind, request: Request) -> Answer | None:
         if kind.max_concurrent is None or request.beside <= kind.max_concurrent:
