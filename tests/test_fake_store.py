@@ -140,6 +140,8 @@ def test_other_filters(store: FakeStore, send: Send) -> None:
     store.info["timezone"]["raw_offset"] = 0
     assert middle["id"] in [row["id"] for row in listed(send, date_created=day)]
     assert middle["id"] in [row["id"] for row in listed(send, date_created=middle["date_created"])]
+    assert listed(send, date_created="9999-12-31") == []  # the last day that Python knows
+    assert listed(send, **{"date_created:max": "0001-01-01"}) == []
 
 
 def test_bounds_that_are_not_meant_themselves(store: FakeStore, send: Send) -> None:
@@ -209,9 +211,10 @@ def test_include(store: FakeStore, send: Send) -> None:
     assert not fake_store.SUB_RESOURCES & listed(send)[0].keys()
     rows = listed(send, include=INCLUDE)
     assert all(row.keys() >= fake_store.SUB_RESOURCES for row in rows)
-    cut = [row for row in rows if row["address_count"] > len(row["addresses"])]
-    assert cut
-    assert all((row["address_count"], len(row["addresses"])) == (12, 10) for row in cut)
+    for count, name in (("address_count", "addresses"), ("attribute_count", "attributes")):
+        cut = [row for row in rows if row[count] > len(row[name])]
+        assert cut
+        assert all((row[count], len(row[name])) == (12, 10) for row in cut)
 
 
 @pytest.mark.parametrize(
@@ -228,6 +231,7 @@ def test_include(store: FakeStore, send: Send) -> None:
         {"date_created:min": "2024-05-14T09:34Z"},
         {"date_created:min": "2024-05-14T09:34:00+00:00"},
         {"date_created:min": "2024-02-30"},
+        {"date_created:min": "٢٠٢٤-05-14"},
         {"customer_group_id:in": "wholesale"},
         {"sort": "id:asc"},
         {"include": "orders"},
@@ -1060,7 +1064,8 @@ def test_operators(full: FakeStore, ask: Send) -> None:
     part = next(iter(brands.values()))["name"][:5].upper()
     rows = all_of(ask, "brands", **{"name:like": part})
     assert ids_of("brands", rows) == [n for n, r in brands.items() if part.lower() in r["name"].lower()]
-    assert ask("GET", "v3/catalog/products", {"price": "cheap"}).status_code == 422
+    for value in ("cheap", "nan", "1e3", "1_0", " 1"):
+        assert ask("GET", "v3/catalog/products", {"price": value}).status_code == 422
     assert ask("GET", "v3/catalog/products", {"id": "x"}).status_code == 422
     for value in ("perhaps", "True", "1"):
         assert ask("GET", "v3/catalog/products", {"is_visible": value}).status_code == 422
@@ -1111,6 +1116,17 @@ def test_bounds_that_a_file_says_nothing_of(full: FakeStore, ask: Send) -> None:
         moment = next(iter(full.records[name].values()))["date_created"]
         both = {"date_created:min": moment, "date_created:max": moment}
         assert len(all_of(ask, name, **both)) == within
+
+
+def test_the_case_of_addresses(full: FakeStore, ask: Send) -> None:
+    """The case of an address matters wherever one is asked for, or nowhere: no file tells."""
+    for name, parameter in (("subscribers", "email"), ("orders", "email"), ("gift_certificates", "to_email")):
+        number, record = next(iter(full.records[name].items()))
+        address = record["billing_address"]["email"] if name == "orders" else record[parameter]
+        for case, wanted in (("exact", False), ("folded", True)):
+            full.email_case = case
+            assert (number in ids_of(name, all_of(ask, name, **{parameter: address.upper()}))) is wanted
+        assert number in ids_of(name, all_of(ask, name, **{parameter: address}))
 
 
 def test_like_is_one_string(full: FakeStore, ask: Send) -> None:
