@@ -528,12 +528,16 @@ def comparable_address(address: str) -> str:
     return f"{local}{at}{domain}"
 
 
-def unicode_address(address: str) -> str:
-    """Return a comparable address with its domain in the letters that people read."""
-    local, at, domain = address.rpartition("@")
-    with suppress(UnicodeError):
-        domain = domain.encode().decode("idna")
-    return f"{local}{at}{domain}"
+def spellings(addresses: Iterable[str]) -> list[str]:
+    """Return the ways in which a store may spell these addresses: as written, folded, with IDNA."""
+    found: dict[str, None] = {}
+    for written in addresses:
+        address = comparable_address(written)
+        local, at, domain = address.rpartition("@")
+        found |= dict.fromkeys((address, unicodedata.normalize("NFC", written)))
+        with suppress(UnicodeError):
+            found[f"{local}{at}{domain.encode().decode('idna')}"] = None
+    return list(found)
 
 
 def is_plain_address(text: str) -> bool:
@@ -2384,7 +2388,6 @@ class Store:
         value_of: Callable[[Record], Any] = resource.id_of
         if by != resource.read_by:
             asked, value_of = set(map(comparable_address, values)), resource.address_of
-            values = sorted(asked | set(values) | set(map(unicode_address, asked)))
         try:
             page = self.page(resource, **{by: ",".join(map(str, values))}, page=1, **params)
         except Unreadable:
@@ -2605,7 +2608,8 @@ def named_pages(store: Store, found: Found) -> Iterator[list[Record]]:
     """
     seen, resource = IdSet(), store.resource
     params: dict[str, Any] = {key: text for key, text in resource.params.items() if key == "include"}
-    ids, emails = chunks(found.unknown_ids(), PAGE_LIMIT), chunks(found.unknown_emails(), EMAIL_LIMIT)
+    ids = chunks(found.unknown_ids(), PAGE_LIMIT)
+    emails = chunks(spellings(found.unknown_emails()), EMAIL_LIMIT)
     for by, asked in ((resource.read_by, ids), ("email:in", emails)):
         for records in store.workers.in_order(partial(store.find, by, **params), asked):
             if records is None:

@@ -61,7 +61,7 @@ def stocked(make_store: MakeStore, resource: str, count: int = 60, **options: An
     counts |= {"customers": 20, resource: count}
     if resource == "categories":
         counts["products"] = 0  # a category that holds some is refused
-    return make_store(**{"quota": 10_000} | counts | options)
+    return make_store(**{"quota": 10_000, "date_bounds": "inclusive"} | counts | options)
 
 
 def others_of(store: FakeStore, resource: str) -> dict[str, list[int]]:

@@ -9,13 +9,13 @@ import operator
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.fake_store import KINDS, FakeStore, Fault, Request, moment, timestamp
+from tests.fake_store import KINDS, FakeStore, Fault, Request
 from tests.rigged import (
     DROP,
     ORDERS_SCOPE,
@@ -190,15 +190,15 @@ DATED = [
     ("subscribers", "date_modified"),
 ]
 MAXIMA = {"before": operator.lt, "until": operator.le}
-Fits = Callable[[str, str], bool]
+Fits = Callable[[datetime, datetime], bool]
 
 
 def reword(monkeypatch: pytest.MonkeyPatch, resource: str, name: str, fits: Fits) -> None:
     """Let the store understand a date filter like this: fits(the record's moment, the one asked for)."""
     field = name.partition(":")[0]
 
-    def compiled(value: str) -> Callable[[dict[str, Any]], bool]:
-        return lambda record: fits(moment(name, record[field]), moment(name, value))
+    def compiled(value: str, _reading: object) -> Callable[[dict[str, Any]], bool]:
+        return lambda record: fits(datetime.fromisoformat(record[field]), datetime.fromisoformat(value))
 
     kind = KINDS[resource]
     monkeypatch.setitem(KINDS, resource, replace(kind, filters={**kind.filters, name: compiled}))
@@ -223,6 +223,7 @@ def test_a_day_is_the_whole_day(
     maximum: Fits,
 ) -> None:
     """A date means the whole day in UTC, be the API's :max "before" or "until"; full moments are sent."""
+    reword(monkeypatch, resource, f"{field}:min", operator.ge)
     reword(monkeypatch, resource, f"{field}:max", maximum)
     days = ["2024-12-30T23:59:59Z", "2024-12-31T00:00:00Z", "2024-12-31T12:00:00Z"]
     days += ["2024-12-31T23:59:59Z", "2025-01-01T00:00:00Z", "2025-01-01T00:00:01Z"]
@@ -266,16 +267,11 @@ def test_a_moment_as_the_latest(
     assert all(re.fullmatch(r"[0-9-]{10}T[0-9:]{8}Z", text) for text in sent(store, "date_created:max"))
 
 
-def shifted(text: str, seconds: int) -> str:
-    """A moment so many seconds later."""
-    return timestamp(datetime.fromisoformat(text).timestamp() + seconds)
-
-
 @pytest.mark.parametrize(
     ("name", "fits"),
     [
-        ("date_created:max", lambda have, asked: have <= shifted(asked, 1)),
-        ("date_created:min", lambda have, asked: have >= shifted(asked, -1)),
+        ("date_created:max", lambda have, asked: have <= asked + timedelta(seconds=1)),
+        ("date_created:min", lambda have, asked: have >= asked - timedelta(seconds=1)),
     ],
 )
 def test_what_lies_outside_of_what_was_sent(
@@ -287,6 +283,13 @@ def test_what_lies_outside_of_what_was_sent(
     store, _ = dated(make_store, "customers", "date_created", *days)
     outcome = run_spares_all(tool, store, 3, "--yes", "--filter", f"{name}=2024-12-31")
     assert "ignored the filter" in outcome.err
+
+
+def test_a_store_whose_min_means_after(make_store: MakeStore, tool: Tool) -> None:
+    """Where :min means "after", the record of the first second stays, and all later ones go."""
+    days = ["2024-12-30T23:59:59Z", "2024-12-31T00:00:00Z", "2024-12-31T00:00:01Z"]
+    store, ids = dated(make_store, "customers", "date_created", *days)
+    run_takes(tool, store, "customers", ids[2:], "--filter", "date_created:min=2024-12-31")
 
 
 @pytest.mark.parametrize(("resource", "field"), DATED)
@@ -523,12 +526,24 @@ def test_a_bad_match_of_what_is_not_there(store: FakeStore, tool: Tool, text: st
 
 
 def test_addresses_are_looked_up_50_a_request(store: FakeStore, tool: Tool) -> None:
-    """--ids takes addresses in any case, asks for at most 50 a request, and deletes exactly those."""
+    """--ids takes addresses, asks for at most 50 a request, and deletes exactly those."""
     ids = list(store.customers)[20:140]
-    path = write(tool, lines(store.customers[number]["email"].title() for number in ids))
+    path = write(tool, lines(store.customers[number]["email"] for number in ids))
     outcome = run_deletes(tool, store, set(ids), "--ids", path)
     assert sorted(sizes(store, "email:in")) == [20, 50, 50]
     assert (outcome.summary["not_found"], unmatched(outcome)) == (0, set())
+
+
+@pytest.mark.parametrize("case", ["exact", "folded"])
+def test_addresses_in_another_case(make_store: MakeStore, tool: Tool, case: str) -> None:
+    """An address is found in the store's case and in the list's, and at most 50 are asked for at once."""
+    store = make_store(customers=120, quota=10_000, email_case=case)
+    ids = list(store.customers)[20:100]
+    for number in ids[:3]:
+        store.change(number, email=store.customers[number]["email"].title())
+    path = write(tool, lines(store.customers[number]["email"].title() for number in ids))
+    run_deletes(tool, store, set(ids), "--ids", path)
+    assert max(sizes(store, "email:in")) == 50
 
 
 def test_what_of_a_list_the_store_does_not_know(store: FakeStore, tool: Tool) -> None:
