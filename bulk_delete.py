@@ -57,6 +57,7 @@ import email.utils
 import enum
 import errno
 import hashlib
+import html
 import io
 import itertools
 import json
@@ -69,6 +70,7 @@ import re
 import shlex
 import shutil
 import signal
+import ssl
 import sys
 import threading
 import time
@@ -83,7 +85,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until main takes it: no traceback out of an import
@@ -158,9 +160,17 @@ class Refused(Failure):
 class ReadRefused(Refused):
     """The store refused a GET with a 4xx: exit status 3 before the plan, 5 after it."""
 
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
 
 class Unreadable(Refused):
     """An answer that holds no list, total or ids that can be relied on."""
+
+
+class Unanswered(Failure):
+    """A GET used up its retries; a smaller one may be answered."""
 
 
 class Unproven(Failure):
@@ -483,9 +493,19 @@ STORE_INFO = Resource(name="store", path="v2/store", scope="store_v2_information
 # How other people's words, times and names are shown.
 
 
+SECRETS: set[str] = set()  # the token and the like, once they are read: never shown, nor any part of them
+FOREIGN_LIMIT = 10_000  # characters of foreign text that are looked at; the rest is never shown
+
+
 def clean(text: object, limit: int = 200) -> str:
-    """Return somebody else's words as one printable line of at most `limit` characters."""
+    """Return somebody else's words as one printable line of at most `limit` characters, without SECRETS.
+
+    N18: secrets are cut out before anything is shortened, so that no half of one is left.
+    """
     line = str(text)
+    for secret in SECRETS:
+        line = line.replace(secret, "[secret]")
+    line = line[:FOREIGN_LIMIT]
     if not line.isprintable():
         line = "".join(character if character.isprintable() else " " for character in line)
     line = " ".join(line.split())
@@ -1084,6 +1104,7 @@ def some_path(text: str) -> Path:
 
 def web_address(text: str) -> str:
     """Convert an http or https URL."""
+    SECRETS.add(text)
     if not re.fullmatch(r"https?://[!-~]+", text):
         raise ValueError("must be an http or https URL")
     return text
@@ -1280,6 +1301,7 @@ def read_store(path: Path, section: Mapping[str, str], environ: Mapping[str, str
         source = "BIGCOMMERCE_ACCESS_TOKEN"
     if not token:
         raise ConfigError(f"{source} is missing; fill it in, or set BIGCOMMERCE_ACCESS_TOKEN")
+    SECRETS.add(token)
     client_id = section.get("client_id", "")
     for name, value in ((source, token), (f"{path}: client_id in [store]", client_id)):
         if not re.fullmatch(r"[!-~]*", value):  # the message never quotes it
@@ -1719,13 +1741,13 @@ class TokenBucket:
             self.window.roll(now)
             self.window.answered(now, sent_at, cost, told)
 
-    def pause(self, seconds: float) -> int:
-        """Let nobody send for so many seconds after a 429, and then one at a time until one succeeds.
+    def pause(self, seconds: float, *, refused: bool = True) -> int:
+        """Let nobody send for so many seconds; after a 429 (refused) one at a time until one succeeds.
 
         Returns how many 429s there were in a row.
         """
         with self._lock:
-            self.refusals_in_a_row += 1
+            self.refusals_in_a_row += refused
             self._paused_until = max(self._paused_until, self._clock() + seconds)
             return self.refusals_in_a_row
 
@@ -1769,7 +1791,7 @@ class Verdict(enum.Enum):
 
     DONE = enum.auto()  # it did what was asked
     THROTTLED = enum.auto()  # everybody has to wait, then the same again; no error of the request
-    RETRY = enum.auto()  # the same request may succeed a little later
+    RETRY = enum.auto()  # the same request may succeed a little later: no answer, or a middlebox's
     REFUSED = enum.auto()  # this request will never succeed, others may
     FATAL = enum.auto()  # no request will succeed
 
@@ -1785,46 +1807,75 @@ class Answer:
 
     @cached_property
     def json(self) -> Any:
-        """The parsed body, None when it is not JSON."""
+        """The parsed body, None when it is not JSON; NaN and the like, which JSON has not, become text."""
         try:
-            return json.loads(self.body)
+            return json.loads(self.body, parse_constant=str)
         except (ValueError, RecursionError):
             return None
 
     @property
+    def is_json(self) -> bool:
+        """Whether it comes from the API, and not from something in between."""
+        return isinstance(self.json, (dict, list))
+
+    @property
     def words(self) -> str:
-        """Status and the store's own words, or what is known in their place."""
+        """Status and the store's own words, the title of a page, or what is known in their place."""
         if self.status == 0:
             return self.problem
-        return f"{self.status} {'; '.join(dict.fromkeys(_messages(self.json)))}".strip()
+        said = "; ".join(dict.fromkeys(_messages(self.json))) if self.is_json else self._title
+        return f"{self.status} {said}".strip()
+
+    @property
+    def _title(self) -> str:
+        """The title of the page that a middlebox sent, "" without one."""
+        text = self.body[:FOREIGN_LIMIT].decode(errors="replace")
+        found = re.search(r"<title[^>]{0,100}>([^<]{1,1000})", text, re.IGNORECASE)
+        return clean(html.unescape(found[1])) if found else ""
+
+    @property
+    def wait(self) -> float:
+        """Seconds that it says to wait, in its headers or its body; 0 where it does not."""
+        body = self.json if isinstance(self.json, dict) else {}
+        in_body = str(body.get("retry_after_seconds", ""))
+        sound = re.fullmatch(r"[0-9]{1,40}(\.[0-9]{1,40})?", in_body)
+        names = WAITS if self.status == 429 else WAITS[1:]
+        return max(retry_after(self.headers, names), float(in_body) if sound else 0.0)
 
 
-def _messages(said: object) -> Iterator[str]:
+def _messages(said: object, depth: int = 0) -> Iterator[str]:
     """Yield what an error says, from the outside in: V3's title and errors, V2's list of messages."""
+    if depth > 8:
+        return
     if isinstance(said, str):
         yield from filter(None, [clean(said)])
     elif isinstance(said, dict):
-        yield from _messages(said.get("title") or said.get("message") or said.get("detail"))
+        yield from _messages(said.get("title") or said.get("message") or said.get("detail"), depth + 1)
         errors = said.get("errors")
         said = list(errors.values()) if isinstance(errors, dict) else errors
     if isinstance(said, list):
-        for item in said:
-            yield from _messages(item)
+        for item in said[:100]:
+            yield from _messages(item, depth + 1)
 
 
-def retry_after(headers: Mapping[str, str]) -> float:
+# Headers that say how long to wait, and their units in seconds. The first is on every answer of BigCommerce,
+# and means to wait only with a 429.
+WAITS = (("X-Rate-Limit-Time-Reset-Ms", 0.001), ("X-Retry-After", 1.0), ("Retry-After", 1.0))
+
+
+def retry_after(headers: Mapping[str, str], names: Sequence[tuple[str, float]] = WAITS) -> float:
     """Return the seconds that an answer says to wait: the longest of its headers, 0 when none is sound.
 
     X-Rate-Limit-Time-Reset-Ms and X-Retry-After are BigCommerce's, Retry-After is HTTP's; a date counts from
     the answer's own Date, never from this machine's clock.
     """
     waits = [0.0]
-    for name, unit in (("X-Rate-Limit-Time-Reset-Ms", 0.001), ("X-Retry-After", 1.0), ("Retry-After", 1.0)):
+    for name, unit in names:
         text = headers.get(name, "").strip()
         if re.fullmatch(r"[0-9]{1,40}(\.[0-9]{1,40})?", text):
             waits.append(float(text) * unit)
         else:
-            with suppress(ValueError, TypeError):
+            with suppress(ValueError, TypeError, OverflowError, IndexError):
                 dates = map(email.utils.parsedate_to_datetime, (text, headers.get("Date", "")))
                 until, since = (date if date.tzinfo else date.replace(tzinfo=UTC) for date in dates)
                 waits.append((until - since).total_seconds())
@@ -1845,8 +1896,8 @@ def retry_delay(attempt: int, status: int, headers: Mapping[str, str], jitter: f
 
 
 def retriable(status: int) -> bool:
-    """Tell whether the same request may succeed a little later."""
-    return status in (0, 408) or (500 <= status <= 599 and status not in (501, 505))
+    """Tell whether the same request may succeed a little later; a 1xx is no answer, but came as one."""
+    return status in (0, 408) or 100 <= status <= 199 or (500 <= status <= 599 and status not in (501, 505))
 
 
 def may_have_acted(answer: Answer) -> bool:
@@ -1861,9 +1912,8 @@ def judge(method: str, answer: Answer, done: Sequence[int] = (204,)) -> Verdict:
         return Verdict.THROTTLED
     if retriable(status):
         return Verdict.RETRY
-    if status == 200 and not isinstance(answer.json, (dict, list)):
-        cut_off = answer.body.lstrip()[:1] in (b"{", b"[")
-        return Verdict.RETRY if cut_off else Verdict.FATAL
+    if status in (200, 403) and not answer.is_json:
+        return Verdict.RETRY  # A8: a maintenance page, or one of a CDN, or a body that was cut off
     return _judge_read(status) if method == "GET" else _judge_delete(answer, done)
 
 
@@ -1910,7 +1960,7 @@ def item_results(answer: Answer) -> dict[int, Item]:
         return {}
     for key, said, status in _said_of_items(body, answer.status):
         number = positive_id(key)
-        if number is None and (found := _ID_IN_WORDS.search(str(said))):
+        if number is None and (found := _ID_IN_WORDS.search(str(said)[:FOREIGN_LIMIT])):
             number = positive_id(found[1] or found[2])
         if number is not None:
             items[number] = _item(said, status)
@@ -1970,7 +2020,7 @@ def halves(batch: Batch) -> tuple[Batch, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchResult:
-    """What became of a batch. Each of its ids is in exactly one of accepted, refused, missing and again.
+    """What became of a batch. Each of its ids is in exactly one of accepted, refused, in_doubt and again.
 
     Where the run was stopped before the batch was settled, what may have gone is in accepted, the rest in
     none of them.
@@ -1983,8 +2033,9 @@ class BatchResult:
     accepted: tuple[int, ...] = ()
     # id => the store's own words.
     refused: Mapping[int, str] = field(default_factory=dict)
-    # A single id that the store does not know.
-    missing: tuple[int, ...] = ()
+    # A single id that the store does not know, or that used up its retries => the last words: reading back
+    # decides, and if it is still there, it failed for that.
+    in_doubt: Mapping[int, str] = field(default_factory=dict)
     # What is to be sent again.
     again: tuple[Batch, ...] = ()
     # An attempt may have deleted any of the ids: a time-out, a 5xx, a 404 for a part of them.
@@ -2011,8 +2062,8 @@ def batch_result(batch: Batch, answers: Sequence[Answer], resource: Resource) ->
         return _sorted_by_item(result, items)
     if len(ids) > 1:
         return replace(result, again=halves(batch))
-    if last.status == 404:
-        return replace(result, missing=ids)
+    if last.status == 404 or result.retries_used_up:
+        return replace(result, in_doubt={ids[0]: last.words})
     return replace(result, refused={ids[0]: last.words})
 
 
@@ -2049,7 +2100,6 @@ def delete_target(resource: Resource, ids: Sequence[int]) -> tuple[str, dict[str
 # Status, or its first digit => what an answer that ends the run means, and what to do. {action}: what was
 # asked, such as "read customers"; {said}: status and the store's words; {scope}: the OAuth scope it needs.
 EXPLANATIONS = {
-    200: "{host} answered with something that is not JSON: check that it is the API",
     3: "{host} answered with a redirect ({status}), which is never followed: check store_hash, and "
     "BC_API_ENDPOINT if it is set",
     401: "the store refused the access token (401): check access_token and store_hash in {path}, or "
@@ -2082,44 +2132,105 @@ class Connection(OAuthConnection):  # type: ignore[misc]  # the SDK has no types
     def __init__(self, config: Config) -> None:
         path = "/stores/{}/{}"  # API version and resource come with each request
         super().__init__(config.client_id, config.store_hash, config.access_token, config.host, path)
-        self._token = config.access_token
         if not config.client_id:
             del self._session.headers["X-Auth-Client"]
-        self.timeout = config.timeout
-        self._session.max_redirects = 0  # N9: else a DELETE and its token go on to another host
-        self._session.auth = lambda request: request  # N11: else ~/.netrc adds a password
+        self.timeout, self._token = config.timeout, config.access_token
+        self._session.get_redirect_target = lambda response: None  # N14: else the token goes to another host
+        self._session.auth = lambda request: request  # N16: else ~/.netrc adds a password
+        self._session.stream = True  # the body is read below, within limits
         # Proxies and certificates are the environment's; read once, since that costs more than a request.
-        settings = self._session.merge_environment_settings(self.full_path(""), {}, None, None, None)
+        settings = self._session.merge_environment_settings(self.full_path(""), {}, True, None, None)
         self._session.proxies, self._session.verify = settings["proxies"], settings["verify"]
         self._session.trust_env = False
+        check_surroundings(self._session.proxies, self._session.verify)
 
     def exchange(self, method: str, path: str, params: Mapping[str, Any]) -> Answer:
-        """Send once, and return what came, status 0 when no answer did.
+        """Send once, and return what came; whatever the HTTP stack raises is no answer, status 0.
 
         Raises ConfigError and StoreError for what no retry mends: certificates, proxies, addresses.
         """
         # Encoded here: the SDK's %2C for each comma is parsed again in four places.
         query = "?" + urlencode(params, safe=":,") if params else ""
+        deadline = time.monotonic() + ANSWER_TIMEOUTS * self.timeout
         try:
             response = self._run_method(method, path + query)
-        except requests.TooManyRedirects as error:
-            response = error.response
+            with closing(response):
+                body = read_body(response, deadline).replace(self._token.encode(), b"[secret]")
+                return Answer(response.status_code, response.headers, body)
+        except (requests.exceptions.ProxyError, requests.exceptions.InvalidSchema) as error:
+            return self._no_proxy(error)
         except requests.Timeout:
             return Answer(0, problem=f"no answer within {self.timeout:g} s")
-        except (requests.exceptions.InvalidURL, requests.exceptions.InvalidProxyURL) as error:
-            raise ConfigError(f"{clean(error)}: check BC_API_ENDPOINT and HTTPS_PROXY") from error
-        except requests.RequestException as error:
+        except requests.exceptions.SSLError as error:
+            if "CERTIFICATE_VERIFY_FAILED" not in str(error):
+                return Answer(0, problem=network_reason(error))
             reason = network_reason(error)
-            if "CERTIFICATE_VERIFY_FAILED" in str(error):
-                raise StoreError(f"the certificate of {self.host} is not trusted: {reason}") from error
-            return Answer(0, problem=reason)
-        except OSError as error:  # no such file of certificates
-            raise ConfigError(f"{clean(error)}: check REQUESTS_CA_BUNDLE") from error
-        except UnicodeError as error:  # a redirect to an address that requests cannot decode
-            return Answer(302, problem=clean(error))
-        # N10: should the answer repeat the token, that is cut out before anybody reads it.
-        body = response.content.replace(self._token.encode(), b"[token]")
-        return Answer(response.status_code, response.headers, body)
+            raise StoreError(f"the certificate of {self.host} is not trusted: {reason}") from error
+        except requests.exceptions.InvalidURL as error:
+            raise ConfigError(f"{clean(error)}: check BC_API_ENDPOINT") from error
+        except Exception as error:  # N26: urllib3 and http.client raise much that requests does not wrap
+            return Answer(0, problem=network_reason(error))
+
+    def _no_proxy(self, error: Exception) -> Answer:
+        """Return no answer, for the proxy's sake; raises ConfigError for what the proxy will always say."""
+        reason = network_reason(error)
+        name = proxy_variable()
+        if re.search(r"\b40[37]\b", reason):
+            raise ConfigError(
+                f"the proxy refuses to connect to {self.host} ({reason}): correct {name}"
+            ) from error
+        if isinstance(error, requests.exceptions.InvalidSchema):
+            raise ConfigError(f"the proxy of {name} cannot be used ({reason}): correct it") from error
+        return Answer(0, problem=f"no answer from the proxy: {reason}")
+
+
+ANSWER_LIMIT = 64 * 2**20  # bytes that are read of an answer
+ANSWER_TIMEOUTS = 5  # times timeout: how long an answer may take in all
+
+
+def read_body(response: Any, deadline: float) -> bytes:
+    """Return the decoded body; raises ValueError for one that is too long, or not there by the deadline."""
+    parts, size = [], 0
+    while part := response.raw.read1(2**18, decode_content=True):
+        parts.append(part)
+        size += len(part)
+        if size > ANSWER_LIMIT:
+            raise ValueError(f"an answer of more than {ANSWER_LIMIT // 2**20} MiB")
+        if time.monotonic() > deadline:
+            raise ValueError("an answer that does not end")
+    return b"".join(parts)
+
+
+def proxy_variable() -> str:
+    """Return the name of the environment's variable that sets the proxy of https."""
+    names = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
+    return next((name for name in names if os.environ.get(name)), "HTTPS_PROXY")
+
+
+def check_surroundings(proxies: Mapping[str, str], verify: object) -> None:
+    """Raise ConfigError for a proxy or certificates that cannot be used; a proxy's value is never shown."""
+    for scheme in ("https", "all"):
+        if not (url := proxies.get(scheme)):
+            continue
+        user_and_password = url.partition("://")[2].rpartition("@")[0]
+        SECRETS.update(text for text in (url, *user_and_password.split(":")[1:]) if len(text) > 3)
+        try:
+            parts = urlsplit(url if "://" in url else f"http://{url}")
+            sound = bool(parts.hostname) and (parts.port or 1) > 0 and not parts.path.strip("/")
+        except ValueError:
+            sound = False
+        if not sound:
+            raise ConfigError(
+                f"{proxy_variable()} is no address of a proxy, such as http://user:password@host:port "
+                "(a / or @ in the password is written %2F or %40): correct it"
+            )
+    if isinstance(verify, str):
+        try:
+            where = "capath" if os.path.isdir(verify) else "cafile"
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(**{where: verify})
+        except OSError as error:  # of which ssl.SSLError is one
+            fault = f"the certificates in {verify} cannot be read ({error.strerror or clean(error)})"
+            raise ConfigError(f"{fault}: check REQUESTS_CA_BUNDLE") from error
 
 
 def network_reason(error: BaseException) -> str:
@@ -2152,6 +2263,11 @@ class Request:
     answers: list[Answer] = field(default_factory=list)
 
 
+def too_long(seconds: float) -> StoreError:
+    """Return the end of a run that was told to wait too long."""
+    return StoreError(f"the store says to wait {seconds / 60:,.0f} minutes: resume then")
+
+
 class Client:
     """Sends each request until an answer settles it; the one place that retries, or ends a run for it.
 
@@ -2174,6 +2290,8 @@ class Client:
         self._random = random.Random()
         # Holds each thread's connection.
         self._local = threading.local()
+        # Of each thread that waits for an answer, since when.
+        self._waiting: dict[int, float] = {}
 
     def send(self, request: Request) -> Answer:
         """Return the answer that settles the request, or the last one when all attempts are used.
@@ -2183,10 +2301,13 @@ class Client:
         retries = 0
         while True:
             sent_at = self._leave(request)
+            self._waiting[threading.get_ident()] = sent_at
             try:
                 answer = self._connection().exchange(request.method, request.path, request.params)
             except Failure as failure:
                 raise self._stop.set(failure) from failure
+            finally:
+                self._waiting.pop(threading.get_ident(), None)
             self._arrived(request, answer, sent_at)
             verdict = judge(request.method, answer, request.resource.done)
             if answer.status == request.tolerated or verdict in (Verdict.DONE, Verdict.REFUSED):
@@ -2197,12 +2318,24 @@ class Client:
             if verdict is Verdict.THROTTLED:
                 self.pause(answer)
                 continue
-            delay = retry_delay(retries, answer.status, answer.headers, self._jitter())
-            if retries >= self._config.max_retries or delay is None:
+            if retries >= self._config.max_retries:
                 return answer
+            self._await_retry(retries, answer)
             retries += 1
-            self._stop.sleep(delay)
             self._count("retries")
+
+    def longest(self) -> float:
+        """Return the seconds for which the oldest request on its way waits; 0 where there is none."""
+        return time.monotonic() - min(list(self._waiting.values()), default=time.monotonic())
+
+    def _await_retry(self, retries: int, answer: Answer) -> None:
+        """Wait before the next attempt, everybody where the answer says so; raises StoreError if too long."""
+        told, backoff = answer.wait, retry_delay(retries, 0, {}, self._random.uniform(0.5, 1.0)) or 0.0
+        if told > PATIENCE:
+            raise self._stop.set(too_long(told))
+        if told:
+            self.bucket.pause(told, refused=False)
+        self._stop.sleep(max(told, backoff))
 
     def _leave(self, request: Request) -> float:
         """Wait for the tokens of one attempt; returns the time when it leaves."""
@@ -2217,6 +2350,7 @@ class Client:
         self._stop.check()
         if not request.answers:
             request.announce()
+            self._stop.check()  # N8: a stop may have been asked for while the note went to the disk
         return time.monotonic()
 
     def _arrived(self, request: Request, answer: Answer, sent_at: float) -> None:
@@ -2243,9 +2377,6 @@ class Client:
         connection: Connection = self._local.connection
         return connection
 
-    def _jitter(self) -> float:
-        return self._random.uniform(0.5, 1.0)
-
     def _count(self, name: str) -> None:
         with self._lock:
             self.counts[name] += 1
@@ -2253,11 +2384,12 @@ class Client:
     def pause(self, answer: Answer) -> None:
         """Pause everybody for as long as the answer says; raises StoreError rather than wait too long."""
         self._count("rate_limited")
-        delay = retry_delay(self.bucket.refusals_in_a_row, 429, answer.headers, self._jitter())
-        if delay is None:
-            minutes = retry_after(answer.headers) / 60
-            raise self._stop.set(StoreError(f"the store says to wait {minutes:.0f} minutes: resume then"))
-        if self.bucket.pause(delay) >= REFUSALS:
+        jitter = self._random.uniform(0.5, 1.0)
+        told = answer.wait
+        if told > PATIENCE:
+            raise self._stop.set(too_long(told))
+        backoff = retry_delay(self.bucket.refusals_in_a_row, 429, {}, jitter) or 0.0
+        if self.bucket.pause(told or backoff) >= REFUSALS:
             words = f"the store answered 429 (too many requests) {REFUSALS} times in a row"
             raise self._stop.set(StoreError(f"{words}: resume when its other apps are quieter"))
 
@@ -2295,6 +2427,10 @@ class Page:
     # How many records and pages the store promises in all; V2 does not tell, and it is 0.
     total: int = 0
     pages: int = 0
+    # Records a page, as the store says.
+    per_page: int = 0
+    # Bytes of the answer.
+    weight: int = 0
 
 
 def read_page(answer: Answer, resource: Resource) -> Page:
@@ -2306,9 +2442,9 @@ def read_page(answer: Answer, resource: Resource) -> Page:
     for record in records:
         check_id(record, resource)
     if not resource.has_total:
-        return Page(records)
+        return Page(records, weight=len(answer.body))
     total = value_at(answer.json, "meta.pagination.total")
-    if type(total) is not int or total < 0:
+    if type(total) is not int or not 0 <= total < 10**12:
         raise Unreadable(
             f"the store's listing of {resource.words} does not say how many there are "
             "(meta.pagination.total), so it cannot be trusted to be complete"
@@ -2316,7 +2452,7 @@ def read_page(answer: Answer, resource: Resource) -> Page:
     per_page = value_at(answer.json, "meta.pagination.per_page")
     if type(per_page) is not int or not 0 < per_page <= PAGE_LIMIT:
         per_page = PAGE_LIMIT
-    return Page(records, total, max(1, math.ceil(total / per_page)))
+    return Page(records, total, max(1, math.ceil(total / per_page)), per_page, len(answer.body))
 
 
 def check_id(record: object, resource: Resource) -> None:
@@ -2327,6 +2463,15 @@ def check_id(record: object, resource: Resource) -> None:
         raise Unreadable(f"the store listed one of its {resource.words} {wrong}")
 
 
+def chunks(values: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Yield the values in parts of that size."""
+    return (values[start : start + size] for start in range(0, len(values), size))
+
+
+PAGE_SIZES = (PAGE_LIMIT, 125, 50, 25)  # each a part of the first
+HEAVY = 16 * 2**20  # bytes of pages to be read ahead
+
+
 class Store:
     """What this tool asks of one store; each method is called by a worker, and waits for its answer."""
 
@@ -2335,9 +2480,17 @@ class Store:
         self.client = client
         self.workers = workers
         self.progress = progress
-        # Ids in one DELETE.
+        # Ids in one DELETE, and in one read-back, as many as the store heeds.
         self.batch_size = min(config.batch_size or self.resource.largest_batch, self.resource.largest_batch)
+        self.chunk_size = PAGE_LIMIT
+        # Records a page, as many as the store answers for.
+        self._page_size = PAGE_LIMIT
+        # Bytes of the heaviest page so far.
+        self._heaviest = 0
         self._count_items = config.count_items
+        # Parameters of the listing; sub-resources only where the backup or a --match needs them.
+        needed = not config.no_backup or bool(config.match)
+        self.params = {key: text for key, text in self.resource.params.items() if needed or key != "include"}
 
     def requests_for(self, count: int) -> int:
         """Return the tokens that it takes to delete so many ids and read them back."""
@@ -2360,9 +2513,9 @@ class Store:
         """Raise ReadRefused or StoreError when a GET was not answered with what it asked for."""
         verdict = judge("GET", answer)
         if verdict is Verdict.REFUSED:
-            raise ReadRefused(self.client.explain(request, answer))
+            raise ReadRefused(self.client.explain(request, answer), answer.status)
         if verdict is Verdict.RETRY:
-            raise StoreError(f"the store does not answer ({answer.words}): try again once it does")
+            raise Unanswered(f"the store does not answer ({answer.words}): try again once it does")
 
     def page(self, resource: Resource, **params: Any) -> Page:
         """Return one page of a listing; raises Unreadable for an answer that cannot be relied on."""
@@ -2371,18 +2524,54 @@ class Store:
         listing: Any = type(resource.name, (SdkListing,), attributes)
         answer = next(listing.iterall(connection=self.client, **{"limit": PAGE_LIMIT, **params}))
         self._check_read(request, answer)
-        return read_page(answer, resource)
+        page = read_page(answer, resource)
+        self._heaviest = max(self._heaviest, page.weight)
+        return page
 
     def listed(self, number: int, **params: Any) -> Page:
-        """Return that page of a V3 listing, oldest first where the API sorts."""
-        return self.page(self.resource, page=number, **self.resource.params, **params)
+        """Return that page of 250 records of a V3 listing, oldest first where the API sorts.
+
+        While it stays unanswered it is put together of smaller ones, down to 25 records each.
+        """
+        for size in PAGE_SIZES[PAGE_SIZES.index(self._page_size) :]:
+            parts = PAGE_LIMIT // size
+            try:
+                pages = [
+                    self.page(self.resource, **{"limit": size, "page": part, **self.params, **params})
+                    for part in range((number - 1) * parts + 1, number * parts + 1)
+                ]
+            except Unanswered:
+                if size == PAGE_SIZES[-1]:
+                    raise
+                continue
+            self._page_size = size
+            total = min(page.total for page in pages)
+            records = [record for page in pages for record in page.records]
+            per_page = pages[0].per_page * parts
+            return Page(records, total, max(1, math.ceil(total / per_page)), per_page)
+        raise AssertionError("the smallest size returns or raises")
+
+    def listed_from(self, least: int, resource: Resource, **params: Any) -> list[Record]:
+        """Return the page of a V2 listing that begins with this id, smaller while it stays unanswered."""
+        while True:
+            try:
+                wanted = {"limit": self._page_size, "page": 1, "min_id": least}
+                return self.page(resource, **wanted, **resource.params, **params).records
+            except Unanswered:
+                if self._page_size == PAGE_SIZES[-1]:
+                    raise
+                self._page_size = PAGE_SIZES[PAGE_SIZES.index(self._page_size) + 1]
+
+    def ahead(self) -> int:
+        """Return how many pages may be read ahead: fewer when they are heavy."""
+        return max(1, min(self.workers.count, HEAVY // max(1, self._heaviest)))
 
     def find(self, by: str, values: Sequence[Any], **params: Any) -> list[Record] | None:
         """Return the records that have one of these ids or addresses; None when that cannot be relied on.
 
         by: the filter to ask with. An answer is relied on when every record has one of the values, none is
-        there twice, and they are as many as the total says. At most PAGE_LIMIT ids, or EMAIL_LIMIT
-        addresses.
+        there twice, and they are as many as the total says. At most PAGE_LIMIT ids, or EMAIL_LIMIT addresses;
+        what is refused for its length, or stays unanswered, is asked for in halves.
         """
         resource, asked = self.resource, set(values)
         value_of: Callable[[Record], Any] = resource.id_of
@@ -2392,6 +2581,14 @@ class Store:
             page = self.page(resource, **{by: ",".join(map(str, values))}, page=1, **params)
         except Unreadable:
             return None
+        except (ReadRefused, Unanswered) as failure:
+            if isinstance(failure, ReadRefused) and failure.status not in (400, 413, 414):
+                raise
+            if len(values) < (2 if isinstance(failure, ReadRefused) else 2 * PAGE_SIZES[-1]):
+                raise
+            self.chunk_size = min(self.chunk_size, (len(values) + 1) // 2)
+            halves = [self.find(by, part, **params) for part in chunks(values, (len(values) + 1) // 2)]
+            return None if None in halves else [record for half in halves for record in half or ()]
         distinct = len(set(map(resource.id_of, page.records)))
         complete = distinct == len(page.records) == page.total
         return page.records if complete and asked.issuperset(map(value_of, page.records)) else None
@@ -2415,7 +2612,7 @@ class Store:
     def _stopped(self, batch: Batch, answers: Sequence[Answer]) -> BatchResult:
         """Return what is known of a batch that no answer settled."""
         unclear = any(map(may_have_acted, answers))
-        said = answers[-1].words if answers else ""
+        said = answers[-1].words if answers else "not sent"
         return BatchResult(batch=batch, answer=said, unclear=unclear, accepted=batch.ids if unclear else ())
 
     def _settled(self, batch: Batch, answers: Sequence[Answer]) -> BatchResult:
@@ -2447,13 +2644,15 @@ class Workers:
         self.await_any([future])
         return future.result()
 
-    def in_order(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-        """Yield the function of each item, done by the workers, few ahead, in the order of the items."""
+    def in_order(
+        self, function: Callable[[T], R], items: Iterable[T], ahead: Callable[[], int]
+    ) -> Iterator[R]:
+        """Yield the function of each item, done by the workers, so many ahead, in the order of the items."""
         pending: deque[Future[R]] = deque()
         try:
             for item in items:
                 pending.append(self.submit(function, item))
-                if len(pending) > self.count:
+                while len(pending) > ahead():
                     self.await_any([pending[0]])
                     yield pending.popleft().result()
             while pending:
@@ -2462,18 +2661,19 @@ class Workers:
         finally:
             for future in pending:
                 future.cancel()
-            while pending and not self.stop.at_once:
-                with suppress(Failure):
-                    self.await_any([pending.popleft()])
 
-    def await_any(self, pending: Iterable[Future[R]]) -> set[Future[R]]:
-        """Return those of them that are done, at least one; raises Failure to leave at once."""
+    def await_any(self, pending: Iterable[Future[R]], *, deletes: bool = False) -> set[Future[R]]:
+        """Return those of them that are done, at least one.
+
+        Raises Failure once a stop was asked for: reads are not awaited then, deletes only if it may take
+        time.
+        """
         while True:
             self._on_wait()
             done, _ = wait(pending, timeout=POLL, return_when=FIRST_COMPLETED)
             if done:
                 return done
-            if self.stop.at_once:
+            if self.stop.at_once or not deletes:
                 self.stop.check()
 
     def sleep(self, seconds: float) -> None:
@@ -2488,16 +2688,17 @@ class Workers:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def post_event(url: str, event: str, summary: Mapping[str, Any]) -> str:
-    """POST {"event", "summary"} to webhook_url; returns why that failed, "" when it did not."""
+def post_event(url: str, body: Mapping[str, Any]) -> str:
+    """POST it to webhook_url; returns why that failed, "" when it did not, and never a part of the URL."""
     try:
         with requests.Session() as session:
             session.auth = lambda request: request  # N11: else ~/.netrc adds a password
-            body = {"event": event, "summary": summary}
             # stream: its body is not waited for, which may come for ever
             response = session.post(url, json=body, timeout=5, allow_redirects=False, stream=True)
-    except (OSError, ValueError) as error:
-        return network_reason(error)
+    except requests.Timeout:
+        return "no answer within 5 s"
+    except (OSError, ValueError):
+        return "it cannot be reached"
     return "" if response.ok and not response.is_redirect else f"it answered {response.status_code}"
 
 
@@ -2535,8 +2736,9 @@ def pages_by_id(store: Store, resource: Resource, least: int = 1, **params: Any)
     Each page begins behind the last id of the one before, and an empty one ends them. Raises Unreadable when
     the ids do not rise.
     """
-    params = {"page": 1, **resource.params, **params}
-    while records := store.workers.call(store.page, resource, min_id=least, **params).records:
+    while records := store.workers.call(store.listed_from, least, resource, **params) or store.workers.call(
+        store.listed_from, least, resource, **params
+    ):  # one empty page may be a stray answer: two end the list
         ids = [least - 1, *map(resource.id_of, records)]
         if any(later <= earlier for earlier, later in itertools.pairwise(ids)):
             raise Unreadable(f"the store does not list {resource.words} by id, so records may be missed")
@@ -2573,7 +2775,7 @@ class Listing:
             raise ListingChanged(f"the store promised {self.total} records and listed {len(seen)}")
 
     def _counted_pages(self) -> Iterator[list[Record]]:
-        id_of, workers = self._store.resource.id_of, self._store.workers
+        store, id_of, workers = self._store, self._store.resource.id_of, self._store.workers
         page_of = partial(self._store.listed, **self._filters)
         first = workers.call(page_of, 1)
         total, pages, size = first.total, first.pages, len(first.records)
@@ -2582,17 +2784,31 @@ class Listing:
         yield first.records
         del first  # a page is memory
         if pages == 1:
+            self._check_end(pages, size)
             return
-        last = workers.call(page_of, pages).records[: total - (pages - 1) * size]
+        last = workers.call(page_of, pages).records
+        self._check_end(pages, len(last))
+        last = last[: total - (pages - 1) * size]
         edges.append(list(map(id_of, last)))
-        for page in workers.in_order(page_of, range(2, pages)):
+        for page in workers.in_order(page_of, range(2, pages), store.ahead):
             if page.total < total or not page.records:
                 raise ListingChanged("records went while the pages were read")
             yield page.records
         yield last
-        for ids, page in zip(edges, workers.in_order(page_of, (1, pages)), strict=True):
+        for ids, page in zip(edges, workers.in_order(page_of, (1, pages), store.ahead), strict=True):
             if ids != list(map(id_of, page.records[: len(ids)])):
                 raise ListingChanged("records moved while the pages were read")
+
+    def _check_end(self, pages: int, length: int) -> None:
+        """Raise ListingChanged where a last page that is full is followed by one that is not empty.
+
+        The store's total is a claim: it may count a page only.
+        """
+        if (
+            length >= PAGE_LIMIT
+            and self._store.workers.call(self._store.listed, pages + 1, **self._filters).records
+        ):
+            raise ListingChanged(f"the store lists more records than the {self.total:,} that it promised")
 
 
 def can_look_up(resource: Resource, found: Found) -> bool:
@@ -2607,20 +2823,15 @@ def named_pages(store: Store, found: Found) -> Iterator[list[Record]]:
     Raises Refused when it cannot be told which of them the store knows.
     """
     seen, resource = IdSet(), store.resource
-    params: dict[str, Any] = {key: text for key, text in resource.params.items() if key == "include"}
+    params: dict[str, Any] = {key: text for key, text in store.params.items() if key == "include"}
     ids = chunks(found.unknown_ids(), PAGE_LIMIT)
     emails = chunks(spellings(found.unknown_emails()), EMAIL_LIMIT)
     for by, asked in ((resource.read_by, ids), ("email:in", emails)):
-        for records in store.workers.in_order(partial(store.find, by, **params), asked):
+        for records in store.workers.in_order(partial(store.find, by, **params), asked, store.ahead):
             if records is None:
                 fault = f"the store ignored the filter {by}, or answered in part"
                 raise Refused(f"{fault}: it cannot be told which entries of {found.entries.name} it knows")
             yield [record for record in records if seen.add(resource.id_of(record))]
-
-
-def chunks(values: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """Yield the values in parts of that size."""
-    return (values[start : start + size] for start in range(0, len(values), size))
 
 
 @dataclass
@@ -2751,6 +2962,8 @@ def gather(store: Store, config: Config, orders: Orders, files: RecordFiles) -> 
                 if selection.full:
                     break
             break
+        except RecursionError as error:
+            raise Unreadable(f"the store listed {store.resource.words} that are nested too deep") from error
         except ListingChanged as change:
             if not tries_left:
                 fault = f"the listing was never complete in {LISTINGS} tries ({change})"
@@ -2847,6 +3060,8 @@ class Plan:
     ids: array[int]
     # Entries of --keep that are nobody in the store.
     keep_unknown: int = 0
+    # Whether backup.jsonl holds the records.
+    backup: bool = True
 
     def head(self) -> dict[str, Any]:
         """Return everything but the ids, as JSON has it."""
@@ -2913,7 +3128,7 @@ class Outcome(enum.StrEnum):
 class Ledger:
     """The outcome of every planned id: each has exactly one, so the counts always add up."""
 
-    def __init__(self, selected: int, maybe_deleted: Iterable[int] = ()) -> None:
+    def __init__(self, selected: int, maybe_deleted: Iterable[int] = (), gone: Iterable[int] = ()) -> None:
         self.selected = selected
         # Why an id did not go, in the store's words.
         self.reasons: dict[int, str] = {}
@@ -2923,6 +3138,8 @@ class Ledger:
         self._outcomes = dict.fromkeys(self._maybe_deleted, Outcome.UNKNOWN)
         self._counts = Counter(self._outcomes.values())
         self._counts[Outcome.NOT_ATTEMPTED] = selected - len(self._outcomes)
+        for number in gone:
+            self.read_back(number, there=False)
 
     def counts(self) -> dict[str, int]:
         """Return how many ids have each outcome."""
@@ -2956,8 +3173,8 @@ class Ledger:
         self._maybe_deleted.update(result.maybe_deleted)
         for number in result.accepted:
             self.set(number, Outcome.UNKNOWN)
-        for number in result.missing:
-            self.set(number, Outcome.UNKNOWN, result.answer)
+        for number, reason in result.in_doubt.items():
+            self.set(number, Outcome.UNKNOWN, reason)
         for number, reason in result.refused.items():
             self.set(number, Outcome.FAILED, reason)
         for number in itertools.chain.from_iterable(batch.ids for batch in result.again):
@@ -3042,10 +3259,9 @@ class RecordFiles:
     def write(self, records: Iterable[Record]) -> None:
         """Append the records."""
         taken, resource = list(records), self._resource
-        encode = json.JSONEncoder(ensure_ascii=False).encode
         with writing(self.selected_path.parent):
             for file in self._files[1:]:
-                file.write("".join(f"{encode(record)}\n" for record in taken))
+                file.write("".join(f"{json_line(record)}\n" for record in taken))
             rows = ((resource.id_of(record), *map(record.get, resource.show)) for record in taken)
             csv.writer(self._files[0]).writerows(tuple(map(csv_cell, row)) for row in rows)
 
@@ -3058,6 +3274,20 @@ class RecordFiles:
                     os.fsync(file.fileno())
 
 
+# What str.splitlines() takes for the end of a line, and JSON does not escape.
+LINE_ENDS = {ord(letter): f"\\u{ord(letter):04x}" for letter in "\x85\u2028\u2029"}
+encode_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+
+
+def json_line(record: Record) -> str:
+    """Return a record as strict JSON on one line; a number that JSON has not becomes text."""
+    try:
+        line = encode_json(record)
+    except ValueError:
+        line = encode_json(json.loads(json.dumps(record), parse_constant=str))
+    return line.translate(LINE_ENDS) if not line.isascii() else line
+
+
 def csv_cell(value: object) -> str:
     """Return one line that is safe in a spreadsheet, and can still be read: it is no formula."""
     text = "" if value is None else clean(value)
@@ -3067,8 +3297,9 @@ def csv_cell(value: object) -> str:
 class Journal:
     """journal.jsonl: append-only, on disk before it returns; its lock makes a run one process's.
 
-    A line is either {"sent": ids}, written before their DELETE leaves, or {"ids", "answer", "acted"}, written
-    after: what came, and which of the ids it may have deleted.
+    A line is {"sent": ids}, written before their DELETE leaves, or {"ids", "answer", "acted"}, written
+    after: what came, and which of the ids it may have deleted; or {"gone": ids}: they were read back, and
+    are proven.
     """
 
     def __init__(self, path: Path) -> None:
@@ -3080,11 +3311,14 @@ class Journal:
             self._file = open(path, "a+b", buffering=0)  # noqa: SIM115  # held to the end
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             raise Refused(f"{path.parent} is in use by another process: wait until it has ended") from error
+        except OSError as error:
+            fault = f"{path.parent} cannot be locked ({error.strerror})"
+            raise Refused(f"{fault}: put the run folders on a disk that can, with --runs-dir") from error
 
-    def replay(self) -> set[int]:
-        """Return the ids that an earlier process may have deleted; cuts a torn last line off.
+    def replay(self) -> tuple[set[int], set[int]]:
+        """Return the ids that may have been deleted before, and those proven gone; cuts a torn line off.
 
         Raises Refused for a line that is none of the journal's.
         """
@@ -3096,15 +3330,17 @@ class Journal:
                 self._file.truncate(len(whole))
         maybe_deleted: set[int] = set()
         unanswered: set[int] = set()
+        gone: set[int] = set()
         for number, line in enumerate(whole.splitlines(), 1):
             try:
                 entry = json.loads(line)
                 unanswered.update(entry.get("sent", ()))
                 unanswered.difference_update(entry.get("ids", ()))
                 maybe_deleted.update(entry.get("acted", ()))
+                gone.update(entry.get("gone", ()))
             except (ValueError, AttributeError, TypeError) as error:
                 raise Refused(f"{self._path}, line {number}: this is no journal's line") from error
-        return maybe_deleted | unanswered
+        return maybe_deleted | unanswered, gone
 
     def sent(self, batch: Batch) -> None:
         """Note the batch before its DELETE leaves."""
@@ -3113,11 +3349,15 @@ class Journal:
         self._append({"sent": batch.ids})
 
     def result(self, result: BatchResult) -> None:
-        """Note what came of a batch; nothing where it never left."""
+        """Note what came of a batch."""
         with self._lock:
             self._unanswered.discard(result.batch)
-        if result.answer:
-            self._append({"ids": result.batch.ids, "answer": result.answer, "acted": result.maybe_deleted})
+        self._append({"ids": result.batch.ids, "answer": result.answer, "acted": result.maybe_deleted})
+
+    def gone(self, ids: Sequence[int]) -> None:
+        """Note which ids are proven gone, so that no resume forgets it."""
+        if ids:
+            self._append({"gone": ids})
 
     def unanswered(self) -> list[Batch]:
         """Return the batches that were sent, and of which no result was noted."""
@@ -3156,6 +3396,11 @@ class RunFolder:
         names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
         try:
             config.runs_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with (
+                suppress(FileExistsError),
+                open(config.runs_dir / ".gitignore", "x", encoding="utf-8") as file,
+            ):
+                file.write("*\n")
             while True:
                 path = config.runs_dir / next(names)
                 with suppress(FileExistsError):
@@ -3200,10 +3445,30 @@ class RunFolder:
 
     def read_ledger(self, plan: Plan) -> Ledger:
         """Return what the journal knows of the plan; raises Refused for the journal of another plan."""
-        maybe_deleted = self.journal.replay()
-        if not maybe_deleted <= set(plan.ids):
+        maybe_deleted, gone = self.journal.replay()
+        if not maybe_deleted | gone <= set(plan.ids):
             raise Refused(f"the journal in {self.path} is not its plan's: start a new run")
-        return Ledger(len(plan.ids), maybe_deleted)
+        return Ledger(len(plan.ids), maybe_deleted, gone)
+
+    def read_backup(self, plan: Plan) -> str:
+        """Return where the plan's backup is, or what is wrong with it."""
+        path = self.path / "backup.jsonl"
+        if not plan.backup:
+            return "none"
+        try:
+            with open(path, "rb") as file:
+                lines = sum(line.endswith(b"\n") for line in file)
+        except OSError as error:
+            return f"MISSING: {path} ({error.strerror})"
+        return str(path) if lines >= len(plan.ids) else f"CUT: {path} holds {lines:,} records only"
+
+    def earlier(self) -> Record:
+        """Return the summary of the processes before this one, {} where there is none that can be read."""
+        try:
+            summary = json.loads((self.path / "summary.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return {}
+        return summary if isinstance(summary, dict) else {}
 
     def write_unmatched(self, entries: Sequence[tuple[str, str]]) -> None:
         """Write unmatched.csv, where there are any: entries of lists that the store does not know."""
@@ -3247,12 +3512,16 @@ class RunFolder:
 # planned id that was sent is `unknown` from then on. `verify` reads every planned id, and only that makes it
 # `deleted`. Both end the run through the stop flag, and only after every answer on its way was taken in.
 
-BATCHES_USED_UP = 5  # in a row that used up their retries: the store is down
+USED_UP_IN_A_ROW = 5  # requests that used up their retries, batches or halves: the store is down
 REREADS = (1.0, 2.0, 3.0, 4.0)  # seconds before each: what is deleted may show for a moment
+PROOF_READS = (0.0, 1.0, 1.0, 2.0, 3.0, 5.0, 8.0, 10.0, 10.0, 10.0, 10.0)  # seconds before each: 60 in all
+WITHOUT_EFFECT = 3  # batches in a row of which nothing went, before one was proven, that end the run
 
 
-def delete_batches(store: Store, ids: Iterable[int], journal: Journal) -> Iterator[BatchResult]:
-    """Delete the ids in batches, few submitted at a time, and yield each result as it comes.
+def delete_batches(
+    store: Store, ids: Iterable[int], journal: Journal, *, at_once: int
+) -> Iterator[BatchResult]:
+    """Delete the ids in batches, so many submitted at a time, and yield each result as it comes.
 
     What has to go again is put in by itself: a refused batch's halves at once, so that its bad record is
     known soon; those of a batch that used up its retries after all others, so that a store that is down is
@@ -3270,11 +3539,11 @@ def delete_batches(store: Store, ids: Iterable[int], journal: Journal) -> Iterat
         return soon.popleft() if soon else next(fresh, None) or (late.popleft() if late else None)
 
     while True:
-        while len(pending) < 2 * store.workers.count and (batch := following()):
+        while len(pending) < at_once and (batch := following()):
             pending.add(store.workers.submit(store.delete_batch, batch, journal))
         if not pending:
             return
-        for future in store.workers.await_any(pending):
+        for future in store.workers.await_any(pending, deletes=True):
             pending.remove(future)
             result = future.result()
             (late if result.retries_used_up else soon).extend(result.again)
@@ -3287,21 +3556,18 @@ class Tally:
     def __init__(self, selected: int, max_error_rate: float) -> None:
         self._selected, self._max_error_rate = selected, max_error_rate
         self._failed = 0
-        # Batches in a row that used up their retries.
+        # Requests in a row that used up their retries.
         self._used_up = 0
 
     def add(self, result: BatchResult) -> StoreError | None:
         """Take in a result; returns the reason to stop, if there is one."""
-        self._failed += len(result.refused)
-        if not result.retries_used_up:
-            self._used_up = 0
-        elif not result.batch.half:
-            self._used_up += 1
-        if self._used_up >= BATCHES_USED_UP:
-            fault = f"{BATCHES_USED_UP} batches in a row used up their retries (last: {result.answer})"
+        self._failed += len(result.refused) + len(result.in_doubt if result.retries_used_up else ())
+        self._used_up = self._used_up + 1 if result.retries_used_up else 0
+        if self._used_up >= USED_UP_IN_A_ROW:
+            fault = f"{USED_UP_IN_A_ROW} requests in a row used up their retries (last: {result.answer})"
             return StoreError(f"the store does not answer: {fault}: resume once it is up")
         if too_many_failed(self._failed, self._selected, self._max_error_rate):
-            last = next(iter(result.refused.values()), result.answer)
+            last = next(iter((*result.refused.values(), *result.in_doubt.values())), result.answer)
             allowed = f"more than max_error_rate ({self._max_error_rate:g} %) allows (last: {last})"
             return StoreError(
                 f"{self._failed:,} of {self._selected:,} failed, {allowed}: see why, then resume"
@@ -3314,23 +3580,85 @@ def too_many_failed(failed: int, selected: int, max_error_rate: float) -> bool:
     return failed > (0 if max_error_rate == 0 else max(10, selected * max_error_rate / 100))
 
 
-def delete(store: Store, ids: Iterable[int], ledger: Ledger, journal: Journal, max_error_rate: float) -> None:
-    """Delete these planned ids; raises Failure, with every answer taken in, once a stop is asked for."""
-    tally, stop = Tally(ledger.selected, max_error_rate), store.workers.stop
+@dataclass
+class Job:
+    """What deleting and verifying need besides the ids, and what they learn of the store."""
+
+    store: Store
+    ledger: Ledger
+    journal: Journal
+    max_error_rate: float
+    # Seconds for which the store was seen to list what it had deleted.
+    lag: float = 0.0
+
+    @property
+    def stop(self) -> Stop:
+        """The stop flag."""
+        return self.store.workers.stop
+
+
+def delete(job: Job, ids: Sequence[int]) -> None:
+    """Delete these planned ids, one batch at a time until one is proven; raises Failure at a stop."""
+    tally = Tally(job.ledger.selected, job.max_error_rate)
+    proven = not job.store.resource.read_by
+    without_effect = 0
+    while ids and not proven:
+        first, ids = ids[: job.store.batch_size], ids[job.store.batch_size :]
+        delete_batches_of(job, first, tally, at_once=1)
+        proven = prove(job, first)
+        without_effect += not proven and any(
+            job.ledger.outcome(number) is not Outcome.ALREADY_GONE for number in first
+        )
+        if without_effect == WITHOUT_EFFECT:
+            last = next((job.ledger.reasons[number] for number in first if number in job.ledger.reasons), "")
+            fault = f"of the first {WITHOUT_EFFECT} batches nothing went (last: {last or 'unknown'})"
+            raise job.stop.set(StoreError(f"{fault}: see why, then resume"))
+    delete_batches_of(job, ids, tally, at_once=2 * job.store.workers.count)
+
+
+def delete_batches_of(job: Job, ids: Sequence[int], tally: Tally, *, at_once: int) -> None:
+    """Delete these ids in batches; raises Failure, with every answer taken in, once a stop is asked for."""
     try:
-        for result in delete_batches(store, ids, journal):
-            ledger.apply(result)
+        for result in delete_batches(job.store, ids, job.journal, at_once=at_once):
+            job.ledger.apply(result)
             try:
-                journal.result(result)
+                job.journal.result(result)
             except Failure as failure:
-                stop.set(failure)
-            store.progress.advance(len(result.accepted) + len(result.refused) + len(result.missing))
+                job.stop.set(failure)
+            done = len(result.accepted) + len(result.refused) + len(result.in_doubt)
+            job.store.progress.advance(done)
             if reason := tally.add(result):
-                stop.set(reason)
+                job.stop.set(reason)
     finally:
-        for batch in journal.unanswered():  # what is left here was not waited for
-            ledger.apply(BatchResult(batch=batch, accepted=batch.ids, unclear=True))
-    stop.check()
+        for batch in job.journal.unanswered():  # what is left here was not waited for
+            job.ledger.apply(BatchResult(batch=batch, accepted=batch.ids, unclear=True))
+    job.stop.check()
+
+
+def prove(job: Job, ids: Sequence[int]) -> bool:
+    """Tell whether something of a batch reads as gone that this run may have deleted.
+
+    An accepted batch is read for up to 60 s, and the lag is noted; raises StoreError if all of it stays.
+    """
+    began = time.monotonic()
+    for seconds in PROOF_READS:
+        job.store.workers.sleep(seconds)
+        result = read_into_ledger(job, ids, shown=False)
+        if any(job.ledger.outcome(number) is Outcome.DELETED for number in ids):
+            job.lag = time.monotonic() - began if seconds else 0.0
+            return True
+        if not any(job.ledger.outcome(number) is Outcome.UNKNOWN for number in result.there):
+            return False
+        if not seconds:
+            job.store.progress.warnings.append(
+                f"the store still lists what it says it deleted; waiting for up to {sum(PROOF_READS):.0f} s"
+            )
+    raise job.stop.set(
+        StoreError(
+            f"the store accepted the first DELETE, and still lists all of it after {sum(PROOF_READS):.0f} s: "
+            "nothing more is sent; ask BigCommerce's support, then resume"
+        )
+    )
 
 
 @dataclass
@@ -3345,23 +3673,31 @@ class ReadBack:
     sample: Sample = field(default_factory=Sample)
 
 
-def read_into_ledger(store: Store, ids: Sequence[int], ledger: Ledger) -> ReadBack:
-    """Read these planned ids back, and enter what is found into the ledger."""
-    result = ReadBack()
-    for chunk, records in read_back(store, ids):
+def read_into_ledger(job: Job, ids: Sequence[int], *, shown: bool = True) -> ReadBack:
+    """Read planned ids back: what is found goes into the ledger, what is proven into the journal.
+
+    shown: it counts as progress of the phase.
+    """
+    result, ledger, resource = ReadBack(), job.ledger, job.store.resource
+    for chunk, records in read_back(job.store, ids):
         if records is None:
             result.unknown.extend(chunk)
             for number in chunk:
                 ledger.set(number, Outcome.UNKNOWN)
             continue
-        found = set()
+        found = set(map(resource.id_of, records))
+        refused = [n for n in chunk if n not in found and ledger.outcome(n) is Outcome.FAILED]
+        for number in refused if resource.read_by else ():  # it said no: one absence does not prove it gone
+            again = job.store.workers.call(job.store.find, resource.read_by, [number])
+            found |= {number} if again is None else set(map(resource.id_of, again))
         for record in records:
-            found.add(store.resource.id_of(record))
             result.sample.add(record)
         for number in chunk:
             ledger.read_back(number, there=number in found)
             if number in found and ledger.outcome(number) is not Outcome.FAILED:
                 result.there.append(number)
+        job.journal.gone([number for number in chunk if number not in found])
+        job.store.progress.advance(len(chunk) if shown else 0)
     return result
 
 
@@ -3369,12 +3705,12 @@ def read_back(store: Store, ids: Sequence[int]) -> Iterator[tuple[Sequence[int],
     """Yield the ids, in parts, each with those of its records that are still there, None if unknown."""
     if not store.resource.read_by:
         yield ids, listed_among(store, IdSet(sorted(ids)))
-        store.progress.advance(len(ids))
         return
-    answers = store.workers.in_order(partial(store.find, store.resource.read_by), chunks(ids, PAGE_LIMIT))
-    for chunk, records in zip(chunks(ids, PAGE_LIMIT), answers, strict=True):
-        yield chunk, records
-        store.progress.advance(len(chunk))
+
+    def read(chunk: Sequence[int]) -> tuple[Sequence[int], list[Record] | None]:
+        return chunk, store.find(store.resource.read_by, chunk)
+
+    yield from store.workers.in_order(read, chunks(ids, store.chunk_size), store.ahead)
 
 
 def listed_among(store: Store, ids: IdSet) -> list[Record] | None:
@@ -3390,21 +3726,80 @@ def listed_among(store: Store, ids: IdSet) -> list[Record] | None:
     return None
 
 
-def verify(store: Store, ids: Sequence[int], ledger: Ledger, journal: Journal, max_error_rate: float) -> None:
+def verify(job: Job, ids: Sequence[int]) -> None:
     """Read all of them back; delete once more what is still there, and read that again."""
-    result = read_into_ledger(store, ids, ledger)
+    result = read_into_ledger(job, ids)
+    if job.lag and result.there:  # what was deleted last may still be listed
+        job.store.workers.sleep(job.lag)
+        result = read_into_ledger(job, result.there + result.unknown)
     resent: set[int] = set()
     for seconds in REREADS:
         if not result.there and not result.unknown:
             return
         not_resent = [number for number in result.there if number not in resent]
-        delete(store, not_resent, ledger, journal, max_error_rate)
+        delete_batches_of(
+            job,
+            not_resent,
+            Tally(job.ledger.selected, job.max_error_rate),
+            at_once=2 * job.store.workers.count,
+        )
         resent.update(not_resent)
-        store.workers.sleep(seconds)
-        result = read_into_ledger(store, result.there + result.unknown, ledger)
+        job.store.workers.sleep(max(seconds, job.lag))
+        result = read_into_ledger(job, result.there + result.unknown)
     for number in result.there:
         if number in resent:
-            ledger.set(number, Outcome.FAILED, "still there after two DELETEs that were accepted")
+            job.ledger.set(number, Outcome.FAILED, "still there after two DELETEs that were accepted")
+
+
+def control(store: Store, ids: Sequence[int]) -> None:
+    """Shrink chunk and batch until the store heeds all ids that a read names; raises Refused if no size does.
+
+    Absence proves nothing without a control: before the first DELETE one chunk is read as verification will
+    read it. What it lacks is asked for again by itself; only if that finds more, the store did not heed the
+    first.
+    """
+    if not store.resource.read_by or not ids:
+        return
+    size = store.chunk_size = min(store.chunk_size, PAGE_LIMIT)
+    chunk = ids[:size]
+    present = read_present(store, chunk, size)
+    missing = [number for number in chunk if number not in present]
+    more = read_present(store, missing, max(1, len(missing) // 2)) | read_present(store, missing[-1:], 1)
+    if not more:
+        return
+    expected = present | more
+    while size > 1:
+        size = (size + 1) // 2
+        present = read_present(store, chunk, size)
+        if expected <= present:
+            store.chunk_size, store.batch_size = size, min(store.batch_size, size)
+            return
+        expected |= present
+    raise Refused(
+        f"the store does not heed the ids that it is asked for ({store.resource.read_by}): what it does not list "
+        "may still be there, so nothing could be proven"
+    )
+
+
+def control_by_listing(store: Store, ids: Sequence[int]) -> None:
+    """Control by records that are surely there: of a plan to be resumed, most ids may be gone.
+
+    They stand behind planned ids in one chunk, so a store that heeds only the first of many is noticed.
+    """
+    if not store.resource.read_by or not ids:
+        return
+    there = [store.resource.id_of(record) for record in store.workers.call(store.listed, 1).records[-5:]]
+    planned = [number for number in ids[: PAGE_LIMIT - len(there)] if number not in there]
+    control(store, [*planned, *there])
+
+
+def read_present(store: Store, ids: Sequence[int], size: int) -> set[int]:
+    """Return which of the ids are there, read in chunks of that size; an answer without worth finds none."""
+    found: set[int] = set()
+    for chunk in chunks(ids, size):
+        records = store.workers.call(store.find, store.resource.read_by, chunk)
+        found.update(map(store.resource.id_of, records or ()))
+    return found
 
 
 # --- report -------------------------------------------------------------------------------------------
@@ -3412,6 +3807,7 @@ def verify(store: Store, ids: Sequence[int], ledger: Ledger, journal: Journal, m
 # What the person sees: messages and bars on stderr, the final table on stdout. It reads what was done and
 # decides nothing; a terminal that is gone never ends a run.
 
+NARROWEST = 20  # columns; fewer cannot be meant, and nothing would be seen
 LINE_EVERY = 5.0  # seconds between two plain lines of progress, where there is no terminal
 REDRAW = 0.1  # seconds: the shortest time between two drawings of a bar
 
@@ -3478,8 +3874,10 @@ class Screen:
         for stream in (sys.stdin, sys.stdout, sys.stderr):
             with suppress(AttributeError):  # a test's stand-in, or closed
                 stream.reconfigure(errors="replace")  # type: ignore[union-attr]
-        self._err = PatientConsole(stderr=True, highlight=False, markup=False)
-        self._out = PatientConsole(highlight=False, markup=False)
+        columns = os.environ.get("COLUMNS", "")
+        width = 80 if columns.isdecimal() and int(columns) < NARROWEST else None
+        self._err = PatientConsole(stderr=True, highlight=False, markup=False, width=width)
+        self._out = PatientConsole(highlight=False, markup=False, width=width)
         self._phase: PhaseDisplay | None = None
 
     def say(self, text: str, style: str = "", *, whole: bool = False) -> None:
@@ -3691,7 +4089,11 @@ def check_cascade(ids: Sequence[int], parents: Mapping[int, int], resource: Reso
 
 
 def check_age(config: Config, plan: Plan) -> None:
-    """Raise Refused for a plan over a day old that nobody looks at."""
+    """Raise Refused for a plan of the future, and for one over a day old that nobody looks at."""
+    if plan.age() < -timedelta(minutes=1):
+        raise Refused(
+            f"the plan is of the future ({clean(plan.created_at)}): correct the clock, or start a new run"
+        )
     if config.yes and config.resume and plan.age() > DAY:
         age = f"the plan is {plan.age().days} days old"
         raise Refused(f"{age}: look at it, and resume it without --yes", planned=True)
@@ -3796,7 +4198,13 @@ class Run:
         concurrent = min(config.max_concurrent, config.resource.max_concurrent)
         self.workers = Workers(concurrent, stop, self.tick)
         self.store = Store(config, self.client, self.workers, self.progress)
-        self._started_at, self._began = utc_now(), time.monotonic()
+        # Whether anything was read of the plan: before it, a resume leaves the files as they were.
+        self.has_read = not config.resume
+        # What the processes before this one came to.
+        self.earlier = self.folder.earlier() if config.resume else {}
+        self._started_at = str(self.earlier.get("started_at") or utc_now())
+        # Since when it is at work; what passes while the question stands is taken off.
+        self._began = time.monotonic()
         # When summary.json was last written.
         self._written_at = -math.inf
 
@@ -3815,14 +4223,21 @@ class Run:
         if ids:
             check_keep_unknown(self.config, todo.plan)
             check_age(self.config, todo.plan)
+            asked_at = time.monotonic()
             if not self.config.yes:
                 confirm(self.screen, self.stop, len(ids))
+            self._began += time.monotonic() - asked_at
             ids = self.without_orders(ids)  # an order may have come in while the question stood
         self.store.expect(0, len(ids))
+        job = self.job()
         for phase, function in (("Deleting", delete), ("Verifying", verify)) if ids else ():
             with self.screen.phase(phase, self.progress, len(ids)):
-                function(self.store, ids, self.ledger, self.folder.journal, self.config.max_error_rate)
+                function(job, ids)
         self.check_proven()
+
+    def job(self) -> Job:
+        """Return what deleting and verifying need."""
+        return Job(self.store, self.ledger, self.folder.journal, self.config.max_error_rate)
 
     def identify(self) -> None:
         """Learn which store it is; raises Refused when it is not the one that the ini is for."""
@@ -3840,6 +4255,7 @@ class Run:
         files = RecordFiles(self.folder.path, config.resource, backup=not config.no_backup)
         with self.screen.phase("Listing", self.progress), closing(files):
             selection = gather(store, config, self.orders, files)
+            control(store, selection.ids)
             parents = read_parents(store)
         if config.spare_with_orders:  # those who ordered while they were listed
             self.orders.read_on(store)
@@ -3865,11 +4281,21 @@ class Run:
         count = len(plan.ids)
         self.store.expect(math.ceil(count / PAGE_LIMIT), count)
         with self.screen.phase("Re-reading", self.progress, count):
-            result = read_into_ledger(self.store, plan.ids, self.ledger)
+            control_by_listing(self.store, plan.ids)
+            result = read_into_ledger(self.job(), plan.ids)
+        self.has_read = True
         ids = self.without_orders(result.there + result.unknown)
         check_cascade(ids, read_parents(self.store), self.config.resource)
         age = f"{duration(plan.age().total_seconds())} old, {count:,} {plan.resource}"
-        facts = {"Plan": f"{self.folder.path}, {age}", "Spared": str(self.spared_late or "")}
+        words = [f"{name}={text}" for name, text in {**plan.filters, **plan.selection}.items()]
+        unknown = f"{plan.keep_unknown:,} listed to keep, unknown to the store (unmatched.csv)"
+        facts = {
+            "Plan": f"{self.folder.path}, {age}",
+            "Selected": "; ".join(words) or f"ALL {plan.resource} that the store had",
+            "Unknown": unknown if plan.keep_unknown else "",
+            "Spared": str(self.spared_late or ""),
+            "Backup": self.folder.read_backup(plan),
+        }
         return Todo(plan, ids, facts, result.sample)
 
     def without_orders(self, ids: Sequence[int]) -> Sequence[int]:
@@ -3917,7 +4343,10 @@ class Run:
     def tick(self) -> None:
         """Redraw, and rewrite summary.json about once a second; called whatever is waited for."""
         self.screen.tick(self.client.bucket.waiting())
-        if time.monotonic() - self._written_at >= 1.0:
+        if self.client.longest() > 2 * ANSWER_TIMEOUTS * self.config.timeout:
+            self.stop.set(StoreError("the store's answer does not end: resume once it answers"))
+            self.stop.at_once = True
+        if self.has_read and time.monotonic() - self._written_at >= 1.0:
             self._written_at = time.monotonic()
             try:
                 self.folder.write_summary(self.summary("in_progress", None, ""), lasting=False)
@@ -3943,12 +4372,17 @@ class Run:
             "spared": (plan.spared if plan else 0) + self.spared_late,
             "keep_unknown": plan.keep_unknown if plan else 0,
             "verified": status == "completed" and proven,
-            **self.client.counts,
+            **{name: count + self.before(name) for name, count in self.client.counts.items()},
             "started_at": self._started_at,
             "finished_at": None if status == "in_progress" else utc_now(),
-            "elapsed_seconds": round(time.monotonic() - self._began, 3),
+            "elapsed_seconds": round(time.monotonic() - self._began + self.before("elapsed_seconds"), 3),
             "resume": self.resume_command() if plan and status not in ("completed", "refused") else None,
         }
+
+    def before(self, name: str) -> float:
+        """Return what the processes before this one came to of that count, 0 where it is not known."""
+        value = self.earlier.get(name)
+        return value if isinstance(value, (int, float)) and value > 0 else 0
 
     def resume_command(self) -> str:
         """Return the exact command that goes on with this run, without --yes."""
@@ -3960,8 +4394,10 @@ class Run:
         url = "" if self.stop.at_once else self.config.webhook_url
         if not url:
             return
+        told = {name: summary[name] for name in ("status", "exit_status", "selected", *Outcome)}
+        body = {"event": event, **told, "run_folder": self.folder.path.name}
         words = ["no answer within 10 s"]
-        thread = threading.Thread(target=lambda: words.append(post_event(url, event, summary)), daemon=True)
+        thread = threading.Thread(target=lambda: words.append(post_event(url, body)), daemon=True)
         thread.start()
         thread.join(10)  # its own time-out is for each read only
         if words[-1]:
@@ -3974,14 +4410,18 @@ class Run:
             status = "planned"  # a dry run
         summary = self.summary(status, exit_status, str(failure or ""))
         try:
-            if self.plan is not None and (
-                status == "completed" or self.ledger.reasons or not self.config.resume
-            ):
-                self.folder.write_failed(self.ledger)  # a resume that never began keeps the one there is
-            self.folder.write_summary(summary, lasting=True)
+            if self.plan is not None and self.has_read:
+                self.folder.write_failed(self.ledger)
+            if self.has_read:
+                self.folder.write_summary(summary, lasting=True)
         except Failure as unwritten:
             summary = self.summary("interrupted", unwritten.exit_status, str(unwritten))
-        self.show_summary(summary)
+        try:
+            self.show_summary(summary)
+        except OSError as error:
+            unprinted = StoreError(f"the summary cannot be printed ({error.strerror}): see summary.json")
+            summary = self.summary("interrupted", unprinted.exit_status, str(unprinted))
+            self.screen.say(f"bulk_delete.py: {unprinted}", "bold red")
         self.tell("completed" if summary["exit_status"] in (0, 4) else "interrupted", summary)
         return int(summary["exit_status"])
 
@@ -3990,7 +4430,7 @@ class Run:
         table = summary_table(summary, self.name, self.folder.path)
         self.screen.show(table, final=not self.config.json)
         if self.config.json:
-            with suppress(OSError):
+            with suppress(BrokenPipeError):  # nobody reads it any more
                 print(json.dumps(summary), flush=True)
         if summary["reason"]:
             self.screen.say(f"bulk_delete.py: {summary['reason']}", "bold red")
@@ -4034,6 +4474,7 @@ def make_plan(config: Config, selection: Selection, parents: Mapping[int, int]) 
         spared=selection.spared,
         ids=deepest_first(selection.ids, parents) if parents else selection.ids,
         keep_unknown=len(selection.keep_unknown()),
+        backup=not config.no_backup,
     )
 
 
@@ -4120,11 +4561,14 @@ def run(config: Config, screen: Screen, stop: Stop) -> int:
         raise
     finally:
         job.workers.close()
-    return job.finish(failure)
+    status = job.finish(failure)
+    stop.at_once = stop.at_once or job.client.longest() > 0  # N9: a read on its way is not awaited
+    return status
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, run, and return the exit status."""
+    os.umask(0o077)  # what is written is for nobody else
     screen, stop = Screen(), Stop()
     for signum in SIGNALS:
         if signal.getsignal(signum) is not signal.SIG_IGN:  # nohup

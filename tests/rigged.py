@@ -141,7 +141,7 @@ class Tool:
         return environ | (store.env() if store else {}) | dict(extra)
 
     def folders(self) -> set[Path]:
-        return set(self.runs.iterdir()) if self.runs.is_dir() else set()
+        return set(filter(Path.is_dir, self.runs.iterdir())) if self.runs.is_dir() else set()
 
     def command(self, config: Path, *options: str | Path) -> list[str]:
         return [sys.executable, str(TOOL), "--config", str(config), *map(str, options)]
