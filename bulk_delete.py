@@ -949,7 +949,8 @@ def find_layout(text: str, resource: Resource, *, by_email: bool, keep: bool) ->
             if positive_id(alone) or (by_email and is_plain_address(alone)):
                 return Layout(separator)
             if header:
-                found[tuple(header)] = find_columns(separator, header, resource, by_email=by_email, keep=keep)
+                layout = find_columns(separator, header, resource, by_email=by_email, keep=keep)
+                found.setdefault(layout.header, layout)
         except ValueError as error:
             faults.append((len(header) or 1, str(error)))
     if not found:
@@ -4515,9 +4516,9 @@ def selected_words(config: Config, selection: Selection) -> str:
     """Return what is selected, in the words given, whether that is the whole store, and what is excepted."""
     everything = f"ALL {config.resource.name} of the store"
     words = [f"{name}={item.text}" for name, item in config.filters.items()]
-    words += [
-        f"{name}={config.selection[name]}" for name in ("ids", "match", "limit") if name in config.selection
-    ]
+    words += [f"{name} {config.selection[name]}" for name in ("ids", "match") if name in config.selection]
+    if config.limit is not None:
+        words.append(f"the first {config.limit:,}")
     whole = len(selection.ids) == selection.total and (config.resource.has_total or not selection.full)
     if whole or not words:
         words.append(everything)
