@@ -81,7 +81,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, KeysView, M
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
@@ -2408,16 +2408,28 @@ class SdkListing(ListableApiResource):  # type: ignore[misc]  # the SDK has no t
     its own of each record costs 100 ms a page.
     """
 
+    @classmethod
+    def _make_request(cls, method: str, url: str, connection: Asked, *_: Any, **sent: Any) -> Answer:
+        connection.request.params = sent["params"]
+        return connection.client.send(connection.request)
+
+    @classmethod
+    def _create_object(cls, response: Answer, connection: object = None) -> list[Answer]:
+        return [response]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What `SdkListing` is given in place of a connection: a request, and who sends it."""
+
+    client: Client
     request: Request
 
-    @classmethod
-    def _make_request(cls, method: str, url: str, connection: Client, *_: Any, **sent: Any) -> Answer:
-        cls.request.params = sent["params"]
-        return connection.send(cls.request)
 
-    @classmethod
-    def _create_object(cls, response: Answer, connection: Client | None = None) -> list[Answer]:
-        return [response]
+@cache
+def sdk_listing(path: str) -> Any:
+    """Return the listing of that path; one class for each, since a class is freed late, and all it holds."""
+    return type("Listing", (SdkListing,), {"resource_name": path})
 
 
 @dataclass(frozen=True)
@@ -2521,9 +2533,8 @@ class Store:
     def page(self, resource: Resource, **params: Any) -> Page:
         """Return one page of a listing; raises Unreadable for an answer that cannot be relied on."""
         request = Request("GET", resource, resource.path)
-        attributes = {"resource_name": resource.path, "request": request}
-        listing: Any = type(resource.name, (SdkListing,), attributes)
-        answer = next(listing.iterall(connection=self.client, **{"limit": PAGE_LIMIT, **params}))
+        asked = Asked(self.client, request)
+        answer = next(sdk_listing(resource.path).iterall(connection=asked, **{"limit": PAGE_LIMIT, **params}))
         self._check_read(request, answer)
         page = read_page(answer, resource)
         self._heaviest = max(self._heaviest, page.weight)
@@ -3276,7 +3287,7 @@ class RecordFiles:
 
 
 # What str.splitlines() takes for the end of a line, and JSON does not escape.
-LINE_ENDS = {ord(letter): f"\\u{ord(letter):04x}" for letter in "\x85\u2028\u2029"}
+LINE_ENDS = "\x85\u2028\u2029"
 encode_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 
@@ -3286,7 +3297,9 @@ def json_line(record: Record) -> str:
         line = encode_json(record)
     except ValueError:
         line = encode_json(json.loads(json.dumps(record), parse_constant=str))
-    return line.translate(LINE_ENDS) if not line.isascii() else line
+    for letter in LINE_ENDS:
+        line = line.replace(letter, f"\\u{ord(letter):04x}")
+    return line
 
 
 def csv_cell(value: object) -> str:
@@ -4075,7 +4088,7 @@ def check_keep_unknown(config: Config, plan: Plan) -> None:
 
 def check_cascade(ids: Sequence[int], parents: Mapping[int, int], resource: Resource) -> None:
     """Raise Refused for a selected parent that would take along what is not selected."""
-    planned = set(ids)
+    planned = set(ids) if parents else set()
     along = [
         number
         for number in parents
