@@ -2152,7 +2152,7 @@ class Connection(OAuthConnection):  # type: ignore[misc]  # the SDK has no types
         """
         # Encoded here: the SDK's %2C for each comma is parsed again in four places.
         query = "?" + urlencode(params, safe=":,") if params else ""
-        deadline = time.monotonic() + ANSWER_TIMEOUTS * self.timeout
+        deadline = time.perf_counter() + ANSWER_TIMEOUTS * self.timeout
         try:
             response = self._run_method(method, path + query)
             with closing(response):
@@ -2197,7 +2197,7 @@ def read_body(response: Any, deadline: float) -> bytes:
         size += len(part)
         if size > ANSWER_LIMIT:
             raise ValueError(f"an answer of more than {ANSWER_LIMIT // 2**20} MiB")
-        if time.monotonic() > deadline:
+        if time.perf_counter() > deadline:
             raise ValueError("an answer that does not end")
     return b"".join(parts)
 
@@ -2302,7 +2302,7 @@ class Client:
         retries = 0
         while True:
             sent_at = self._leave(request)
-            self._waiting[threading.get_ident()] = sent_at
+            self._waiting[threading.get_ident()] = time.perf_counter()
             try:
                 answer = self._connection().exchange(request.method, request.path, request.params)
             except Failure as failure:
@@ -2327,7 +2327,8 @@ class Client:
 
     def longest(self) -> float:
         """Return the seconds for which the oldest request on its way waits; 0 where there is none."""
-        return time.monotonic() - min(list(self._waiting.values()), default=time.monotonic())
+        now = time.perf_counter()
+        return now - min(list(self._waiting.values()), default=now)
 
     def _await_retry(self, retries: int, answer: Answer) -> None:
         """Wait before the next attempt, everybody where the answer says so; raises StoreError if too long."""
@@ -3790,8 +3791,8 @@ def control(store: Store, ids: Sequence[int]) -> None:
             return
         expected |= present
     raise Refused(
-        f"the store does not heed the ids that it is asked for ({store.resource.read_by}): what it does not list "
-        "may still be there, so nothing could be proven"
+        f"the store does not heed the ids that it is asked for ({store.resource.read_by}): what it does not "
+        "list may still be there, so nothing could be proven"
     )
 
 
