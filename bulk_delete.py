@@ -2021,7 +2021,7 @@ def halves(batch: Batch) -> tuple[Batch, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchResult:
-    """What became of a batch. Each of its ids is in exactly one of accepted, refused, in_doubt and again.
+    """What became of a batch. Each of its ids is in exactly one of accepted, refused, missing and again.
 
     Where the run was stopped before the batch was settled, what may have gone is in accepted, the rest in
     none of them.
@@ -2034,9 +2034,8 @@ class BatchResult:
     accepted: tuple[int, ...] = ()
     # id => the store's own words.
     refused: Mapping[int, str] = field(default_factory=dict)
-    # A single id that the store does not know, or that used up its retries => the last words: reading back
-    # decides, and if it is still there, it failed for that.
-    in_doubt: Mapping[int, str] = field(default_factory=dict)
+    # A single id that the store does not know.
+    missing: tuple[int, ...] = ()
     # What is to be sent again.
     again: tuple[Batch, ...] = ()
     # An attempt may have deleted any of the ids: a time-out, a 5xx, a 404 for a part of them.
@@ -2063,8 +2062,10 @@ def batch_result(batch: Batch, answers: Sequence[Answer], resource: Resource) ->
         return _sorted_by_item(result, items)
     if len(ids) > 1:
         return replace(result, again=halves(batch))
-    if last.status == 404 or result.retries_used_up:
-        return replace(result, in_doubt={ids[0]: last.words})
+    if last.status == 404:
+        return replace(result, missing=ids)
+    if result.retries_used_up:  # A11: an attempt may have acted
+        return replace(result, accepted=ids)
     return replace(result, refused={ids[0]: last.words})
 
 
@@ -2710,6 +2711,8 @@ def post_event(url: str, body: Mapping[str, Any]) -> str:
             response = session.post(url, json=body, timeout=5, allow_redirects=False, stream=True)
     except requests.Timeout:
         return "no answer within 5 s"
+    except requests.exceptions.SSLError:
+        return "its certificate is not trusted"
     except (OSError, ValueError):
         return "it cannot be reached"
     return "" if response.ok and not response.is_redirect else f"it answered {response.status_code}"
@@ -2813,14 +2816,15 @@ class Listing:
                 raise ListingChanged("records moved while the pages were read")
 
     def _check_end(self, pages: int, length: int) -> None:
-        """Raise ListingChanged where a last page that is full is followed by one that is not empty.
+        """Raise ListingChanged where a full last page is followed by more than a total accounts for.
 
-        The store's total is a claim: it may count a page only.
+        The store's total is a claim: it may count a page only. What was added meanwhile counts in a later
+        total.
         """
-        if (
-            length >= PAGE_LIMIT
-            and self._store.workers.call(self._store.listed, pages + 1, **self._filters).records
-        ):
+        if length < PAGE_LIMIT:
+            return
+        after = self._store.workers.call(self._store.listed, pages + 1, **self._filters)
+        if after.records and after.total <= pages * PAGE_LIMIT:
             raise ListingChanged(f"the store lists more records than the {self.total:,} that it promised")
 
 
@@ -3137,6 +3141,11 @@ class Outcome(enum.StrEnum):
     UNKNOWN = "unknown"  # maybe deleted, not yet read back
     NOT_ATTEMPTED = "not_attempted"
 
+    @property
+    def is_proven(self) -> bool:
+        """Whether the id is proven gone."""
+        return self in (Outcome.DELETED, Outcome.ALREADY_GONE)
+
 
 class Ledger:
     """The outcome of every planned id: each has exactly one, so the counts always add up."""
@@ -3145,6 +3154,8 @@ class Ledger:
         self.selected = selected
         # Why an id did not go, in the store's words.
         self.reasons: dict[int, str] = {}
+        # The last words on an id that used up its retries.
+        self.doubts: dict[int, str] = {}
         # Ids that some attempt, in this process or before a resume, may have deleted.
         self._maybe_deleted = set(maybe_deleted)
         # Every id but those not attempted.
@@ -3186,8 +3197,11 @@ class Ledger:
         self._maybe_deleted.update(result.maybe_deleted)
         for number in result.accepted:
             self.set(number, Outcome.UNKNOWN)
-        for number, reason in result.in_doubt.items():
-            self.set(number, Outcome.UNKNOWN, reason)
+            self.doubts.pop(number, None)
+            if result.retries_used_up:
+                self.doubts[number] = result.answer
+        for number in result.missing:
+            self.set(number, Outcome.UNKNOWN, result.answer)
         for number, reason in result.refused.items():
             self.set(number, Outcome.FAILED, reason)
         for number in itertools.chain.from_iterable(batch.ids for batch in result.again):
@@ -3411,10 +3425,7 @@ class RunFolder:
         names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
         try:
             config.runs_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with (
-                suppress(FileExistsError),
-                open(config.runs_dir / ".gitignore", "x", encoding="utf-8") as file,
-            ):
+            with suppress(OSError), open(config.runs_dir / ".gitignore", "x", encoding="utf-8") as file:
                 file.write("*\n")
             while True:
                 path = config.runs_dir / next(names)
@@ -3576,13 +3587,13 @@ class Tally:
 
     def add(self, result: BatchResult) -> StoreError | None:
         """Take in a result; returns the reason to stop, if there is one."""
-        self._failed += len(result.refused) + len(result.in_doubt if result.retries_used_up else ())
+        self._failed += len(result.refused) + len(result.accepted if result.retries_used_up else ())
         self._used_up = self._used_up + 1 if result.retries_used_up else 0
         if self._used_up >= USED_UP_IN_A_ROW:
             fault = f"{USED_UP_IN_A_ROW} requests in a row used up their retries (last: {result.answer})"
             return StoreError(f"the store does not answer: {fault}: resume once it is up")
         if too_many_failed(self._failed, self._selected, self._max_error_rate):
-            last = next(iter((*result.refused.values(), *result.in_doubt.values())), result.answer)
+            last = next(iter(result.refused.values()), result.answer)
             allowed = f"more than max_error_rate ({self._max_error_rate:g} %) allows (last: {last})"
             return StoreError(
                 f"{self._failed:,} of {self._selected:,} failed, {allowed}: see why, then resume"
@@ -3615,7 +3626,8 @@ class Job:
 def delete(job: Job, ids: Sequence[int]) -> None:
     """Delete these planned ids, one batch at a time until one is proven; raises Failure at a stop."""
     tally = Tally(job.ledger.selected, job.max_error_rate)
-    proven = not job.store.resource.read_by
+    # An earlier process of this run may have proven it.
+    proven = not job.store.resource.read_by or job.ledger.counts()["deleted"] > 0
     without_effect = 0
     while ids and not proven:
         first, ids = ids[: job.store.batch_size], ids[job.store.batch_size :]
@@ -3625,7 +3637,8 @@ def delete(job: Job, ids: Sequence[int]) -> None:
             job.ledger.outcome(number) is not Outcome.ALREADY_GONE for number in first
         )
         if without_effect == WITHOUT_EFFECT:
-            last = next((job.ledger.reasons[number] for number in first if number in job.ledger.reasons), "")
+            reasons = job.ledger.doubts | job.ledger.reasons
+            last = next((reasons[number] for number in first if number in reasons), "")
             fault = f"of the first {WITHOUT_EFFECT} batches nothing went (last: {last or 'unknown'})"
             raise job.stop.set(StoreError(f"{fault}: see why, then resume"))
     delete_batches_of(job, ids, tally, at_once=2 * job.store.workers.count)
@@ -3640,7 +3653,7 @@ def delete_batches_of(job: Job, ids: Sequence[int], tally: Tally, *, at_once: in
                 job.journal.result(result)
             except Failure as failure:
                 job.stop.set(failure)
-            done = len(result.accepted) + len(result.refused) + len(result.in_doubt)
+            done = len(result.accepted) + len(result.refused) + len(result.missing)
             job.store.progress.advance(done)
             if reason := tally.add(result):
                 job.stop.set(reason)
@@ -3662,8 +3675,8 @@ def prove(job: Job, ids: Sequence[int]) -> bool:
         if any(job.ledger.outcome(number) is Outcome.DELETED for number in ids):
             job.lag = time.monotonic() - began if seconds else 0.0
             return True
-        if not any(job.ledger.outcome(number) is Outcome.UNKNOWN for number in result.there):
-            return False
+        if all(number in job.ledger.doubts for number in result.there):
+            return False  # nothing of it was accepted, or it cannot be told
         if not seconds:
             job.store.progress.warnings.append(
                 f"the store still lists what it says it deleted; waiting for up to {sum(PROOF_READS):.0f} s"
@@ -3696,8 +3709,9 @@ def read_into_ledger(job: Job, ids: Sequence[int], *, shown: bool = True) -> Rea
     result, ledger, resource = ReadBack(), job.ledger, job.store.resource
     for chunk, records in read_back(job.store, ids):
         if records is None:
-            result.unknown.extend(chunk)
-            for number in chunk:
+            unproven = [number for number in chunk if not ledger.outcome(number).is_proven]
+            result.unknown.extend(unproven)
+            for number in unproven:
                 ledger.set(number, Outcome.UNKNOWN)
             continue
         found = set(map(resource.id_of, records))
@@ -3763,37 +3777,39 @@ def verify(job: Job, ids: Sequence[int]) -> None:
         result = read_into_ledger(job, result.there + result.unknown)
     for number in result.there:
         if number in resent:
-            job.ledger.set(number, Outcome.FAILED, "still there after two DELETEs that were accepted")
+            why = job.ledger.doubts.get(number, "still there after two DELETEs that were accepted")
+            job.ledger.set(number, Outcome.FAILED, why)
 
 
 def control(store: Store, ids: Sequence[int]) -> None:
     """Shrink chunk and batch until the store heeds all ids that a read names; raises Refused if no size does.
 
-    Absence proves nothing without a control: before the first DELETE one chunk is read as verification will
-    read it. What it lacks is asked for again by itself; only if that finds more, the store did not heed the
-    first.
+    Absence proves nothing without a control: before the first DELETE one chunk, of records that were just
+    listed, is read as verification will read it. What it lacks is asked for again in smaller parts: only if
+    that finds something, the store did not heed all of the first.
     """
     if not store.resource.read_by or not ids:
         return
-    size = store.chunk_size = min(store.chunk_size, PAGE_LIMIT)
-    chunk = ids[:size]
-    present = read_present(store, chunk, size)
-    missing = [number for number in chunk if number not in present]
-    more = read_present(store, missing, max(1, len(missing) // 2)) | read_present(store, missing[-1:], 1)
-    if not more:
-        return
-    expected = present | more
-    while size > 1:
-        size = (size + 1) // 2
+    chunk, size = ids[: store.chunk_size], store.chunk_size
+    while True:
         present = read_present(store, chunk, size)
-        if expected <= present:
+        missing = [number for number in chunk if number not in (present or ())]
+        if present and not (missing and hides(store, missing)):
             store.chunk_size, store.batch_size = size, min(store.batch_size, size)
             return
-        expected |= present
-    raise Refused(
-        f"the store does not heed the ids that it is asked for ({store.resource.read_by}): what it does not "
-        "list may still be there, so nothing could be proven"
-    )
+        if size == 1:
+            raise Refused(
+                f"the store does not heed the ids that it is asked for ({store.resource.read_by}), or "
+                "somebody deletes the same records: what it does not list may still be there, so nothing "
+                "could be proven; try again"
+            )
+        size = (min(size, len(chunk)) + 1) // 2
+
+
+def hides(store: Store, ids: Sequence[int]) -> bool:
+    """Tell whether the store finds any of these ids in smaller reads, or gives no answer to rely on."""
+    found = read_present(store, ids, max(1, len(ids) // 2)), read_present(store, ids[-1:], 1)
+    return None in found or any(found)
 
 
 def control_by_listing(store: Store, ids: Sequence[int]) -> None:
@@ -3804,16 +3820,19 @@ def control_by_listing(store: Store, ids: Sequence[int]) -> None:
     if not store.resource.read_by or not ids:
         return
     there = [store.resource.id_of(record) for record in store.workers.call(store.listed, 1).records[-5:]]
-    planned = [number for number in ids[: PAGE_LIMIT - len(there)] if number not in there]
-    control(store, [*planned, *there])
+    if there:
+        planned = [number for number in ids[: PAGE_LIMIT - len(there)] if number not in there]
+        control(store, [*planned, *there])
 
 
-def read_present(store: Store, ids: Sequence[int], size: int) -> set[int]:
-    """Return which of the ids are there, read in chunks of that size; an answer without worth finds none."""
+def read_present(store: Store, ids: Sequence[int], size: int) -> set[int] | None:
+    """Return which of the ids are there, read in chunks of that size; None when that cannot be relied on."""
     found: set[int] = set()
     for chunk in chunks(ids, size):
         records = store.workers.call(store.find, store.resource.read_by, chunk)
-        found.update(map(store.resource.id_of, records or ()))
+        if records is None:
+            return None
+        found.update(map(store.resource.id_of, records))
     return found
 
 
@@ -4105,7 +4124,7 @@ def check_cascade(ids: Sequence[int], parents: Mapping[int, int], resource: Reso
 
 def check_age(config: Config, plan: Plan) -> None:
     """Raise Refused for a plan of the future, and for one over a day old that nobody looks at."""
-    if plan.age() < -timedelta(minutes=1):
+    if config.resume and plan.age() < -timedelta(minutes=1):
         raise Refused(
             f"the plan is of the future ({clean(plan.created_at)}): correct the clock, or start a new run"
         )
@@ -4425,7 +4444,8 @@ class Run:
             status = "planned"  # a dry run
         summary = self.summary(status, exit_status, str(failure or ""))
         try:
-            if self.plan is not None and self.has_read:
+            told = status == "completed" or self.ledger.reasons or not self.config.resume
+            if self.plan is not None and self.has_read and told:
                 self.folder.write_failed(self.ledger)
             if self.has_read:
                 self.folder.write_summary(summary, lasting=True)

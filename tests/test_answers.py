@@ -372,11 +372,7 @@ FATAL_ANSWERS: dict[str, dict[str, Any]] = {
 }
 
 
-ADVICE = {
-    201: [],
-    401: ["token", "access_token", "store_hash"],
-    403: ["scope", "store_v2_customers"],
-}
+ADVICE = {201: [], 401: ["token", "access_token", "store_hash"], 403: ["scope", "store_v2_customers"]}
 
 
 @pytest.mark.parametrize("fault", FATAL_ANSWERS.values(), ids=FATAL_ANSWERS)

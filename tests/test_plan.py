@@ -276,8 +276,8 @@ def test_killed_around_each_write(store: FakeStore, hurried: RiggedTool, at: int
 
 
 def test_killed_while_it_verifies(store: FakeStore, hurried: RiggedTool) -> None:
-    """All was sent and nothing proven: a resume proves it, and sends nothing again."""
-    store.faults = [hurried.killer(method="GET", where=read_backs)]
+    """All was sent, and only the first batch proven: a resume proves it, and sends nothing again."""
+    store.faults = [hurried.killer(method="GET", where=read_backs, skip=2)]
     assert hurried.run(store).status == KILLED
     (folder,) = hurried.folders()
     assert json.loads((folder / "summary.json").read_text())["status"] == "in_progress"

@@ -73,10 +73,13 @@ def partly(store: FakeStore, times: int, items: int) -> Fault:
 def test_every_shape_of_a_partial_limit(
     make_store: MakeStore, hurried: RiggedTool, shape: str, status: int, option: bool
 ) -> None:
-    """A2: however the store tells which ids have to wait, only those are sent again."""
+    """A2: however the store tells which ids have to wait, only those are sent again.
+
+    The first batch goes alone, so the second of those requests is for its last three, and is done whole.
+    """
     store = make_store(customers=60, count_items=True, **QUIET)
     store.per_item_shape, store.per_item_status = shape, status
-    store.faults = [partly(store, 3, 7)]
+    store.faults = [partly(store, 4, 7)]
     planned = set(store.customers)
     outcome = hurried.run(store, count_items=option)
     assert_all_gone(store, outcome, planned)
