@@ -2312,7 +2312,8 @@ class Client:
                 self._waiting.pop(threading.get_ident(), None)
             self._arrived(request, answer, sent_at)
             verdict = judge(request.method, answer, request.resource.done)
-            if answer.status == request.tolerated or verdict in (Verdict.DONE, Verdict.REFUSED):
+            tolerated = verdict is Verdict.FATAL and answer.status == request.tolerated
+            if tolerated or verdict in (Verdict.DONE, Verdict.REFUSED):
                 self.bucket.succeeded()
                 return answer
             if verdict is Verdict.FATAL:
@@ -2520,8 +2521,7 @@ class Store:
         """GET /v2/store: name, domain and plan; None where the token may not read it."""
         request = Request("GET", STORE_INFO, STORE_INFO.path, tolerated=403)
         answer = self.client.send(request)
-        if answer.status != 403:
-            self._check_read(request, answer)
+        self._check_read(request, answer)
         return answer.json if answer.status == 200 and isinstance(answer.json, dict) else None
 
     def _check_read(self, request: Request, answer: Answer) -> None:

@@ -1,0 +1,450 @@
+"""No answer can break it: pages of middleboxes, answers without end, proxies, and what must not leak."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import os
+import select
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fake_store import FakeStore, Fault, Request
+from tests.rigged import (
+    QUIET,
+    MakeStore,
+    Outcome,
+    RiggedTool,
+    Tool,
+    assert_all_gone_once,
+    assert_says,
+    counts,
+    listings,
+    read_backs,
+)
+
+PAGE = "<html><head><title>We&#39;ll be back &mdash; maintenance</title></head><body>soon</body></html>"
+PAGES: dict[str, dict[str, Any]] = {
+    "200 HTML": {"status": 200, "body": PAGE, "content_type": "text/html"},
+    "200 empty": {"status": 200},
+    "403 HTML": {"status": 403, "body": PAGE, "content_type": "text/html"},
+    "503 HTML": {"status": 503, "body": PAGE, "content_type": "text/html"},
+}
+WHERE: dict[str, Callable[[Request], bool]] = {
+    "the store": lambda request: request.path.endswith("v2/store"),
+    "the listing": listings,
+    "a read-back": read_backs,
+    "a DELETE": lambda request: request.method == "DELETE",
+}
+
+
+@pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
+def test_one_page_of_a_middlebox(store: FakeStore, hurried: RiggedTool, page: dict[str, Any]) -> None:
+    """A8: a maintenance page or one of a CDN among good answers is no answer: tried again, exit 0."""
+    planned = set(store.customers)
+    store.faults = [Fault(where=where, quota_headers=False, **page) for where in WHERE.values()]
+    outcome = hurried.run(store)
+    assert_all_gone_once(outcome, store, planned)
+    assert outcome.summary["retries"] == len(WHERE)
+
+
+@pytest.mark.parametrize("page", [PAGES["200 HTML"], PAGES["403 HTML"]], ids=["200", "403"])
+@pytest.mark.parametrize("at", WHERE)
+def test_a_middlebox_for_ever(store: FakeStore, hurried: RiggedTool, page: dict[str, Any], at: str) -> None:
+    """A18, A19: its title is in the sentence, exit 5, and nothing is said of a scope."""
+    store.faults = [Fault(where=WHERE[at], times=math.inf, quota_headers=False, **page)]
+    outcome = hurried.run(store, max_retries=1)
+    assert outcome.status == 5, outcome.text
+    assert_says(outcome, "We'll be back — maintenance")
+    assert "scope" not in outcome.text
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"status": 503, "headers": {"Retry-After": "45"}},
+        {"status": 509, "headers": {"X-Retry-After": "45"}},
+        {"status": 503, "body": {"status": 503, "retry_after_seconds": 45}},
+    ],
+    ids=["Retry-After", "509", "in the body"],
+)
+def test_told_to_wait_by_another_answer(
+    make_store: MakeStore, hurried: RiggedTool, told: dict[str, Any]
+) -> None:
+    """A9: what it says is waited for, by everybody, and not given up."""
+    store = make_store(customers=300, **QUIET)
+    planned = set(store.customers)
+    store.faults = [Fault("DELETE", skip=8, times=3, quota_headers=False, **told)]
+    outcome = hurried.run(store)
+    assert_all_gone_once(outcome, store, planned)
+    assert outcome.summary["elapsed_seconds"] >= 45
+
+
+def test_told_to_wait_too_long(store: FakeStore, hurried: RiggedTool) -> None:
+    """A9: over ten minutes the run ends, and says how long."""
+    store.faults = [Fault("DELETE", status=503, headers={"Retry-After": "1800"}, quota_headers=False)]
+    outcome = hurried.run(store)
+    assert outcome.status == 5, outcome.text
+    assert_says(outcome, "30 minutes")
+
+
+ODD: dict[str, dict[str, Any]] = {
+    "a date of the far future": {
+        "status": 429,
+        "headers": {"Retry-After": "Mon, 01 Jan 99999999999 00:00:00 GMT"},
+    },
+    "a negative wait": {"status": 503, "headers": {"Retry-After": "-5"}},
+    "nested 1,000 deep": {"status": 500, "body": "[" * 1_000 + "]" * 1_000},
+    "nested 100,000 deep": {"status": 200, "body": "[" * 100_000 + "]" * 100_000},
+    "a number of 400 digits": {"status": 500, "body": '{"title": %s}' % ("9" * 400)},
+    "a number of 100,000 digits": {"status": 200, "body": "9" * 100_000},
+    "no UTF-8": {"status": 500, "body": '{"title": "\udcff"}'},
+    "a long message without an id": {"status": 500, "body": {"title": "id=[" * 16_384}},
+    "errors within errors": {"status": 500, "body": '{"errors":' * 60 + "{}" + "}" * 60},
+}
+
+
+@pytest.mark.parametrize("answer", ODD.values(), ids=ODD)
+def test_an_odd_answer(store: FakeStore, hurried: RiggedTool, answer: dict[str, Any]) -> None:
+    """N24: it is tried again, whatever it holds, and no traceback comes of it."""
+    planned = set(store.customers)
+    body = answer.get("body", "")
+    sent = answer | ({"body": body.encode("utf-8", "surrogateescape")} if isinstance(body, str) else {})
+    store.faults = [
+        Fault("DELETE", skip=1, quota_headers=False, **sent),
+        Fault("GET", where=read_backs, skip=3, **sent),
+    ]
+    assert_all_gone_once(hurried.run(store), store, planned)
+
+
+def test_a_total_beyond_all_numbers(store: FakeStore, hurried: RiggedTool) -> None:
+    """N24: a total of 400 digits is no total."""
+
+    def lie(_request: Request, answer: Any) -> Any:
+        answer["meta"]["pagination"]["total"] = 10**400
+        return answer
+
+    store.faults = [Fault(where=listings, times=math.inf, rewrite=lie)]
+    outcome = hurried.run(store)
+    assert outcome.status == 3, outcome.text
+    assert not store.deletes()
+
+
+# --- answers without end ----------------------------------------------------------------------------
+
+
+class Wire:
+    """A TCP relay between the tool and the store, which can be told to misbehave."""
+
+    def __init__(self, store: FakeStore) -> None:
+        host, _, port = store.host.partition(":")
+        self._store = (host, int(port))
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.host = f"localhost:{self._listener.getsockname()[1]}"
+        self.treat: Callable[[bytes], bytes | None] = lambda data: data  # to the tool; None: close
+        self.closing = False
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while not self.closing:
+            try:
+                ours, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._relay, args=(ours,), daemon=True).start()
+
+    def _relay(self, ours: socket.socket) -> None:
+        with ours, socket.create_connection(self._store) as theirs:
+            while not self.closing:
+                ready, _, _ = select.select([ours, theirs], [], [], 0.5)
+                for end in ready:
+                    try:
+                        data: bytes | None = end.recv(65536)
+                        if data and end is theirs:
+                            data = self.treat(data)
+                        if not data:
+                            return
+                        (theirs if end is ours else ours).sendall(data)
+                    except OSError:
+                        return
+
+    def close(self) -> None:
+        self.closing = True
+        self._listener.close()
+
+
+@pytest.fixture
+def wire(make_store: MakeStore) -> Iterator[tuple[FakeStore, Wire]]:
+    store = make_store(customers=300, **QUIET)
+    wire = Wire(store)
+    yield store, wire
+    wire.close()
+
+
+CHAOS = ["cut", "corrupt", "reset every third", "short"]
+
+
+@pytest.mark.parametrize("how", CHAOS)
+def test_a_wire_that_misbehaves_for_a_while(
+    wire: tuple[FakeStore, Wire], hurried: RiggedTool, how: str
+) -> None:
+    """N24, N26: cut, corrupted, lost in the middle of a run: only the plan goes, and in the end all of it."""
+    store, relay = wire
+    planned = set(store.customers)
+    count = 0
+
+    def treat(data: bytes) -> bytes | None:
+        nonlocal count
+        count += 1
+        if not 40 < count < 90:
+            return data
+        if how == "cut":
+            return data[: len(data) // 2] or None
+        if how == "corrupt":
+            return data[:-9] + bytes(9) if count % 4 == 0 else data
+        if how == "short":
+            return data[:40] if count % 5 == 0 else data
+        return None if count % 3 == 0 else data
+
+    relay.treat = treat
+    config = store.config(hurried.folder, timeout=1)
+    outcome = hurried(store, config, "--yes", BC_API_ENDPOINT=relay.host)
+    tries = 0
+    while outcome.status and tries < 4:
+        assert outcome.status in (4, 5), outcome.text
+        assert outcome.folder is not None
+        outcome = hurried(store, config, "--yes", "--resume", outcome.folder, BC_API_ENDPOINT=relay.host)
+        tries += 1
+    assert outcome.status == 0, outcome.text
+    assert store.deleted_ids().keys() == planned
+    assert not store.customers
+
+
+def test_an_answer_that_is_too_long(store: FakeStore, tool: RiggedTool) -> None:
+    """N25: a small gzip body that becomes 200 MB is no answer, and takes no memory of that size."""
+    bomb = gzip.compress(b" " * 200_000_000)
+    answer = {"status": 200, "body": bomb, "headers": {"Content-Encoding": "gzip"}, "quota_headers": False}
+    store.faults = [Fault(where=listings, times=1, **answer)]
+    outcome = tool.run(store)
+    assert outcome.status == 0, outcome.text
+    assert outcome.summary["retries"] == 1
+    assert "64 MiB" in (outcome.folder or Path()).joinpath("run.log").read_text()
+
+
+def test_a_stop_while_a_read_hangs(make_store: MakeStore, installed: Tool) -> None:
+    """N9: reads in flight are not awaited after a stop."""
+    store = make_store(customers=300, **QUIET)
+    seen, done = threading.Event(), threading.Event()
+
+    def hang(_request: Request) -> None:
+        seen.set()
+        done.wait(60)
+
+    store.faults = [Fault(where=listings, hook=hang)]
+    process = installed.start(store, store.config(installed.folder), "--yes")
+    assert seen.wait(30)
+    process.send_signal(signal.SIGTERM)
+    outcome = installed.finish(process)
+    done.set()
+    assert outcome.status == 143, outcome.text
+
+
+# --- proxies ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "url", ["http://bob:SECRETIVE/x@host:1", "http://bob:SECRETIVE@host:99999", "http://bob:SECRETIVE@"]
+)
+@pytest.mark.parametrize("name", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"])
+def test_a_proxy_that_cannot_be_parsed(store: FakeStore, tool: RiggedTool, url: str, name: str) -> None:
+    """A20, N18: exit 2, naming the variable, and never its value."""
+    outcome = tool(store, None, "--yes", **{name: url})
+    assert outcome.status == 2, outcome.text
+    assert name in outcome.text
+    assert not store.log
+    written = "".join(path.read_text() for path in tool.folder.rglob("*") if path.is_file())
+    assert "SECRETIVE" not in outcome.text + written.replace(url, "")
+
+
+class Proxy:
+    """A CONNECT proxy with a password: the status that it answers, or 200 for a tunnel."""
+
+    def __init__(self, status: int) -> None:
+        self._status = status
+        self.seen: list[str] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                ours, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(ours,), daemon=True).start()
+
+    def _serve(self, ours: socket.socket) -> None:
+        with ours:
+            head = b""
+            while b"\r\n\r\n" not in head and (data := ours.recv(4096)):
+                head += data
+            self.seen.append(head.decode())
+            if self._status != 200:
+                ours.sendall(f"HTTP/1.1 {self._status} No\r\nContent-Length: 0\r\n\r\n".encode())
+                return
+            host, _, port = head.split()[1].decode().partition(":")
+            ours.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            with socket.create_connection((host, int(port))) as theirs:
+                while True:
+                    for end in select.select([ours, theirs], [], [])[0]:
+                        if not (data := end.recv(65536)):
+                            return
+                        (theirs if end is ours else ours).sendall(data)
+
+    def close(self) -> None:
+        self._listener.close()
+
+
+@pytest.mark.parametrize(("status", "expected"), [(407, 2), (403, 2), (502, 5), (200, 0)])
+def test_a_proxy(store: FakeStore, hurried: RiggedTool, status: int, expected: int) -> None:
+    """A20: a refusal for good is exit 2 at once, another fault is tried again; both name the proxy."""
+    proxy = Proxy(status)
+    address = f"http://bob:p%40ssword9@127.0.0.1:{proxy.port}"
+    config = store.config(hurried.folder, max_retries=1)
+    outcome = hurried(store, config, "--yes", HTTPS_PROXY=address, NO_PROXY="", no_proxy="")
+    proxy.close()
+    assert outcome.status == expected, outcome.text
+    assert proxy.seen[0].startswith("CONNECT ")
+    if expected:
+        assert_says(outcome, "the proxy", str(status))
+        assert len(proxy.seen) == (1 if expected == 2 else 2)
+    assert "ssword9" not in outcome.text
+
+
+def test_a_proxy_that_is_not_there(store: FakeStore, hurried: RiggedTool) -> None:
+    """A20: a proxy that refuses connections is tried again, and then named."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    config = store.config(hurried.folder, max_retries=1)
+    outcome = hurried(store, config, "--yes", HTTPS_PROXY=f"http://127.0.0.1:{port}", NO_PROXY="")
+    assert outcome.status == 5, outcome.text
+    assert_says(outcome, "the proxy")
+
+
+def test_socks_without_its_package(store: FakeStore, hurried: RiggedTool) -> None:
+    """A20: SOCKS, whose package is not there, is exit 2 at once."""
+    outcome = hurried(store, None, "--yes", HTTPS_PROXY="socks5://127.0.0.1:9", NO_PROXY="")
+    assert outcome.status == 2, outcome.text
+    assert "HTTPS_PROXY" in outcome.text
+
+
+# --- what must not leak, and what must last -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", ["plain", "escaped", "late"])
+def test_a_token_that_is_echoed(store: FakeStore, hurried: RiggedTool, shape: str) -> None:
+    """N17, N18: no part of the token is written, wherever in an answer it comes, and however it is spelt."""
+    store.token = token = "k9x2m4q8w1z7r3v5t6b0"
+    escaped = "".join(f"\\u{ord(letter):04x}" for letter in token)
+    title = {"plain": token, "escaped": escaped, "late": "x" * 195 + token}[shape]
+    body = f'{{"title": "{title}"}}'.encode()
+    store.faults = [Fault("DELETE", skip=1, times=math.inf, status=422, body=body)]
+    outcome = hurried.run(store)
+    assert outcome.folder is not None
+    written = outcome.text + "".join(p.read_text() for p in outcome.folder.iterdir())
+    pieces = {token[at : at + 6] for at in range(len(token) - 5)}
+    assert not [piece for piece in pieces if piece in written]
+
+
+def test_files_whatever_the_umask(store: FakeStore, tool: RiggedTool) -> None:
+    """Every file of the run folder is 0600 and the folder 0700, with a umask of 0 too."""
+    before = os.umask(0)
+    try:
+        outcome = Tool(tool.folder).run(store)
+    finally:
+        os.umask(before)
+    assert outcome.folder is not None
+    assert {path.stat().st_mode & 0o777 for path in outcome.folder.iterdir()} == {0o600}
+    assert outcome.folder.stat().st_mode & 0o777 == 0o700
+    assert (tool.runs / ".gitignore").read_text() == "*\n"
+
+
+def test_a_bad_webhook_url_is_not_printed(store: FakeStore, tool: RiggedTool) -> None:
+    """N18: a webhook_url that is none is named, and its secret is not shown."""
+    outcome = tool.run(store, webhook_url="htp://hooks.example/T00/secretive")
+    assert outcome.status == 2
+    assert "webhook_url" in outcome.err
+    assert "secretive" not in outcome.text
+
+
+def dry(tool: RiggedTool, store: FakeStore) -> Outcome:
+    outcome = tool.run(store, "--dry-run")
+    assert outcome.status == 0, outcome.text
+    return outcome
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut"])
+def test_a_backup_that_is_missing_or_cut(store: FakeStore, tool: RiggedTool, damage: str) -> None:
+    """A resume says where the backup is, or that it is missing or cut."""
+    folder = dry(tool, store).folder
+    assert folder is not None
+    path = folder / "backup.jsonl"
+    text = path.read_text()
+    path.unlink() if damage == "missing" else path.write_text(text[: len(text) // 2])
+    outcome = tool.resume(store, folder)
+    assert outcome.status == 0, outcome.text
+    assert damage.upper() in outcome.text
+
+
+def test_a_plan_of_the_future(store: FakeStore, hurried: RiggedTool) -> None:
+    """A plan that is dated in the future is refused, with --yes and without."""
+    hurried.rig = type(hurried.rig)(later=86_400.0)
+    folder = dry(hurried, store).folder
+    hurried.rig = type(hurried.rig)()
+    outcome = hurried.resume(store, folder)
+    assert outcome.status == 3, outcome.text
+    assert "of the future" in outcome.text
+    assert not store.deletes()
+
+
+def test_a_backup_of_odd_records(store: FakeStore, tool: RiggedTool) -> None:
+    """backup.jsonl is strict JSON, a record a line for str.splitlines() too."""
+    first, second, *_ = store.customers
+    store.change(first, company="a\u2028b\u2029c\x85d")
+    store.change(second, notes=float("nan"), company=float("inf"))
+    outcome = dry(tool, store)
+    lines = (outcome.folder or Path()).joinpath("backup.jsonl").read_text(encoding="utf-8").splitlines()
+
+    def refuse(name: str) -> None:
+        raise AssertionError(name)
+
+    records = {record["id"]: record for record in (json.loads(line, parse_constant=refuse) for line in lines)}
+    assert records.keys() == set(store.customers)
+    assert records[first]["company"] == "a\u2028b\u2029c\x85d"
+
+
+@pytest.mark.parametrize("columns", ["0", "1"])
+def test_a_terminal_of_no_columns(store: FakeStore, tool: RiggedTool, columns: str) -> None:
+    """COLUMNS that nobody can mean is 80."""
+    outcome = tool(store, None, "--dry-run", COLUMNS=columns)
+    assert outcome.status == 0
+    assert "30 customers" in outcome.err
+
+
+def test_a_summary_that_cannot_be_printed(store: FakeStore, installed: Tool) -> None:
+    """--json to a full disk is exit 5, with a sentence."""
+    config = store.config(installed.folder)
+    command = " ".join(installed.command(config, "--yes", "--json")) + " > /dev/full"
+    child = installed._start(["sh", "-c", command], installed.environ(store))
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 5, err
+    assert "cannot be printed" in err
+    assert counts(Outcome(5, "", err, installed.folders().pop())) == {"deleted": 30}
