@@ -1341,16 +1341,22 @@ def read_options(arguments: argparse.Namespace, cleanup: Mapping[str, str]) -> d
         texts, source = given_texts(option, arguments, cleanup)
         if not texts:
             continue
-        try:
-            converted = [option.convert(text) for text in texts]
-        except ValueError as error:
-            raise ConfigError(f"{source} {error}, not {clean(texts[-1])!r}") from error
+        converted = [convert_one(option, text, source) for text in texts]
         values[name] = tuple(converted) if option.repeats or option.adds_up else converted[-1]
         if option.selects and name != "resource" and values[name]:
             values["selection"][name] = " and ".join(texts)
-        if option.resumes and source == option.flag:
+        if option.resumes and source == option.flag and values[name] is not False:
             values["resume_options"] += [option.flag] if option.is_switch else [option.flag, texts[-1]]
     return values
+
+
+def convert_one(option: Option, text: str, source: str) -> Any:
+    """Return the value of a text; raises ConfigError that names where it was given."""
+    try:
+        return option.convert(text)
+    except ValueError as error:
+        shown = "" if text in SECRETS else f", not {clean(text)!r}"
+        raise ConfigError(f"{source} {error}{shown}") from error
 
 
 def given_texts(
@@ -2307,7 +2313,7 @@ class Client:
             try:
                 answer = self._connection().exchange(request.method, request.path, request.params)
             except Failure as failure:
-                raise self._stop.set(failure) from failure
+                raise self._stop.set(failure) from None
             finally:
                 self._waiting.pop(threading.get_ident(), None)
             self._arrived(request, answer, sent_at)
@@ -2969,6 +2975,8 @@ def gather(store: Store, config: Config, orders: Orders, files: RecordFiles) -> 
         by_name = named is not None and can_look_up(store.resource, named)
         files.restart()
         store.progress.begin(len(named.entries) if named and by_name else 0)
+        if named and by_name:
+            store.expect(len(named.entries) // EMAIL_LIMIT + 3, len(named.entries))
         try:
             for records in named_pages(store, named) if named and by_name else listing.pages():
                 if listing.total != store.progress.total and not by_name:
@@ -3363,6 +3371,7 @@ class Journal:
         for number, line in enumerate(whole.splitlines(), 1):
             try:
                 entry = json.loads(line)
+                maybe_deleted |= unanswered.intersection(entry.get("sent", ()))  # sent again, never answered
                 unanswered.update(entry.get("sent", ()))
                 unanswered.difference_update(entry.get("ids", ()))
                 maybe_deleted.update(entry.get("acted", ()))
@@ -4137,9 +4146,9 @@ def confirm(screen: Screen, stop: Stop, count: int) -> None:
     """Have the person type how many records go; raises Refused where they do not, or nobody is there."""
     if sys.stdin is None or not sys.stdin.isatty():
         raise Refused("there is no terminal to confirm on: add --yes to delete", planned=True)
-    stop.check()
     stop.asking = True
     try:
+        stop.check()  # a signal that came before
         typed = screen.ask(f"Type {count} to delete them, anything else to leave: ")
         if not typed:
             stop.sleep(POLL)  # a terminal that closes ends the file before its signal comes
@@ -4277,6 +4286,7 @@ class Run:
         """Learn which store it is; raises Refused when it is not the one that the ini is for."""
         self.client.bucket.expect(2)
         info = self.workers.call(self.store.info)
+        self.client.bucket.expect(math.inf)  # until it is known how much there is to do
         self.name = store_name(self.config, info)
         check_domain(self.config, info, self.name)
 
@@ -4366,7 +4376,7 @@ class Run:
         client = self.client
         windows = math.ceil(requests / max(1, client.bucket.largest())) - 1
         latency = client.busy_seconds / max(1, client.counts["requests"])
-        seconds = max(windows * client.bucket.window.seconds, requests * latency / self.config.max_concurrent)
+        seconds = max(windows * client.bucket.window.seconds, requests * latency / self.workers.count)
         return f"{math.ceil(seconds / 60)} min" if seconds > 90 else f"{math.ceil(seconds)} s"
 
     def check_proven(self) -> None:
@@ -4477,8 +4487,8 @@ class Run:
             self.show_resume(summary)
 
     def show_resume(self, summary: Mapping[str, Any]) -> None:
-        """Show the command that goes on with this run, where there is one."""
-        if summary["resume"] is None:
+        """Show the command that goes on with this run, where there is a plan that may be gone on with."""
+        if self.plan is None or summary["status"] == "refused":
             return
         if summary["status"] != "planned":
             self.screen.say("to go on where it ended:")
@@ -4486,7 +4496,7 @@ class Run:
             self.screen.say("nothing more was deleted; to delete exactly these:")
         else:
             self.screen.say("nothing was deleted; to delete exactly these:")
-        self.screen.say(f"  {summary['resume']}", whole=True)
+        self.screen.say(f"  {self.resume_command()}", whole=True)
 
 
 def python_command() -> str:
