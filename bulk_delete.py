@@ -891,20 +891,7 @@ def read_list(text: str, resource: Resource, *, keep: bool) -> Entries:
     rows = csv_rows(text, layout.separator)
     for line, row in itertools.islice(rows, 1 if layout.header else 0, None):
         try:
-            if not layout.header:
-                if any(row[1:]):
-                    raise ValueError("more than one value, and no header says which to take")
-                entries.add(row[0], by_id=True, by_email=by_email)
-                continue
-            id_cell, email_cell, item = layout.cells(row)
-            kinds.add(item)
-            if item and header_key(item) != resource.singular:
-                entries.passed_over += 1
-                continue
-            if id_cell or not email_cell:
-                entries.add(id_cell, by_id=True, by_email=False)
-            if email_cell:
-                entries.add(email_cell, by_id=False, by_email=True)
+            kinds.add(read_row(row, layout, entries, by_email=by_email, singular=resource.singular))
         except ValueError as error:
             raise ValueError(f"line {line}: {error}") from None
     entries.drop_repeated_ids()
@@ -912,6 +899,24 @@ def read_list(text: str, resource: Resource, *, keep: bool) -> Entries:
         seen = f"; its items are: {', '.join(sorted(map(clean, kinds)))}" if any(kinds) else ""
         raise ValueError(f"holds no {resource.words}{seen}")
     return entries
+
+
+def read_row(row: Sequence[str], layout: Layout, entries: Entries, *, by_email: bool, singular: str) -> str:
+    """Add what a row names; returns the kind of item that it says it is, "" where it does not say."""
+    if not layout.header:
+        if any(row[1:]):
+            raise ValueError("more than one value, and no header says which to take")
+        entries.add(row[0], by_id=True, by_email=by_email)
+        return ""
+    id_cell, email_cell, item = layout.cells(row)
+    if item and header_key(item) != singular:
+        entries.passed_over += 1
+        return item
+    if id_cell or not email_cell:
+        entries.add(id_cell, by_id=True, by_email=False)
+    if email_cell:
+        entries.add(email_cell, by_id=False, by_email=True)
+    return item
 
 
 def csv_rows(text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
@@ -965,22 +970,27 @@ def header_key(name: str) -> str:
     return re.sub(r"[ _-]", "", name.casefold())
 
 
+SEVERAL = -1  # columns that could be meant
+
+
+def column_of(names: Sequence[str], wanted: Sequence[str]) -> int | None:
+    """Return the place of the one column with such a name; None without one, SEVERAL if it is not plain."""
+    places = [place for place, name in enumerate(names) if name in wanted]
+    return (places[0] if len(places) == 1 else SEVERAL) if places else None
+
+
 def find_columns(
     separator: str, header: Sequence[str], resource: Resource, *, by_email: bool, keep: bool
 ) -> Layout:
     """Return which columns of a CSV to read; raises ValueError that names all when that is not plain."""
     names = list(map(header_key, header))
-    id_names = ("id", f"{resource.singular}id")
-    email_names = ("email", "emailaddress") if by_email else ()
-    places = [
-        [place for place, name in enumerate(names) if name in wanted]
-        for wanted in (id_names, email_names, ("item", "itemtype"))
-    ]
-    if any(len(found) > 1 for found in places) or not (places[0] or places[1]):
+    ids = column_of(names, ("id", f"{resource.singular}id"))
+    emails = column_of(names, ("email", "emailaddress") if by_email else ())
+    item = column_of(names, ("item", "itemtype"))
+    if SEVERAL in (ids, emails, item) or (ids is None and emails is None):
         shown = ", ".join(clean(name, 40) for name in header if name)
         wanted = f"id or {resource.singular_words} id" + (" or email" if by_email else "")
         raise ValueError(f"line 1: not plain which column is the {wanted}; there are: {shown}")
-    ids, emails, item = (found[0] if found else None for found in places)
     return Layout(separator, tuple(header), ids, emails if keep or ids is None else None, item)
 
 
@@ -1135,6 +1145,11 @@ class Option:
     def flag(self) -> str:
         """The option of the command line."""
         return "--" + self.name.replace("_", "-")
+
+    @property
+    def makes_tuple(self) -> bool:
+        """Whether it may be given more than once."""
+        return self.repeats or self.adds_up
 
     @property
     def is_switch(self) -> bool:
@@ -1342,7 +1357,7 @@ def read_options(arguments: argparse.Namespace, cleanup: Mapping[str, str]) -> d
         if not texts:
             continue
         converted = [convert_one(option, text, source) for text in texts]
-        values[name] = tuple(converted) if option.repeats or option.adds_up else converted[-1]
+        values[name] = tuple(converted) if option.makes_tuple else converted[-1]
         if option.selects and name != "resource" and values[name]:
             values["selection"][name] = " and ".join(texts)
         if option.resumes and source == option.flag and values[name] is not False:
@@ -1371,12 +1386,17 @@ def given_texts(
     from_plan = arguments.resume and (option.selects or option.name == "dry_run")
     if texts and from_plan and option.selects:
         raise ConfigError(f"{option.flag} selects, but --resume takes the plan's selection: leave it out")
-    same = option.is_switch and len(set(texts)) == 1
-    if len(texts) > 1 and not (option.repeats or option.adds_up or same):
-        raise ConfigError(f"{option.flag} is there twice, and takes one value: leave one out")
+    check_once(option, texts)
     if option.name in cleanup and not from_plan and (not texts or option.adds_up):
         return [cleanup[option.name], *texts], f"{arguments.config}: {option.name} in [cleanup]"
     return texts, option.flag
+
+
+def check_once(option: Option, texts: Sequence[str]) -> None:
+    """Raise ConfigError for an option that takes one value, and is given more; a switch may be repeated."""
+    several = len(set(texts)) > 1 if option.is_switch else len(texts) > 1
+    if several and not option.makes_tuple:
+        raise ConfigError(f"{option.flag} is there twice, and takes one value: leave one out")
 
 
 def read_filters(
@@ -2150,7 +2170,8 @@ class Connection(OAuthConnection):  # type: ignore[misc]  # the SDK has no types
         settings = self._session.merge_environment_settings(self.full_path(""), {}, True, None, None)
         self._session.proxies, self._session.verify = settings["proxies"], settings["verify"]
         self._session.trust_env = False
-        check_surroundings(self._session.proxies, self._session.verify)
+        check_proxies(self._session.proxies)
+        check_certificates(self._session.verify)
 
     def exchange(self, method: str, path: str, params: Mapping[str, Any]) -> Answer:
         """Send once, and return what came; whatever the HTTP stack raises is no answer, status 0.
@@ -2215,8 +2236,8 @@ def proxy_variable() -> str:
     return next((name for name in names if os.environ.get(name)), "HTTPS_PROXY")
 
 
-def check_surroundings(proxies: Mapping[str, str], verify: object) -> None:
-    """Raise ConfigError for a proxy or certificates that cannot be used; a proxy's value is never shown."""
+def check_proxies(proxies: Mapping[str, str]) -> None:
+    """Raise ConfigError for a proxy that cannot be used; its value is never shown."""
     for scheme in ("https", "all"):
         if not (url := proxies.get(scheme)):
             continue
@@ -2232,6 +2253,10 @@ def check_surroundings(proxies: Mapping[str, str], verify: object) -> None:
                 f"{proxy_variable()} is no address of a proxy, such as http://user:password@host:port "
                 "(a / or @ in the password is written %2F or %40): correct it"
             )
+
+
+def check_certificates(verify: object) -> None:
+    """Raise ConfigError for a file or folder of certificates that cannot be read; True: the default ones."""
     if isinstance(verify, str):
         try:
             where = "capath" if os.path.isdir(verify) else "cafile"
@@ -2602,16 +2627,23 @@ class Store:
         except Unreadable:
             return None
         except (ReadRefused, Unanswered) as failure:
-            if isinstance(failure, ReadRefused) and failure.status not in (400, 413, 414):
-                raise
-            if len(values) < (2 if isinstance(failure, ReadRefused) else 2 * PAGE_SIZES[-1]):
-                raise
-            self.chunk_size = min(self.chunk_size, (len(values) + 1) // 2)
-            halves = [self.find(by, part, **params) for part in chunks(values, (len(values) + 1) // 2)]
-            return None if None in halves else [record for half in halves for record in half or ()]
+            return self._find_in_halves(failure, by, values, **params)
         distinct = len(set(map(resource.id_of, page.records)))
         complete = distinct == len(page.records) == page.total
         return page.records if complete and asked.issuperset(map(value_of, page.records)) else None
+
+    def _find_in_halves(
+        self, failure: Failure, by: str, values: Sequence[Any], **params: Any
+    ) -> list[Record] | None:
+        """Ask again in halves for what was too long or not answered; raises the failure at the smallest."""
+        too_long = isinstance(failure, ReadRefused) and failure.status in (400, 413, 414)
+        unanswered = isinstance(failure, Unanswered) and len(values) >= 2 * PAGE_SIZES[-1]
+        if len(values) < 2 or not (too_long or unanswered):
+            raise failure
+        half = (len(values) + 1) // 2
+        self.chunk_size = min(self.chunk_size, half)
+        found = [self.find(by, part, **params) for part in chunks(values, half)]
+        return None if None in found else [record for part in found for record in part or ()]
 
     def delete_batch(self, batch: Batch, journal: Journal) -> BatchResult:
         """DELETE the batch, noted in the journal before it leaves. Never raises Failure: see Stop."""
@@ -2766,6 +2798,7 @@ def pages_by_id(store: Store, resource: Resource, least: int = 1, **params: Any)
             raise Unreadable(f"the store does not list {resource.words} by id, so records may be missed")
         yield records
         least = ids[-1] + 1
+        store.client.bucket.expect(math.inf)  # nobody knows how many more there are
 
 
 class Listing:
@@ -2834,8 +2867,10 @@ class Listing:
             raise ListingChanged(f"the store lists more records than the {self.total:,} that it promised")
 
 
-def can_look_up(resource: Resource, found: Found) -> bool:
-    """Tell whether the API has filters to ask for all entries of a list."""
+def can_look_up(resource: Resource, found: Found | None) -> bool:
+    """Tell whether there is a list, and the API has filters to ask for all its entries."""
+    if found is None:
+        return False
     by_email = "email:in" in resource.filter_types() or not found.entries.emails
     return by_email and bool(resource.read_by or not found.entries.ids)
 
@@ -2926,9 +2961,7 @@ class Selection:
         if not self._is_meant(record) or (self.named is not None and not self.named.names(record)):
             return False
         self.listed += 1
-        if self.unseen_paths:
-            self.unseen_paths = {path for path in self.unseen_paths if not values_at(record, path)}
-            self.field_names.update(record)
+        self._note_fields(record)
         if not all(match.fits(record) for match in self._config.match):
             return False
         for found in keeping:
@@ -2937,6 +2970,12 @@ class Selection:
         self.spared_for_orders += with_orders
         self.spared += bool(keeping or with_orders)
         return not keeping and not with_orders
+
+    def _note_fields(self, record: Record) -> None:
+        """Take note of which paths of --match a record has."""
+        if self.unseen_paths:
+            self.unseen_paths = {path for path in self.unseen_paths if not values_at(record, path)}
+            self.field_names.update(record)
 
     def _is_meant(self, record: Record) -> bool:
         """Tell whether the filters mean the record; raises Refused if the store does not heed them."""
@@ -2971,24 +3010,18 @@ def gather(store: Store, config: Config, orders: Orders, files: RecordFiles) -> 
     """Return what goes, its full records in the files; raises Refused when no listing is complete."""
     for tries_left in reversed(range(LISTINGS)):
         selection, listing = Selection(config, orders), Listing(store, config.filters)
-        named = selection.named
-        by_name = named is not None and can_look_up(store.resource, named)
+        named = selection.named if can_look_up(store.resource, selection.named) else None
         files.restart()
-        store.progress.begin(len(named.entries) if named and by_name else 0)
-        if named and by_name:
-            store.expect(len(named.entries) // EMAIL_LIMIT + 3, len(named.entries))
+        begin_listing(store, len(named.entries) if named else 0)
         try:
-            for records in named_pages(store, named) if named and by_name else listing.pages():
-                if listing.total != store.progress.total and not by_name:
-                    store.progress.begin(listing.total)
-                    store.expect(listing.total // PAGE_LIMIT + 3, listing.total)
+            for records in named_pages(store, named) if named else listing.pages():
+                if listing.total != store.progress.total and not named:
+                    begin_listing(store, listing.total)
                 files.write(selection.take(records))
                 store.progress.advance(len(records))
                 if selection.full:
                     break
             break
-        except RecursionError as error:
-            raise Unreadable(f"the store listed {store.resource.words} that are nested too deep") from error
         except ListingChanged as change:
             if not tries_left:
                 fault = f"the listing was never complete in {LISTINGS} tries ({change})"
@@ -2996,9 +3029,16 @@ def gather(store: Store, config: Config, orders: Orders, files: RecordFiles) -> 
             store.progress.warnings.append(f"{change}; listing again")
     for found in selection.kept:
         look_up(store, found)
-    selection.duplicates = listing.duplicates + (named.entries.duplicates if named else 0)
+    selection.duplicates = listing.duplicates + getattr(config.ids_entries, "duplicates", 0)
     selection.total = store_total(store, config, listing, selection)
     return selection
+
+
+def begin_listing(store: Store, total: int) -> None:
+    """Tell screen and bucket how many records are to come; 0: that is not known."""
+    store.progress.begin(total)
+    if total:
+        store.expect(total // PAGE_LIMIT + 3, total)
 
 
 def look_up(store: Store, found: Found) -> None:
@@ -3226,6 +3266,13 @@ class Ledger:
         else:
             self.set(number, self._open_outcome(number))
 
+    def doubt(self, ids: Iterable[int]) -> list[int]:
+        """Take in a read that cannot be relied on; returns those that were not proven before, and stay so."""
+        unproven = [number for number in ids if not self.outcome(number).is_proven]
+        for number in unproven:
+            self.set(number, Outcome.UNKNOWN)
+        return unproven
+
     def _open_outcome(self, number: int) -> Outcome:
         """Return the outcome of an id that is neither proven gone nor failed."""
         return Outcome.UNKNOWN if number in self._maybe_deleted else Outcome.NOT_ATTEMPTED
@@ -3320,6 +3367,8 @@ def json_line(record: Record) -> str:
         line = encode_json(record)
     except ValueError:
         line = encode_json(json.loads(json.dumps(record), parse_constant=str))
+    except RecursionError as error:
+        raise Unreadable("the store listed a record that is nested too deep to be written down") from error
     for letter in LINE_ENDS:
         line = line.replace(letter, f"\\u{ord(letter):04x}")
     return line
@@ -3718,16 +3767,9 @@ def read_into_ledger(job: Job, ids: Sequence[int], *, shown: bool = True) -> Rea
     result, ledger, resource = ReadBack(), job.ledger, job.store.resource
     for chunk, records in read_back(job.store, ids):
         if records is None:
-            unproven = [number for number in chunk if not ledger.outcome(number).is_proven]
-            result.unknown.extend(unproven)
-            for number in unproven:
-                ledger.set(number, Outcome.UNKNOWN)
+            result.unknown.extend(ledger.doubt(chunk))
             continue
-        found = set(map(resource.id_of, records))
-        refused = [n for n in chunk if n not in found and ledger.outcome(n) is Outcome.FAILED]
-        for number in refused if resource.read_by else ():  # it said no: one absence does not prove it gone
-            again = job.store.workers.call(job.store.find, resource.read_by, [number])
-            found |= {number} if again is None else set(map(resource.id_of, again))
+        found = set(map(resource.id_of, records)) | there_though_unlisted(job, chunk, records)
         for record in records:
             result.sample.add(record)
         for number in chunk:
@@ -3737,6 +3779,19 @@ def read_into_ledger(job: Job, ids: Sequence[int], *, shown: bool = True) -> Rea
         job.journal.gone([number for number in chunk if number not in found])
         job.store.progress.advance(len(chunk) if shown else 0)
     return result
+
+
+def there_though_unlisted(job: Job, chunk: Sequence[int], records: Sequence[Record]) -> set[int]:
+    """Return those that a read did not list, that were refused for a reason, and that a read alone finds.
+
+    The store said no to their DELETE, so one absence does not prove them gone.
+    """
+    store, listed = job.store, set(map(job.store.resource.id_of, records))
+    refused = [n for n in chunk if n not in listed and job.ledger.outcome(n) is Outcome.FAILED]
+    if not store.resource.read_by:
+        return set()
+    reads = ((number, store.workers.call(store.find, store.resource.read_by, [number])) for number in refused)
+    return {number for number, again in reads if again is None or again}
 
 
 def read_back(store: Store, ids: Sequence[int]) -> Iterator[tuple[Sequence[int], list[Record] | None]]:
@@ -4284,9 +4339,8 @@ class Run:
 
     def identify(self) -> None:
         """Learn which store it is; raises Refused when it is not the one that the ini is for."""
-        self.client.bucket.expect(2)
+        self.client.bucket.expect(4)  # this, and the first pages, which tell how much there is to do
         info = self.workers.call(self.store.info)
-        self.client.bucket.expect(math.inf)  # until it is known how much there is to do
         self.name = store_name(self.config, info)
         check_domain(self.config, info, self.name)
 
@@ -4411,10 +4465,8 @@ class Run:
             "selection": dict(plan.selection) if plan else dict(self.config.selection),
             "selected": self.ledger.selected,
             **counts,
-            "duplicates": plan.duplicates if plan else 0,
-            "not_found": plan.not_found if plan else 0,
-            "spared": (plan.spared if plan else 0) + self.spared_late,
-            "keep_unknown": plan.keep_unknown if plan else 0,
+            **{name: getattr(plan, name, 0) for name in ("duplicates", "not_found", "keep_unknown")},
+            "spared": getattr(plan, "spared", 0) + self.spared_late,
             "verified": status == "completed" and proven,
             **{name: count + self.before(name) for name, count in self.client.counts.items()},
             "started_at": self._started_at,
@@ -4454,11 +4506,7 @@ class Run:
             status = "planned"  # a dry run
         summary = self.summary(status, exit_status, str(failure or ""))
         try:
-            told = status == "completed" or self.ledger.reasons or not self.config.resume
-            if self.plan is not None and self.has_read and told:
-                self.folder.write_failed(self.ledger)
-            if self.has_read:
-                self.folder.write_summary(summary, lasting=True)
+            self.write_results(summary)
         except Failure as unwritten:
             summary = self.summary("interrupted", unwritten.exit_status, str(unwritten))
         try:
@@ -4469,6 +4517,15 @@ class Run:
             self.screen.say(f"bulk_delete.py: {unprinted}", "bold red")
         self.tell("completed" if summary["exit_status"] in (0, 4) else "interrupted", summary)
         return int(summary["exit_status"])
+
+    def write_results(self, summary: Mapping[str, Any]) -> None:
+        """Write failed.csv and summary.json; nothing where a resume has read nothing."""
+        if not self.has_read:
+            return
+        tried = summary["status"] == "completed" or self.ledger.reasons or not self.config.resume
+        if self.plan is not None and tried:
+            self.folder.write_failed(self.ledger)
+        self.folder.write_summary(summary, lasting=True)
 
     def show_summary(self, summary: Mapping[str, Any]) -> None:
         """Show the final table, and what to do next."""
