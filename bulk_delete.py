@@ -2536,7 +2536,8 @@ class Store:
         self._heaviest = 0
         self._count_items = config.count_items
         # Parameters of the listing; sub-resources only where the backup or a --match needs them.
-        needed = not config.no_backup or bool(config.match)
+        plain = {*self.resource.show, *(name.partition(":")[0] for name in self.resource.filter_types())}
+        needed = not config.no_backup or any(m.path.partition(".")[0] not in plain for m in config.match)
         self.params = {key: text for key, text in self.resource.params.items() if needed or key != "include"}
 
     def requests_for(self, count: int) -> int:
@@ -2839,11 +2840,11 @@ class Listing:
         yield first.records
         del first  # a page is memory
         if pages == 1:
-            self._check_end(pages, size)
+            self._check_end(1, size, total)
             return
-        last = workers.call(page_of, pages).records
-        self._check_end(pages, len(last))
-        last = last[: total - (pages - 1) * size]
+        page = workers.call(page_of, pages)
+        self._check_end(pages, len(page.records), page.total - (pages - 1) * size)
+        last = page.records[: total - (pages - 1) * size]
         edges.append(list(map(id_of, last)))
         for page in workers.in_order(page_of, range(2, pages), store.ahead):
             if page.total < total or not page.records:
@@ -2854,12 +2855,14 @@ class Listing:
             if ids != list(map(id_of, page.records[: len(ids)])):
                 raise ListingChanged("records moved while the pages were read")
 
-    def _check_end(self, pages: int, length: int) -> None:
+    def _check_end(self, pages: int, length: int, promised: int) -> None:
         """Raise ListingChanged where a full last page is followed by more than a total accounts for.
 
         The store's total is a claim: it may count a page only. What was added meanwhile counts in a later
         total.
         """
+        if length > promised:
+            raise ListingChanged(f"the store lists more records than the {self.total:,} that it promised")
         if length < PAGE_LIMIT:
             return
         after = self._store.workers.call(self._store.listed, pages + 1, **self._filters)
@@ -3845,7 +3848,7 @@ def verify(job: Job, ids: Sequence[int]) -> None:
             job.ledger.set(number, Outcome.FAILED, why)
 
 
-def control(store: Store, ids: Sequence[int]) -> None:
+def control(store: Store, ids: Sequence[int], there: Sequence[int] = ()) -> None:
     """Shrink chunk and batch until the store heeds all ids that a read names; raises Refused if no size does.
 
     Absence proves nothing without a control: before the first DELETE one chunk, of records that were just
@@ -3856,9 +3859,10 @@ def control(store: Store, ids: Sequence[int]) -> None:
         return
     chunk, size = ids[: store.chunk_size], store.chunk_size
     while True:
-        present = read_present(store, chunk, size)
-        missing = [number for number in chunk if number not in (present or ())]
-        if present and not (missing and hides(store, missing)):
+        present = read_present(store, chunk, size) or set()
+        size = min(size, store.chunk_size)  # a read that was too long was halved
+        missing = [number for number in chunk if number not in present]
+        if present.issuperset(there) and present and not (missing and hides(store, missing)):
             store.chunk_size, store.batch_size = size, min(store.batch_size, size)
             return
         if size == 1:
@@ -3879,14 +3883,17 @@ def hides(store: Store, ids: Sequence[int]) -> bool:
 def control_by_listing(store: Store, ids: Sequence[int]) -> None:
     """Control by records that are surely there: of a plan to be resumed, most ids may be gone.
 
-    They stand behind planned ids in one chunk, so a store that heeds only the first of many is noticed.
+    They stand before, among and behind planned ids in one chunk, so that a store is noticed that heeds only
+    the first or the last of many.
     """
     if not store.resource.read_by or not ids:
         return
-    there = [store.resource.id_of(record) for record in store.workers.call(store.listed, 1).records[-5:]]
+    there = [store.resource.id_of(record) for record in store.workers.call(store.listed, 1).records[-6:]]
     if there:
         planned = [number for number in ids[: PAGE_LIMIT - len(there)] if number not in there]
-        control(store, [*planned, *there])
+        middle, (one, two) = len(planned) // 2, (len(there) // 3, 2 * len(there) // 3)
+        mixed = [*there[:one], *planned[:middle], *there[one:two], *planned[middle:], *there[two:]]
+        control(store, mixed, there)
 
 
 def read_present(store: Store, ids: Sequence[int], size: int) -> set[int] | None:

@@ -245,7 +245,7 @@ def test_a_stop_while_a_read_hangs(make_store: MakeStore, installed: Tool) -> No
 
     def hang(_request: Request) -> None:
         seen.set()
-        done.wait(60)
+        done.wait(300)  # longer than the test waits for the tool
 
     store.faults = [Fault(where=listings, hook=hang)]
     process = installed.start(store, store.config(installed.folder), "--yes")

@@ -82,18 +82,24 @@ def test_a_store_that_heeds_ids_at_random(make_store: MakeStore, hurried: Rigged
     assert_says(outcome, "does not heed the ids")
 
 
-def test_the_control_of_a_resume(make_store: MakeStore, hurried: RiggedTool) -> None:
-    """A store that heeds the first hundred ids only is noticed by a resume too: nothing is lost."""
+@pytest.mark.parametrize("heed", [first(100), lambda ids: ids[-100:]], ids=["the first", "the last"])
+@pytest.mark.parametrize("gone", [0, 300])
+def test_the_control_of_a_resume(
+    make_store: MakeStore, hurried: RiggedTool, heed: Callable[[list[int]], list[int]], gone: int
+) -> None:
+    """A store that heeds a hundred ids only is noticed by a resume too, though half of the plan is gone."""
     store = make_store(customers=600, **QUIET)
     planned = set(store.customers)
     dry = hurried.run(store, "--dry-run")
     store.add(3)
     later = set(store.customers) - planned
-    store.faults = heeding(first(100), "GET", "DELETE")
+    store.remove(*sorted(planned)[:gone])
+    store.faults = heeding(heed, "GET", "DELETE")
     outcome = hurried.resume(store, dry.folder)
     assert outcome.status == 0, outcome.text
     assert set(store.customers) == later
-    assert counts(outcome) == {"deleted": 600}
+    expected = {"deleted": 600 - gone, "already_gone": gone}
+    assert counts(outcome) == {name: count for name, count in expected.items() if count}
 
 
 def test_records_that_others_delete_meanwhile(make_store: MakeStore, hurried: RiggedTool) -> None:
@@ -192,6 +198,32 @@ def test_a_total_that_counts_the_page_only(make_store: MakeStore, hurried: Rigge
     assert "ALL" not in outcome.text
 
 
+@pytest.mark.parametrize("count", [200, 500, 600])
+def test_a_total_that_is_one_short(make_store: MakeStore, hurried: RiggedTool, count: int) -> None:
+    """Pages that hold more than their own total allows make no listing: exit 3, and not ALL but one."""
+    store = make_store(customers=0, brands=count, **QUIET)
+
+    def short(_request: Request, answer: Any) -> Any:
+        answer["meta"]["pagination"]["total"] = count - 1
+        return answer
+
+    store.faults = [Fault("GET", "v3/catalog/brands", times=math.inf, rewrite=short)]
+    outcome = hurried.run(store, "--resource", "brands")
+    assert outcome.status == 3, outcome.text
+    assert not store.deletes()
+
+
+def test_urls_that_are_too_long_for_products(make_store: MakeStore, hurried: RiggedTool) -> None:
+    """Where 250 ids make too long a URL, reads and DELETEs shrink together, and all of them go."""
+    store = make_store(customers=0, products=300, **QUIET)
+    store.faults = [
+        Fault(where=lambda r: len(r.query.get("id:in", "")) > 500, times=math.inf, status=414, counts=False)
+    ]
+    outcome = hurried.run(store, "--resource", "products")
+    assert outcome.status == 0, outcome.text
+    assert not store.records["products"]
+
+
 @pytest.mark.parametrize("count", [250, 500])
 def test_a_last_page_that_is_full(make_store: MakeStore, tool: RiggedTool, count: int) -> None:
     """A listing that ends with a full page is followed by one more, which is empty."""
@@ -241,14 +273,22 @@ def test_a_read_back_that_is_too_long(make_store: MakeStore, hurried: RiggedTool
     assert_all_gone_once(hurried.run(store), store, planned)
 
 
-@pytest.mark.parametrize("options", [("--no-backup",), ("--no-backup", "--match", "email=@")])
+@pytest.mark.parametrize(
+    ("options", "needed"),
+    [
+        ((), True),
+        (("--no-backup",), False),
+        (("--no-backup", "--match", "email=@"), False),
+        (("--no-backup", "--match", "addresses.0.country_code=."), True),
+    ],
+)
 def test_sub_resources_where_they_are_needed(
-    store: FakeStore, tool: RiggedTool, options: tuple[str, ...]
+    store: FakeStore, tool: RiggedTool, options: tuple[str, ...], needed: bool
 ) -> None:
-    """Sub-resources are asked for only if the backup or a --match may need them."""
+    """Sub-resources are asked for only if the backup or a --match needs them."""
     assert tool.run(store, "--dry-run", *options).status == 0
     asked = [request for request in store.log if listings(request)]
-    assert all(("include" in request.query) == ("--match" in options) for request in asked)
+    assert all(("include" in request.query) == needed for request in asked)
 
 
 # --- what is proven -------------------------------------------------------------------------------
