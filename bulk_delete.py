@@ -579,6 +579,8 @@ def moment(text: object) -> datetime:
 
 def _span(text: str) -> tuple[datetime, datetime]:
     """Return the beginning of what a date or date-time names, a day or a second, and of what follows it."""
+    if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(T.+)?", text):
+        raise ValueError(text)
     begin = moment(text).replace(microsecond=0)
     return begin, begin + (timedelta(days=1) if len(text) == 10 else timedelta(seconds=1))
 
@@ -675,8 +677,9 @@ class Filter:
         held = record.get(base)
         if base == "name" and "first_name" in record:  # customers.v3.yml: "first_name and last_name"
             held = f"{record.get('first_name')} {record.get('last_name')}"
+        items = held if isinstance(held, list) else [held]
         try:
-            return [self.kind.of_record(item) for item in (held if isinstance(held, list) else [held])]
+            return [self.kind.of_record(item) for item in items if item is not None]
         except (TypeError, ValueError):
             return []
 
@@ -913,7 +916,7 @@ def read_row(row: Sequence[str], layout: Layout, entries: Entries, *, by_email: 
         entries.passed_over += 1
         return item
     if id_cell or not email_cell:
-        entries.add(id_cell, by_id=True, by_email=False)
+        entries.add(id_cell, by_id=layout.ids is not None, by_email=not id_cell and layout.emails is not None)
     if email_cell:
         entries.add(email_cell, by_id=False, by_email=True)
     return item
@@ -1115,7 +1118,7 @@ def some_path(text: str) -> Path:
 
 def web_address(text: str) -> str:
     """Convert an http or https URL."""
-    SECRETS.add(text)
+    SECRETS.update(filter(None, [text]))
     if not re.fullmatch(r"https?://[!-~]+", text):
         raise ValueError("must be an http or https URL")
     return text
@@ -1207,7 +1210,7 @@ class Config:
     limit: int | None = setting(None, whole_number(1), "only the first N: a trial", selects=True)
 
     # Safety.
-    max_delete: int | None = setting(None, whole_number(0), "refuse to delete more than N")
+    max_delete: int | None = setting(None, whole_number(0), "refuse to delete more than N", resumes=True)
     dry_run: bool = setting(False, yes_or_no, "list, write the plan, and delete nothing")
     yes: bool = setting(False, yes_or_no, "do not ask before deleting", in_ini=False)
     resume: Path | None = setting(
@@ -1353,6 +1356,8 @@ def read_options(arguments: argparse.Namespace, cleanup: Mapping[str, str]) -> d
     """Return the fields of Config that options set: the command line over the ini; raises ConfigError."""
     values: dict[str, Any] = {"selection": {}, "resume_options": []}
     for name, option in OPTIONS.items():
+        if name in cleanup and not arguments.resume:  # checked, though the command line may win over it
+            convert_one(option, cleanup[name], f"{arguments.config}: {name} in [cleanup]")
         texts, source = given_texts(option, arguments, cleanup)
         if not texts:
             continue
@@ -2083,8 +2088,9 @@ def batch_result(batch: Batch, answers: Sequence[Answer], resource: Resource) ->
     unclear = any(map(may_have_acted, answers[:-1])) or verdict is Verdict.RETRY or in_part
     used_up = verdict is Verdict.RETRY
     result = BatchResult(batch=batch, answer=last.words, unclear=unclear, retries_used_up=used_up)
-    if verdict is Verdict.DONE:
-        items = {} if last.status in resource.done else item_results(last)
+    items = {} if last.status in resource.done else item_results(last)
+    # A 422 that names none of the ids, but places in the list perhaps, refuses all of them.
+    if verdict is Verdict.DONE and (last.status != 422 or not items.keys().isdisjoint(ids)):
         return _sorted_by_item(result, items)
     if len(ids) > 1:
         return replace(result, again=halves(batch))

@@ -537,3 +537,12 @@ def test_a_re_reading_that_cannot_be_trusted(store: FakeStore, hurried: RiggedTo
     assert store.deleted_ids().keys() <= planned
     if outcome.status == 0:
         assert counts(outcome) == {"deleted": 30}
+
+
+def test_the_command_keeps_the_guard_and_drops_what_is_off(store: FakeStore, hurried: RiggedTool) -> None:
+    """The printed command repeats --max-delete of the command line, and no switch that was off."""
+    store.faults = [Fault("DELETE", skip=1, status=401)]
+    outcome = hurried.run(store, "--max-delete", "50", "--no-json", max_delete=10)
+    assert outcome.status == 5, outcome.text
+    assert "--max-delete 50" in outcome.summary["resume"]
+    assert "--json" not in outcome.summary["resume"]

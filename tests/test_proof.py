@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
+import os
 import random
 import signal
 import time
@@ -14,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.fake_store import FakeStore, Fault, Request
+from tests.launcher import Rig
 from tests.rigged import (
     QUIET,
     MakeStore,
@@ -26,6 +29,7 @@ from tests.rigged import (
     listings,
     names,
     read_backs,
+    wait_until,
 )
 
 HALF = random.Random(7)
@@ -348,23 +352,49 @@ def test_sums_over_resumes(store: FakeStore, hurried: RiggedTool) -> None:
     assert outcome.summary["elapsed_seconds"] > before["elapsed_seconds"]
 
 
-def test_a_stop_while_the_note_goes_to_the_disk(make_store: MakeStore, hurried: RiggedTool) -> None:
-    """N8: a stop that is asked for while the journal is synced lets no DELETE leave after it."""
-    store = make_store(customers=300, **QUIET)
-    moments: list[float] = []
+SLOW = "slow"  # a file that is there once a slow fsync has begun
 
-    def stop(_request: Request) -> None:
-        hurried.signal(signal.SIGINT)
-        moments.append(time.monotonic() + 1.0)
-        time.sleep(1.0)
 
-    store.faults = [Fault("DELETE", skip=4, hook=stop)]
-    outcome = hurried.run(store)
-    assert outcome.status == 130, outcome.text
-    assert not [request for request in store.deletes() if request.arrived > moments[0]]
-    notes = [entry for entry in journal(outcome.folder or Path()) if entry.get("answer") == "not sent"]
-    sent = {number for request in store.deletes() for number in request.ids}
-    assert not sent & {number for entry in notes for number in entry["ids"]}
+def slowed(seconds: float, free: int) -> Rig:
+    """Make this process's fsyncs of the journal slow, but for the first ones; called in the child."""
+    fsync, turn = os.fsync, itertools.count()
+
+    def slow(handle: int) -> None:
+        if os.readlink(f"/proc/self/fd/{handle}").endswith("journal.jsonl") and next(turn) >= free:
+            Path(SLOW).touch()
+            time.sleep(seconds)
+        fsync(handle)
+
+    os.fsync = slow
+    return Rig(speed=1.0)
+
+
+class SlowDisk(Rig):
+    """A disk that takes a second to save a line of the journal, after the first few lines."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What comes to the child is made by `slowed`."""
+        return slowed, (1.0, 4)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_while_the_note_is_saved(make_store: MakeStore, tmp_path: Path, signum: int) -> None:
+    """N8: no DELETE leaves after a stop that is asked for while its note goes to the disk."""
+    tool = RiggedTool(tmp_path, SlowDisk(speed=1.0))
+    store = make_store(customers=200, **QUIET)
+    process = tool.start(store, store.config(tmp_path), "--yes")
+    wait_until((tmp_path / SLOW).exists)
+    time.sleep(0.3)  # the other workers get there too
+    stopped_at = time.monotonic()
+    process.send_signal(signum)
+    outcome = tool.finish(process)
+    assert outcome.status == 128 + signum, outcome.text
+    assert not [request for request in store.deletes() if request.arrived > stopped_at + 0.3]
+    reached = len(store.deleted_ids())
+    assert outcome.summary["deleted"] + outcome.summary["unknown"] <= reached
+    resumed = RiggedTool(tmp_path).resume(store, outcome.folder)
+    assert resumed.status == 0, resumed.text
+    assert counts(resumed) == {"deleted": 200}
 
 
 def test_a_resume_in_spite_of_a_lost_summary(store: FakeStore, hurried: RiggedTool) -> None:

@@ -300,6 +300,28 @@ def test_exact_dates_are_not_offered(make_store: MakeStore, tool: Tool, resource
     run_refused(tool, store, 2, *options, words=[f"{field}:m"])
 
 
+@pytest.mark.parametrize("text", ["20250331", "2025-W14-1", "31.03.2025", "2025-3-1", "2025-03-31 12:00"])
+def test_a_date_in_another_form(store: FakeStore, tool: Tool, text: str) -> None:
+    """A date that is written in another way than the API's is refused: it may mean another span."""
+    run_refused(tool, store, 2, "--filter", f"date_created:max={text}", words=["date_created:max"])
+
+
+def test_a_filter_on_a_field_that_is_null(make_store: MakeStore, tool: Tool) -> None:
+    """A field that is null or missing holds no value: a store that lists such a record ignored the filter."""
+    store = people(make_store, 11, 12)
+    store.change(11, company="none")
+    store.change(12, company=None)
+    store.deaf = {"company:in"}
+    outcome = run_spares_all(tool, store, 3, "--yes", "--filter", "company:in=none")
+    assert "ignored the filter" in outcome.err
+
+
+def test_a_bad_value_of_the_ini_that_argv_replaces(store: FakeStore, tool: Tool) -> None:
+    """A value of the ini is checked, though the command line wins over it."""
+    words = ["spare_with_orders", "yes or no"]
+    run_refused(tool, store, 2, "--no-spare-with-orders", words=words, spare_with_orders="perhaps")
+
+
 # --- filters of text -------------------------------------------------------------------------------
 
 SPLIT = [
