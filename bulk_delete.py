@@ -1119,7 +1119,12 @@ def some_path(text: str) -> Path:
 def web_address(text: str) -> str:
     """Convert an http or https URL."""
     SECRETS.update(filter(None, [text]))
-    if not re.fullmatch(r"https?://[!-~]+", text):
+    try:
+        parts = urlsplit(text)
+        sound = bool(re.fullmatch(r"https?://[!-~]+", text) and parts.hostname and parts.port != 0)
+    except ValueError:  # no port, no address
+        sound = False
+    if not sound:
         raise ValueError("must be an http or https URL")
     return text
 
@@ -2195,7 +2200,8 @@ class Connection(OAuthConnection):  # type: ignore[misc]  # the SDK has no types
         except (requests.exceptions.ProxyError, requests.exceptions.InvalidSchema) as error:
             return self._no_proxy(error)
         except requests.Timeout:
-            return Answer(0, problem=f"no answer within {self.timeout:g} s")
+            way = " through the proxy" if self._session.proxies else ""
+            return Answer(0, problem=f"no answer within {self.timeout:g} s{way}")
         except requests.exceptions.SSLError as error:
             if "CERTIFICATE_VERIFY_FAILED" not in str(error):
                 return Answer(0, problem=network_reason(error))
@@ -2204,7 +2210,8 @@ class Connection(OAuthConnection):  # type: ignore[misc]  # the SDK has no types
         except requests.exceptions.InvalidURL as error:
             raise ConfigError(f"{clean(error)}: check BC_API_ENDPOINT") from error
         except Exception as error:  # N26: urllib3 and http.client raise much that requests does not wrap
-            return Answer(0, problem=network_reason(error))
+            way = " through the proxy" if self._session.proxies else ""
+            return Answer(0, problem=f"{network_reason(error)}{way}")
 
     def _no_proxy(self, error: Exception) -> Answer:
         """Return no answer, for the proxy's sake; raises ConfigError for what the proxy will always say."""
@@ -2269,7 +2276,8 @@ def check_certificates(verify: object) -> None:
             ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(**{where: verify})
         except OSError as error:  # of which ssl.SSLError is one
             fault = f"the certificates in {verify} cannot be read ({error.strerror or clean(error)})"
-            raise ConfigError(f"{fault}: check REQUESTS_CA_BUNDLE") from error
+            name = "REQUESTS_CA_BUNDLE" if os.environ.get("REQUESTS_CA_BUNDLE") else "CURL_CA_BUNDLE"
+            raise ConfigError(f"{fault}: check {name}") from error
 
 
 def network_reason(error: BaseException) -> str:
@@ -2758,7 +2766,7 @@ def post_event(url: str, body: Mapping[str, Any]) -> str:
         return "no answer within 5 s"
     except requests.exceptions.SSLError:
         return "its certificate is not trusted"
-    except (OSError, ValueError):
+    except Exception:  # whatever is wrong with it never changes the run
         return "it cannot be reached"
     return "" if response.ok and not response.is_redirect else f"it answered {response.status_code}"
 
@@ -3550,10 +3558,13 @@ class RunFolder:
             return "none"
         try:
             with open(path, "rb") as file:
-                lines = sum(line.endswith(b"\n") for line in file)
+                lines, last = 0, b""
+                for last in file:
+                    lines += last.endswith(b"}\n")
         except OSError as error:
             return f"MISSING: {path} ({error.strerror})"
-        return str(path) if lines >= len(plan.ids) else f"CUT: {path} holds {lines:,} records only"
+        whole = lines >= len(plan.ids) and last.endswith(b"}\n")
+        return str(path) if whole else f"CUT: {path} holds {lines:,} whole records"
 
     def earlier(self) -> Record:
         """Return the summary of the processes before this one, {} where there is none that can be read."""
