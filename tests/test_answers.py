@@ -8,18 +8,18 @@ A4 429: all pause for the longest of the headers; a date counts from the answer'
 A5 429 without headers: backoff with jitter, then again; no error of the batch
 A6 ten 429s in a row, or told to wait over ten minutes: stop
 A7 5xx but 501 and 505, 408, time-out, reset, cut-off body: up to max_retries more tries, with backoff
-A8 a 200 or 403 that is not JSON, and a 1xx that comes as an answer: as A7 (not built yet)
-A9 an answer worth a retry that says how long to wait: that long, over ten minutes stop (not built yet)
+A8 a 200 or 403 that is not JSON, and a 1xx that comes as an answer: as A7; also test_middlebox.py
+A9 an answer worth a retry that says how long to wait: that long, over ten minutes stop; test_middlebox.py
 A10 retries used up: halved down to single ids
-A11 a single id whose retries are used up: unknown if an attempt may have acted, else failed (not built yet)
+A11 a single id whose retries are used up: unknown if it may have acted, else failed; test_proof.py
 A12 after a time-out and the like the store may have done it: verification decides
 A13 400, 404, 409, 413, 422, 423: halved; a single id fails with the store's own words
 A14 404 for a single id: asked back, gone is already_gone
 A15 401, 403 in JSON, any 3xx, 501, 505, other: nothing more is sent; also test_stops.py
 A16 more than max_error_rate and more than ten failed (0 %: the first): stop; test_delete.py, test_stops.py
-A17 five batches in a row whose retries are used up: stop; test_delete.py (halves count too: not built yet)
-A18 a middlebox's page is quoted by its title (not built yet)
-A19 a 403 is put down to a missing scope only if it is JSON (not built yet)
+A17 five requests in a row, batches or halves, whose retries are used up: stop; test_delete.py, test_proof.py
+A18 a middlebox's page is quoted by its title; test_middlebox.py
+A19 a 403 is put down to a missing scope only if it is JSON; also test_middlebox.py
 A20 a permanent fault of the set-up is exit 2 at once; test_store.py
 A21 already_gone: gone, and no attempt of this run can have done it; test_plan.py
 A22 a GET follows the same table: fatal is exit 5; another 4xx exit 3 before the plan, 5 after

@@ -9,25 +9,25 @@ N5 a filter of ids on a collection, unless it is documented that nothing goes wi
 N6 a DELETE in a dry run; test_command_line.py, test_plan.py
 N7 a DELETE before the plan is on disk; also test_run_folder.py
 N8 a DELETE after a stop was asked for, and the at most five in flight are awaited; test_stops.py
-N9 a read in flight that is awaited after a stop (not built yet)
+N9 a read in flight that is awaited after a stop; test_stops.py, test_middlebox.py
 N10 "deleted" for anything that is not proven gone; test_delete.py
 N11 exit status 0 with anything unproven; test_delete.py
 N12 a record counted twice or not at all; also test_plan.py, test_chaos.py
-N13 a proof that a later resume forgets (not built yet)
+N13 a proof that a later resume forgets; test_proof.py
 N14 a redirect followed; also test_report.py
 N15 a certificate that is not verified; also test_report.py
 N16 a password from .netrc sent; also test_report.py
 N17 the token in argv, output, log, journal, file, repr, error message or POST; also test_report.py
-N18 a part of the token, a proxy's password or the webhook's URL there (not built yet)
+N18 a part of the token, a proxy's password or the webhook's URL there; test_middlebox.py
 N19 a sleep while holding a lock
 N20 a wall clock for pacing
 N21 a question answered that was not seen (not built yet)
-N22 a printed command that goes round a guard (not built yet)
-N23 a protective entry that is dropped without a word (not built yet)
-N24 a traceback, a freeze or unbounded memory because of what a store or a proxy answers (not built yet)
-N25 an answer read beyond 64 MiB, or for longer than 5 times `timeout` (not built yet)
-N26 something that the HTTP stack raises and that is taken for an answer (not built yet)
-N27 a pattern over foreign text that runs in more than linear time (not built yet)
+N22 a printed command that goes round a guard; test_selecting.py
+N23 a protective entry that is dropped without a word; test_lists.py, test_selecting.py
+N24 a traceback, a freeze or unbounded memory because of what a store or a proxy answers; test_middlebox.py
+N25 an answer read beyond 64 MiB, or for longer than 5 times `timeout`; test_middlebox.py (the time: no test)
+N26 something that the HTTP stack raises and that is taken for an answer; test_middlebox.py
+N27 a pattern over foreign text that runs in more than linear time; test_middlebox.py
 """
 
 from __future__ import annotations
