@@ -517,6 +517,11 @@ def utc_now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def first_few(words: Sequence[str]) -> str:
+    """Return the first five of them as one line."""
+    return ", ".join(words[:5]) + (f" and {len(words) - 5:,} more" if len(words) > 5 else "")
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return what to say of an unknown name: the nearest known one, or all there are."""
     known = list(known)
@@ -540,35 +545,41 @@ def positive_id(value: object) -> int | None:
 
 
 def comparable_address(address: str) -> str:
-    """Return an e-mail address as it is compared: NFC, case folded, its domain in the letters of IDNA."""
-    folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", address).casefold())
+    """Return an e-mail address as it is compared: NFC, small letters, its domain as DNS has it.
+
+    Not folded further, since that makes one of two people: straße and strasse.
+    """
+    folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", address).lower())
     local, at, domain = folded.rpartition("@")
-    with suppress(UnicodeError):  # the store may hold what is no address
-        domain = domain if domain.isascii() else domain.encode("idna").decode()
-    return f"{local}{at}{domain}"
+    labels = (n if n.isascii() else f"xn--{n.encode('punycode').decode()}" for n in domain.split("."))
+    return f"{local}{at}{'.'.join(labels)}"
 
 
 def spellings(addresses: Iterable[str]) -> list[str]:
-    """Return the ways in which a store may spell these addresses: as written, folded, with IDNA."""
+    """Return the ways in which a store may spell these addresses: as written, small, with punycode."""
     found: dict[str, None] = {}
     for written in addresses:
         address = comparable_address(written)
         local, at, domain = address.rpartition("@")
         found |= dict.fromkeys((address, unicodedata.normalize("NFC", written)))
         with suppress(UnicodeError):
-            found[f"{local}{at}{domain.encode().decode('idna')}"] = None
+            labels = [
+                n[4:].encode().decode("punycode") if n.startswith("xn--") else n for n in domain.split(".")
+            ]
+            found[f"{local}{at}{'.'.join(labels)}"] = None
     return list(found)
+
+
+PLAIN_ADDRESS = re.compile(r"(?!')[\w.!#$%&'+/=?^{|}~-]+@[\w-]+(\.[\w-]+)+")
+UNSEEN_LETTERS = frozenset("\u115f\u1160\u3164\uffa0")  # fillers, which Unicode takes for letters
 
 
 def is_plain_address(text: str) -> bool:
     """Tell whether the text is exactly one e-mail address, without a name, a comment or anything unseen."""
-    local, at, domain = text.partition("@")
-    odd = any(
-        letter in '"<>()[]:;,*@' or unicodedata.category(letter)[0] in "CZ" for letter in local + domain
-    )
+    text = unicodedata.normalize("NFC", text)
     labels = comparable_address(text).rpartition("@")[2].split(".")
-    named = all(re.fullmatch(r"[!-~]{1,63}", label) for label in labels)
-    return bool(local and at) and not odd and "'" not in (text[0], text[-1]) and len(labels) > 1 and named
+    plain = PLAIN_ADDRESS.fullmatch(text) and UNSEEN_LETTERS.isdisjoint(text)
+    return bool(plain) and all(re.fullmatch(r"[a-z0-9_-]{1,63}", label) for label in labels)
 
 
 def moment(text: object) -> datetime:
@@ -577,9 +588,14 @@ def moment(text: object) -> datetime:
     return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 
+# A day, or a moment to the second or the minute; nothing that may mean an hour, a week or a day without
+# dashes.
+DATE_OR_MOMENT = re.compile(r"\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)?)?", re.ASCII)
+
+
 def _span(text: str) -> tuple[datetime, datetime]:
     """Return the beginning of what a date or date-time names, a day or a second, and of what follows it."""
-    if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(T.+)?", text):
+    if not DATE_OR_MOMENT.fullmatch(text):
         raise ValueError(text)
     begin = moment(text).replace(microsecond=0)
     return begin, begin + (timedelta(days=1) if len(text) == 10 else timedelta(seconds=1))
@@ -715,7 +731,7 @@ def values_at(record: object, path: str) -> list[Any]:
         inner: list[Any] = []
         for item in found:
             if isinstance(item, list):
-                place = int(part) if part.isdecimal() else len(item)
+                place = int(part) if re.fullmatch(r"[0-9]{1,9}", part) else len(item)
                 inner += item if part == "*" else item[place : place + 1]
             elif isinstance(item, dict) and part in item:
                 inner.append(item[part])
@@ -743,7 +759,8 @@ class Match:
         the API lists only a part of the elements, it cannot be told that none of them matches.
         """
         found = any(self._found_in(value) for value in values_at(record, self.path))
-        unseen = ".*" in self.path and self.path.partition(".")[0] in cut_off(record)
+        one_element = re.match(r"\w+\.[0-9]", self.path)
+        unseen = not one_element and self.path.partition(".")[0] in cut_off(record)
         return not found and not unseen if self.negated else found
 
     def _found_in(self, value: object) -> bool:
@@ -802,6 +819,8 @@ class IdSet:
 # its line.
 
 SEPARATORS = ",;\t"
+# Kinds of rows in BigCommerce's own exports of products, as header_key has them.
+OTHER_ITEMS = ("product", "variant", "image", "video", "sku", "rule", "customfield", "option", "modifier")
 
 
 @dataclass
@@ -899,7 +918,7 @@ def read_list(text: str, resource: Resource, *, keep: bool) -> Entries:
             raise ValueError(f"line {line}: {error}") from None
     entries.drop_repeated_ids()
     if not entries:
-        seen = f"; its items are: {', '.join(sorted(map(clean, kinds)))}" if any(kinds) else ""
+        seen = f"; its items are: {first_few(sorted(map(clean, kinds)))}" if any(kinds) else ""
         raise ValueError(f"holds no {resource.words}{seen}")
     return entries
 
@@ -913,6 +932,8 @@ def read_row(row: Sequence[str], layout: Layout, entries: Entries, *, by_email: 
         return ""
     id_cell, email_cell, item = layout.cells(row)
     if item and header_key(item) != singular:
+        if header_key(item) not in OTHER_ITEMS:
+            raise ValueError(f"{clean(item)!r} is no kind of item of an export; rename or remove that column")
         entries.passed_over += 1
         return item
     if id_cell or not email_cell:
@@ -941,6 +962,8 @@ def csv_rows(text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
         cells = [cell.strip(" \t") for cell in row]
         if any("\0" in cell for cell in cells):
             raise ValueError(f"line {reader.line_num}: it holds a NUL; save the list as UTF-8 text")
+        if any(cell[:1] != '"' == stripped[:1] for cell, stripped in zip(row, cells, strict=True)):
+            raise ValueError(f"line {begins}: there is a space before a quote; take it out")
         if any(cells):
             yield reader.line_num, cells
 
@@ -1101,8 +1124,8 @@ def field_and_pattern(text: str) -> Match:
     """Convert FIELD=REGEX, or FIELD!=REGEX."""
     path, equals, pattern = text.partition("=")
     negated, path = path.endswith("!"), path.removesuffix("!").strip()
-    if not path or not equals or not pattern:
-        raise ValueError("must be FIELD=REGEX or FIELD!=REGEX")
+    if not path or not equals or not pattern or pattern[0] in " =":
+        raise ValueError("must be FIELD=REGEX or FIELD!=REGEX, without a space or another = behind the first")
     try:
         return Match(path, negated, re.compile(pattern))
     except re.error as error:
@@ -1139,9 +1162,9 @@ class Option:
     metavar: str = "N"
     in_ini: bool = True
     on_argv: bool = True
-    # Given more than once, the values make a tuple; the command line's stand in place of the ini's.
+    # May be given more than once, and makes a tuple.
     repeats: bool = False
-    # As repeats, but the ini's and the command line's values add up.
+    # As repeats, and the ini's and the command line's values add up.
     adds_up: bool = False
     # Part of the selection, which --resume takes from the plan.
     selects: bool = False
@@ -1153,11 +1176,6 @@ class Option:
     def flag(self) -> str:
         """The option of the command line."""
         return "--" + self.name.replace("_", "-")
-
-    @property
-    def makes_tuple(self) -> bool:
-        """Whether it may be given more than once."""
-        return self.repeats or self.adds_up
 
     @property
     def is_switch(self) -> bool:
@@ -1334,6 +1352,8 @@ def read_store(path: Path, section: Mapping[str, str], environ: Mapping[str, str
     if not re.fullmatch(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?", host):
         raise ConfigError(f"BC_API_ENDPOINT must be a host, or host:port, not {clean(host)!r}; correct it")
     domain = bare_domain(section.get("domain", ""))
+    if section.get("domain") and not domain:
+        raise ConfigError(f"{path}: domain in [store] names no domain; write it as www.example.com")
     found = {"store_hash": store_hash, "access_token": token, "client_id": client_id, "domain": domain}
     return {"host": host, **found}
 
@@ -1367,7 +1387,7 @@ def read_options(arguments: argparse.Namespace, cleanup: Mapping[str, str]) -> d
         if not texts:
             continue
         converted = [convert_one(option, text, source) for text in texts]
-        values[name] = tuple(converted) if option.makes_tuple else converted[-1]
+        values[name] = tuple(converted) if option.repeats or option.adds_up else converted[-1]
         if option.selects and name != "resource" and values[name]:
             values["selection"][name] = " and ".join(texts)
         if option.resumes and source == option.flag and values[name] is not False:
@@ -1405,7 +1425,7 @@ def given_texts(
 def check_once(option: Option, texts: Sequence[str]) -> None:
     """Raise ConfigError for an option that takes one value, and is given more; a switch may be repeated."""
     several = len(set(texts)) > 1 if option.is_switch else len(texts) > 1
-    if several and not option.makes_tuple:
+    if several and not option.repeats and not option.adds_up:
         raise ConfigError(f"{option.flag} is there twice, and takes one value: leave one out")
 
 
@@ -1485,6 +1505,11 @@ def config_warnings(config: Config, cleanup: Mapping[str, str]) -> list[str]:
     most = cleanup.get("max_delete", "")
     if most.isdecimal() and config.max_delete is not None and config.max_delete > int(most):
         warnings.append(f"--max-delete {config.max_delete} allows more than max_delete = {most} in {path}")
+    if "match" in cleanup and config.match and cleanup["match"] != config.selection.get("match"):
+        warnings.append(f"--match stands in place of match = {clean(cleanup['match'], 80)} in {path}")
+    first = cleanup.get("limit", "")
+    if first.isdecimal() and config.limit is not None and config.limit > int(first) and not config.resume:
+        warnings.append(f"--limit {config.limit} takes more than limit = {first} in {path}")
     spares = cleanup.get("spare_with_orders", "no")
     if not config.resume and yes_or_no(spares) and not config.spare_with_orders:
         warnings.append(f"--no-spare-with-orders: customers with orders go, though {path} spares them")
@@ -2931,6 +2956,8 @@ class Selection:
 
     def __init__(self, config: Config, orders: Orders) -> None:
         self.ids = array("q")
+        # How many were taken, those who were spared later among them.
+        self.taken = 0
         # Kept, or with orders; and those with orders alone.
         self.spared = self.spared_for_orders = 0
         # Records that the backup cannot hold whole.
@@ -2947,7 +2974,9 @@ class Selection:
         self.kept = [Found(entries, config.resource) for entries in config.keep_entries]
         # Of each filter with a list of values, those that no record has had.
         self.unseen_values = {
-            name: set(item.values) for name, item in config.filters.items() if len(item.values) > 1
+            name: set(item.values)
+            for name, item in config.filters.items()
+            if len(item.values) > 1 and not name.endswith(":not_in")
         }
         self._config = config
         self._resource = config.resource
@@ -2959,7 +2988,7 @@ class Selection:
     @property
     def full(self) -> bool:
         """Whether --limit is reached, so that no further record matters."""
-        return self._config.limit is not None and len(self.ids) >= self._config.limit
+        return self._config.limit is not None and self.taken >= self._config.limit
 
     def take(self, records: Iterable[Record]) -> Iterator[Record]:
         """Take what goes, and yield it for the backup; raises Refused for what the store should not list."""
@@ -2968,6 +2997,7 @@ class Selection:
                 return
             if self._goes(record):
                 self.ids.append(self._resource.id_of(record))
+                self.taken += 1
                 self.sample.add(record)
                 cut = cut_off(record)
                 self.cut += bool(cut)
@@ -3044,8 +3074,9 @@ def gather(store: Store, config: Config, orders: Orders, files: RecordFiles) -> 
                 fault = f"the listing was never complete in {LISTINGS} tries ({change})"
                 raise Refused(f"{fault}: try again when nobody changes the records") from change
             store.progress.warnings.append(f"{change}; listing again")
-    for found in selection.kept:
-        look_up(store, found)
+    if named or config.filters or selection.full:  # else all of the store was listed just now
+        for found in selection.kept:
+            look_up(store, found)
     selection.duplicates = listing.duplicates + getattr(config.ids_entries, "duplicates", 0)
     selection.total = store_total(store, config, listing, selection)
     return selection
@@ -3102,14 +3133,14 @@ def ancestors(number: int, parents: Mapping[int, int]) -> list[int]:
 
 def read_parents(store: Store) -> dict[int, int]:
     """Return of every record of the store its parent's id, or 0; empty where a parent takes nothing along."""
-    field_name, id_of = store.resource.parent, store.resource.id_of
-    if not field_name:
-        return {}
-    return {
-        id_of(record): positive_id(record.get(field_name)) or 0
-        for records in everything(store)
-        for record in records
-    }
+    field_name, parents = store.resource.parent, {}
+    for records in everything(store) if field_name else ():
+        for record in records:
+            number, parent = store.resource.id_of(record), record.get(field_name)
+            if type(parent) is not int or parent < 0:
+                raise Unreadable(f"{store.resource.singular_words} {number} does not say what is above it")
+            parents[number] = parent
+    return parents
 
 
 # --- plan and ledger (pure) ---------------------------------------------------------------------------
@@ -4221,13 +4252,22 @@ def check_age(config: Config, plan: Plan) -> None:
         raise Refused(f"{age}: look at it, and resume it without --yes", planned=True)
 
 
+def forget_what_was_typed() -> None:
+    """Drop what was typed before the question: it cannot be meant as its answer (N21)."""
+    with suppress(ImportError, OSError, ValueError):
+        import termios  # not on Windows, where nothing is dropped
+
+        termios.tcflush(sys.stdin, termios.TCIFLUSH)
+
+
 def confirm(screen: Screen, stop: Stop, count: int) -> None:
     """Have the person type how many records go; raises Refused where they do not, or nobody is there."""
-    if sys.stdin is None or not sys.stdin.isatty():
+    if not all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr)):
         raise Refused("there is no terminal to confirm on: add --yes to delete", planned=True)
     stop.asking = True
     try:
         stop.check()  # a signal that came before
+        forget_what_was_typed()
         typed = screen.ask(f"Type {count} to delete them, anything else to leave: ")
         if not typed:
             stop.sleep(POLL)  # a terminal that closes ends the file before its signal comes
@@ -4256,7 +4296,7 @@ class Parser(argparse.ArgumentParser):
         if unknown:
             name = unknown[0].partition("=")[0]
             options = [flag for action in self._actions for flag in action.option_strings]
-            close = difflib.get_close_matches(name.lower(), options, n=1)
+            close = difflib.get_close_matches(name.lower(), options, n=1, cutoff=0.7)
             hint = f"did you mean {close[0]}?" if close else "see --help"
             raise ConfigError(f"unknown option {clean(name)}; {hint}")
         if len(arguments.config or ()) > 1:
@@ -4349,7 +4389,9 @@ class Run:
             if not self.config.yes:
                 confirm(self.screen, self.stop, len(ids))
             self._began += time.monotonic() - asked_at
-            ids = self.without_orders(ids)  # an order may have come in while the question stood
+            # An order, or a child of a selected record, may have come in while the question stood.
+            ids = self.without_orders(ids)
+            check_cascade(ids, read_parents(self.store), self.config.resource)
         self.store.expect(0, len(ids))
         job = self.job()
         for phase, function in (("Deleting", delete), ("Verifying", verify)) if ids else ():
@@ -4437,6 +4479,9 @@ class Run:
         if not count:
             nothing = "nothing is left to delete" if self.config.resume else "nothing is selected"
             self.screen.say(f"{nothing}: {resource.words} of {self.name}")
+            for label in ("Not found", "Unknown"):
+                if text := todo.facts.get(label):
+                    self.screen.say(f"{label}: {text}")
             return
         requests = self.store.requests_for(count)
         facts = {
@@ -4615,18 +4660,13 @@ def selection_facts(config: Config, selection: Selection) -> dict[str, str]:
     not_found, unknown = selection.not_found(), selection.keep_unknown()
     return {
         "Selected": selected_words(config, selection),
-        "No record": first_few(unseen),
+        "No record": "" if selection.full else first_few(unseen),
         "Passed over": f"{passed_over:,} rows of other items passed over" if passed_over else "",
         "Shared": first_few(shared),
         "Not found": few_entries(not_found, "to delete"),
         "Unknown": few_entries(unknown, "to keep"),
         "Spared": f"{selection.spared:,}" if selection.spared else "",
     }
-
-
-def first_few(words: Sequence[str]) -> str:
-    """Return the first five of them as one line."""
-    return ", ".join(words[:5]) + (f" and {len(words) - 5:,} more" if len(words) > 5 else "")
 
 
 def few_entries(entries: Sequence[tuple[str, str]], purpose: str) -> str:

@@ -207,6 +207,12 @@ def test_config_is_required(refused: Callable[..., str], tmp_path: Path) -> None
     assert main([]) == 2
 
 
+@pytest.mark.parametrize("domain", ["https://", "/other.example", "//other.example/"])
+def test_a_domain_that_is_none(refused: Callable[..., str], domain: str) -> None:
+    """A domain that names nothing pins nothing: it is refused."""
+    assert "domain" in refused(f"{STORE}domain = {domain}\n")
+
+
 @pytest.mark.parametrize("host", ["https://localhost:1", "local host", "localhost:x", "a/b"])
 def test_bad_endpoint(refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch, host: str) -> None:
     """BC_API_ENDPOINT must be a host, or host:port."""

@@ -300,7 +300,10 @@ def test_exact_dates_are_not_offered(make_store: MakeStore, tool: Tool, resource
     run_refused(tool, store, 2, *options, words=[f"{field}:m"])
 
 
-@pytest.mark.parametrize("text", ["20250331", "2025-W14-1", "31.03.2025", "2025-3-1", "2025-03-31 12:00"])
+@pytest.mark.parametrize(
+    "text",
+    ["20250331", "2025W141", "2024W01T10", "31.03.2025", "2025-3-1", "2025-03-31T12", "2025-03-31+02:00"],
+)
 def test_a_date_in_another_form(store: FakeStore, tool: Tool, text: str) -> None:
     """A date that is written in another way than the API's is refused: it may mean another span."""
     run_refused(tool, store, 2, "--filter", f"date_created:max={text}", words=["date_created:max"])
@@ -447,7 +450,10 @@ NEGATIVE: list[tuple[tuple[str, ...], Callable[[dict[str, Any]], bool]]] = [
         ("email!=@mailbin", "email!=@shop-mail"),
         lambda r: "@mailbin" not in r["email"] and "@shop-mail" not in r["email"],
     ),
-    (("first_name!==", "company=^Acme"), lambda r: "=" not in r["first_name"] and r["company"][:4] == "Acme"),
+    (
+        ("first_name!=[=]", "company=^Acme"),
+        lambda r: "=" not in r["first_name"] and r["company"][:4] == "Acme",
+    ),
 ]
 
 
@@ -538,10 +544,31 @@ def test_match_of_what_is_not_there_in_a_field_that_nobody_has(
     run_refused(tool, store, 3, "--match", f"{path}!=^zzz$", words=[path, "email", "first_name", "company"])
 
 
-@pytest.mark.parametrize("text", ["!=x", "email!=", "email!=[", " !=x"])
+@pytest.mark.parametrize(
+    "text", ["!=x", "email!=", "email!=[", " !=x", "email!= x", "email != x", "email!==x"]
+)
 def test_a_bad_match_of_what_is_not_there(store: FakeStore, tool: Tool, text: str) -> None:
     """What is no FIELD!=REGEX sends nothing."""
     run_refused(tool, store, 2, "--match", text, words=["--match"])
+
+
+def test_match_of_the_ini_that_argv_replaces(make_store: MakeStore, tool: Tool) -> None:
+    """A `match` of the ini that the command line replaces is told, and so is a smaller limit."""
+    store = people(make_store, 11, 12, 13)
+    options = ("--dry-run", "--match", "id=11|12", "--limit", "2")
+    told = run_spares_all(tool, store, 0, *options, match="id!=11", limit=1).err
+    warned = [line for line in told.splitlines() if "warning" in line]
+    assert any("match = id!=11" in line for line in warned)
+    assert any("limit = 1" in line for line in warned)
+
+
+def test_a_whole_list_that_is_not_all_shown(make_store: MakeStore, tool: Tool) -> None:
+    """Without a star too: of addresses that are not all listed, it cannot be told that none matches."""
+    store = people(make_store, 11, 12)
+    for number, count in ((11, 12), (12, 2)):
+        own = [{"id": at, "country": "Germany" if at == 11 else "France"} for at in range(count)]
+        store.change(number, addresses=own, address_count=count)
+    run_takes(tool, store, "customers", [12], "--match", "addresses!=Germany")
 
 
 # --- --ids with addresses --------------------------------------------------------------------------
@@ -990,6 +1017,14 @@ def test_children_without_their_parent(make_store: MakeStore, tool: Tool) -> Non
     """A branch that is selected down to its leaves goes without what stands above it."""
     store, ids = family(make_store)
     run_takes(tool, store, "categories", ids[1:3], "--ids", write(tool, lines(ids[1:3])))
+
+
+@pytest.mark.parametrize("parent", [None, "x", -1])
+def test_a_parent_that_cannot_be_read(make_store: MakeStore, tool: Tool, parent: Any) -> None:
+    """A category that does not say what is above it may be anybody's child: nothing is deleted."""
+    store, ids = family(make_store)
+    store.change(ids[1], kind="categories", parent_id=parent)
+    run_spares_all(tool, store, 3, "--yes", "--resource", "categories", "--ids", write(tool, lines(ids[:1])))
 
 
 def test_many_children_that_are_not_selected(make_store: MakeStore, tool: Tool) -> None:

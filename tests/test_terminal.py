@@ -208,3 +208,23 @@ def test_ctrl_c_twice(make_store: MakeStore, terminal: Callable[..., Session], i
     assert summary["unknown"] == sum(store.deleted_ids().values()) - 10
     written = session.written.getvalue()
     assert written.rfind(SHOW) > written.rfind(HIDE) > 0
+
+
+def test_what_was_typed_before_the_question(
+    make_store: MakeStore, terminal: Callable[..., Session], installed: Tool
+) -> None:
+    """N21: a number that was typed during the listing confirms nothing."""
+    store = make_store(customers=30, **QUIET)
+    seen, typed = threading.Event(), threading.Event()
+    store.faults = [Fault(path="v3/customers", hook=lambda _: (seen.set(), typed.wait(30))[0])]
+    session = terminal(store)
+    assert seen.wait(30)
+    session.child.sendline("30")
+    time.sleep(0.5)
+    typed.set()
+    session.child.expect("Type 30 ")
+    time.sleep(1.0)
+    assert session.child.isalive()
+    session.child.sendline("no")
+    assert session.finish().status == 3
+    assert not store.deletes()
