@@ -1178,6 +1178,11 @@ class Option:
         return "--" + self.name.replace("_", "-")
 
     @property
+    def makes_tuple(self) -> bool:
+        """Whether it may be given more than once."""
+        return self.repeats or self.adds_up
+
+    @property
     def is_switch(self) -> bool:
         """Whether it takes no value on the command line."""
         return self.convert is yes_or_no
@@ -1380,19 +1385,27 @@ def bare_domain(url: object) -> str:
 def read_options(arguments: argparse.Namespace, cleanup: Mapping[str, str]) -> dict[str, Any]:
     """Return the fields of Config that options set: the command line over the ini; raises ConfigError."""
     values: dict[str, Any] = {"selection": {}, "resume_options": []}
+    for name, text in cleanup.items() if not arguments.resume else ():  # though the command line may win
+        convert_one(OPTIONS[name], text, f"{arguments.config}: {name} in [cleanup]")
     for name, option in OPTIONS.items():
-        if name in cleanup and not arguments.resume:  # checked, though the command line may win over it
-            convert_one(option, cleanup[name], f"{arguments.config}: {name} in [cleanup]")
         texts, source = given_texts(option, arguments, cleanup)
         if not texts:
             continue
         converted = [convert_one(option, text, source) for text in texts]
-        values[name] = tuple(converted) if option.repeats or option.adds_up else converted[-1]
-        if option.selects and name != "resource" and values[name]:
+        values[name] = tuple(converted) if option.makes_tuple else converted[-1]
+        if option.selects and values[name]:
             values["selection"][name] = " and ".join(texts)
-        if option.resumes and source == option.flag and values[name] is not False:
-            values["resume_options"] += [option.flag] if option.is_switch else [option.flag, texts[-1]]
+        if option.resumes and source == option.flag:
+            values["resume_options"] += repeated(option, texts[-1])
+    values["selection"].pop("resource", None)
     return values
+
+
+def repeated(option: Option, text: str) -> list[str]:
+    """Return the words that give an option again; none for a switch that is off."""
+    if option.is_switch:
+        return [option.flag] if yes_or_no(text) else []
+    return [option.flag, text]
 
 
 def convert_one(option: Option, text: str, source: str) -> Any:
@@ -1425,7 +1438,7 @@ def given_texts(
 def check_once(option: Option, texts: Sequence[str]) -> None:
     """Raise ConfigError for an option that takes one value, and is given more; a switch may be repeated."""
     several = len(set(texts)) > 1 if option.is_switch else len(texts) > 1
-    if several and not option.repeats and not option.adds_up:
+    if several and not option.makes_tuple:
         raise ConfigError(f"{option.flag} is there twice, and takes one value: leave one out")
 
 
@@ -1499,21 +1512,21 @@ def read_config(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Co
 
 def config_warnings(config: Config, cleanup: Mapping[str, str]) -> list[str]:
     """Return what to warn of: an ini that others can read, a protection of it that argv weakens."""
-    path, warnings = config.path, []
-    if (mode := path.stat().st_mode & 0o777) & 0o077:
-        warnings.append(f"{path} can be read by others (mode {mode:04o}): chmod 600 {path}")
-    most = cleanup.get("max_delete", "")
-    if most.isdecimal() and config.max_delete is not None and config.max_delete > int(most):
-        warnings.append(f"--max-delete {config.max_delete} allows more than max_delete = {most} in {path}")
-    if "match" in cleanup and config.match and cleanup["match"] != config.selection.get("match"):
-        warnings.append(f"--match stands in place of match = {clean(cleanup['match'], 80)} in {path}")
-    first = cleanup.get("limit", "")
-    if first.isdecimal() and config.limit is not None and config.limit > int(first) and not config.resume:
-        warnings.append(f"--limit {config.limit} takes more than limit = {first} in {path}")
-    spares = cleanup.get("spare_with_orders", "no")
-    if not config.resume and yes_or_no(spares) and not config.spare_with_orders:
-        warnings.append(f"--no-spare-with-orders: customers with orders go, though {path} spares them")
-    return warnings
+    mode = config.path.stat().st_mode & 0o777
+    readable = f"{config.path} can be read by others (mode {mode:04o}): chmod 600 {config.path}"
+    return [readable] * bool(mode & 0o077) + ([] if config.resume else list(weakened(config, cleanup)))
+
+
+def weakened(config: Config, cleanup: Mapping[str, str]) -> Iterator[str]:
+    """Yield what to say of protections of the ini that the command line replaces by weaker ones."""
+    path = config.path
+    for name, most in (("max_delete", config.max_delete), ("limit", config.limit)):
+        if name in cleanup and most is not None and most > int(cleanup[name]):
+            yield f"{OPTIONS[name].flag} {most} allows more than {name} = {cleanup[name]} in {path}"
+    if "match" in cleanup and cleanup["match"] != config.selection.get("match"):
+        yield f"--match stands in place of match = {clean(cleanup['match'], 80)} in {path}"
+    if yes_or_no(cleanup.get("spare_with_orders", "no")) and not config.spare_with_orders:
+        yield f"--no-spare-with-orders: customers with orders go, though {path} spares them"
 
 
 # --- rate limiting ------------------------------------------------------------------------------------
@@ -3070,16 +3083,21 @@ def gather(store: Store, config: Config, orders: Orders, files: RecordFiles) -> 
                     break
             break
         except ListingChanged as change:
-            if not tries_left:
-                fault = f"the listing was never complete in {LISTINGS} tries ({change})"
-                raise Refused(f"{fault}: try again when nobody changes the records") from change
-            store.progress.warnings.append(f"{change}; listing again")
-    if named or config.filters or selection.full:  # else all of the store was listed just now
-        for found in selection.kept:
-            look_up(store, found)
+            list_again(store, change, tries_left)
+    # Of an unfiltered listing that is whole, no entry is left to be asked for.
+    narrowed = named or config.filters or selection.full
+    look_up(store, selection.kept if narrowed else ())
     selection.duplicates = listing.duplicates + getattr(config.ids_entries, "duplicates", 0)
     selection.total = store_total(store, config, listing, selection)
     return selection
+
+
+def list_again(store: Store, change: ListingChanged, tries_left: int) -> None:
+    """Say that the records are listed again; raises Refused when that was tried often enough."""
+    if not tries_left:
+        fault = f"the listing was never complete in {LISTINGS} tries ({change})"
+        raise Refused(f"{fault}: try again when nobody changes the records") from change
+    store.progress.warnings.append(f"{change}; listing again")
 
 
 def begin_listing(store: Store, total: int) -> None:
@@ -3089,14 +3107,14 @@ def begin_listing(store: Store, total: int) -> None:
         store.expect(total // PAGE_LIMIT + 3, total)
 
 
-def look_up(store: Store, found: Found) -> None:
-    """Ask the store for the entries of a list that no record has had yet."""
-    if not any(True for _ in found.unknown()):
-        return
-    pages = named_pages(store, found) if can_look_up(store.resource, found) else everything(store)
-    for records in pages:
-        for record in records:
-            found.names(record)
+def look_up(store: Store, lists: Iterable[Found]) -> None:
+    """Ask the store for the entries of lists that no record has had yet."""
+    for found in lists:
+        if next(found.unknown(), None) is None:
+            continue
+        for records in named_pages(store, found) if can_look_up(store.resource, found) else everything(store):
+            for record in records:
+                found.names(record)
 
 
 def everything(store: Store) -> Iterator[list[Record]]:
