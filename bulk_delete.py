@@ -551,7 +551,8 @@ def comparable_address(address: str) -> str:
     """
     folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", address).lower())
     local, at, domain = folded.rpartition("@")
-    labels = (n if n.isascii() else f"xn--{n.encode('punycode').decode()}" for n in domain.split("."))
+    names = unicodedata.normalize("NFKC", domain).lower().split(".")
+    labels = (name if name.isascii() else f"xn--{name.encode('punycode').decode()}" for name in names)
     return f"{local}{at}{'.'.join(labels)}"
 
 

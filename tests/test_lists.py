@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import bulk_delete
@@ -152,6 +152,7 @@ SAME = {
     "letters beyond ASCII": ("JOSÉ@x.example", "josé@x.example"),
     "NFC and NFD": ("jos\u00e9@x.example", "jose\u0301@x.example"),
     "IDNA": ("ada@bücher.example", "ada@xn--bcher-kva.example"),
+    "full-width digits": ("ada@x1.example", "ada@x１.example"),
     "IDNA in capitals": ("ada@BÜCHER.example", "ada@XN--BCHER-KVA.example"),
     "IDNA in NFD": ("ada@b\u00fccher.example", "ada@bu\u0308cher.example"),
 }
@@ -653,6 +654,7 @@ def damage(text: str, rng: random.Random) -> str:
 
 @ANY
 @given(text=JUMBLES, resource=st.sampled_from(["customers", "products", "subscribers"]), keep=st.booleans())
+@example(text="josé@x.example１２", resource="customers", keep=False)
 def test_any_text(text: str, resource: str, keep: bool) -> None:
     """Any text gives an error with a line, or exactly what a strict reader finds."""
     assert_read_strictly(text, resource, keep=keep)
