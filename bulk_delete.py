@@ -4155,12 +4155,12 @@ def duration(seconds: float) -> str:
     return f"{hour}:{minute:02}:{second:02}" if hour else f"{minute}:{second:02}"
 
 
-def progress_text(progress: Progress, elapsed: float, waiting: str) -> str:
-    """Return count, rate a second, and the time left or what is waited for."""
+def progress_text(progress: Progress, elapsed: float, waiting: str, *, last: bool = False) -> str:
+    """Return count, rate a second, and the time left, taken, or what is waited for."""
     done, total = progress.done, progress.total
     rate = done / elapsed if elapsed > 0 else 0.0
     count = f"{done:,}/{total:,}" if total else f"{done:,}"
-    if done >= total > 0:
+    if last or done >= total > 0:
         return f"{count} · {rate:,.0f}/s · took {duration(elapsed)}"
     if waiting:
         return f"{count} · {waiting}"
@@ -4193,7 +4193,7 @@ class PhaseDisplay:
         if not last and now - self._shown < (REDRAW if self._bars else LINE_EVERY):
             return
         self._shown = now
-        text = progress_text(self._progress, now - self._began, waiting)
+        text = progress_text(self._progress, now - self._began, waiting, last=last)
         done, total = self._progress.done, self._progress.total
         if self._bars is not None and self._task is not None:
             shown_total = total or (done if last else None)
@@ -4373,7 +4373,7 @@ COUNTS = {
     "not_found": "{:,} listed to delete, unknown to the store (unmatched.csv)",
     "keep_unknown": "{:,} listed to keep, unknown to the store (unmatched.csv)",
     "spared": "{:,} kept, or with orders",
-    "backup_cut": "{:,} have more addresses or attributes than the API lists, and the backup holds",
+    "backup_cut": "{:,} with more addresses or attributes than the API lists: the backup is cut there",
 }
 
 
@@ -5070,8 +5070,8 @@ def selection_facts(config: Config, selection: Selection) -> dict[str, str]:
     ]
     not_found, unknown = selection.not_found(), selection.keep_unknown()
     cut = (
-        f"{config.resource.counted(selection.cut)} with more addresses or attributes than the ten that the "
-        "API lists: backup.jsonl, the only copy, says where it is cut (backup_cut)"
+        f"{config.resource.counted(selection.cut)} with more addresses or attributes than the API lists: "
+        "the backup, the only copy, is cut there (backup_cut)"
     )
     return {
         "Selected": selected_words(config, selection),
@@ -5095,21 +5095,25 @@ def few_entries(entries: Sequence[tuple[str, str]], purpose: str) -> str:
 
 def selected_words(config: Config, selection: Selection) -> str:
     """Return what is selected, in the words given, whether that is the whole store, and what is excepted."""
-    everything = f"ALL {config.resource.name} of the store"
-    words = [f"{name}={item.text}" for name, item in config.filters.items()]
-    words += [f"{name} {config.selection[name]}" for name in ("ids", "match") if name in config.selection]
-    if config.limit is not None:
-        words.append(f"the first {config.limit:,}")
+    words, everything = config.resource.words, f"ALL {config.resource.words} of the store"
+    conditions = [f"{name}={item.text}" for name, item in config.filters.items()]
+    conditions += [f"match {config.selection['match']}"] if config.match else []
+    listed = f" listed in {config.ids}" if config.ids else ""
+    meant = f"the {words}{listed}" + (f" with {' and '.join(conditions)}" if conditions else "")
     whole = len(selection.ids) == selection.total and (config.resource.has_total or not selection.full)
-    if whole or not words:
-        words.append(everything)
+    narrowed = listed or conditions or config.limit is not None
+    if not narrowed:
+        meant = everything
+    elif whole:
+        meant += f", which are {everything}"
     excepted = [
         f"the {len(found.entries):,} of {found.entries.name} ({found.known:,} known, {found.spared:,} spared)"
         for found in selection.kept
     ]
     if config.spare_with_orders:
         excepted.append(f"the {selection.spared_for_orders:,} with orders")
-    return "; ".join(words) + (f" except {' and '.join(excepted)}" if excepted else "")
+    meant += f" except {' and '.join(excepted)}" if excepted else ""
+    return meant if config.limit is None else f"the first {config.limit:,} of {meant}"
 
 
 def ending(failure: Failure | None, *, planned: bool) -> tuple[str, int]:
