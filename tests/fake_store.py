@@ -39,6 +39,7 @@ import threading
 import time
 import urllib.parse
 import urllib.request
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
@@ -2219,7 +2220,7 @@ class FakeStore:
 # --- the sandbox ---------------------------------------------------------------------------------
 
 RUNS = "runs"  # where the tool itself puts its run folders
-SANDBOX_PORT = 28443  # unless something else listens there
+SANDBOX_PORTS = range(20_000, 30_000)  # below those that systems give to whoever connects
 SANDBOX_CUSTOMERS = 1000
 SANDBOX_RECORDS = {
     "products": 60,
@@ -2238,7 +2239,8 @@ ADA = "ada.smith15@shop-mail.example"  # a customer of the README's cookbook, wh
 # What is told of the files of a run folder, as far as they are there.
 RUN_FILES = {
     "report.html": "what was shown, for a browser",
-    "selected.csv": "who was selected",
+    "plan.json": "the ids that were to go",
+    "selected.csv": "who they are",
     "backup.jsonl": "their records as they were",
     "failed.csv": "what did not go, and why",
     "journal.jsonl": "what was sent, answered and proven gone",
@@ -2283,7 +2285,9 @@ class Sandbox(FakeStore):
 
     def size(self) -> str:
         left, total = len(self.customers), self.counts["customers"]
-        return f"the {left:,} of {total:,} customers that are left" if self.kept else f"{total:,} customers"
+        return (
+            f"the {left:,} of {total:,} customers that are left" if left < total else f"{total:,} customers"
+        )
 
     def __enter__(self) -> Self:
         if not self._state.exists() and self.folder.is_dir() and any(self.folder.iterdir()):
@@ -2313,9 +2317,13 @@ class Sandbox(FakeStore):
             self._notes = None
 
     def _listen(self) -> socket.socket:
-        """At the port of the last time, since a plan is carried out at its own host and port alone."""
+        """At the port of the last time, since a plan is carried out at its own host and port alone.
+
+        The first time the folder decides, so that two sandboxes hardly ever have the same.
+        """
+        first = SANDBOX_PORTS[zlib.crc32(str(self.folder).encode()) % len(SANDBOX_PORTS)]
         try:
-            return socket.create_server(("127.0.0.1", self._last_port or SANDBOX_PORT), backlog=128)
+            return socket.create_server(("127.0.0.1", self._last_port or first), backlog=128)
         except OSError as error:
             if self._last_port:
                 raise OSError(
@@ -2388,7 +2396,9 @@ def lines_to_paste(
     def quoted(text: str) -> str:
         return "'" + text.replace("'", "''") + "'"
 
-    return [f"cd {quoted(folder)}", *(f"$env:{n} = {quoted(v)}" for n, v in variables.items()), command]
+    settings = [f"$env:{name} = {quoted(value)}" for name, value in variables.items()]
+    called = f"& {command}" if command.startswith('"') else command  # else it would be a string
+    return [f"cd {quoted(folder)}", *settings, called]
 
 
 def say(*paragraphs: str) -> None:
@@ -2403,7 +2413,7 @@ def make_parser() -> argparse.ArgumentParser:
         prog="python -m tests.fake_store",
         description="Run bulk_delete.py against a local store of made-up records, which is new each time. "
         "With -- --resume, and with --serve after a run that can be resumed, it is as that run left it.",
-        epilog="What follows -- goes to bulk_delete.py, such as: -- --resource products --dry-run",
+        epilog="What follows -- goes to bulk_delete.py: -- --resource products",
     )
     parser.add_argument("--customers", type=int, metavar="N", help=f"default: {SANDBOX_CUSTOMERS}")
     parser.add_argument("--quota", type=int, default=150, metavar="N", help="0: unlimited")
@@ -2486,7 +2496,8 @@ def tell_ending(store: Sandbox, commands: Commands, run: Ended | None) -> None:
     if run is None:
         return
     say(f"The run folder stays: {short(run.folder)}")
-    say(*(f"  {name:14} {what}" for name, what in RUN_FILES.items() if (run.folder / name).exists()))
+    names = [name for name in RUN_FILES if (run.folder / name).exists()]
+    say(*(f"  {n:14} {RUN_FILES[n]}" for n in names if n != "failed.csv" or run.summary["failed"]), "")
     if run.summary["resume"]:
         say(
             "The store ends here, so the command above finds none. This starts it as it is now, and goes on:",

@@ -270,8 +270,12 @@ def test_without_what_only_posix_has(serving: Callable[..., list[str]]) -> None:
 
 
 def test_lines_for_power_shell() -> None:
-    """On Windows the lines to paste are PowerShell's, with quotes that its own variables do not enter."""
-    lines = fake_store.lines_to_paste(
-        r"C:\My $hop", {"BC_API_ENDPOINT": "localhost:1"}, "py x.py", power_shell=True
-    )
-    assert lines == [r"cd 'C:\My $hop'", "$env:BC_API_ENDPOINT = 'localhost:1'", "py x.py"]
+    """On Windows the lines are PowerShell's, which takes what stands in single quotes as it is."""
+
+    def lines(command: str) -> list[str]:
+        variables = {"BC_API_ENDPOINT": "localhost:1"}
+        return fake_store.lines_to_paste(r"C:\My $hop's", variables, command, power_shell=True)
+
+    setting = "$env:BC_API_ENDPOINT = 'localhost:1'"
+    assert lines("py x.py") == [r"cd 'C:\My $hop''s'", setting, "py x.py"]
+    assert lines('"C:\\A B\\py" x.py')[-1] == '& "C:\\A B\\py" x.py'
