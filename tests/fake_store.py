@@ -2222,7 +2222,7 @@ class FakeStore:
 RUNS = "runs"  # where the tool itself puts its run folders
 SANDBOX_PORTS = range(20_000, 30_000)  # below those that systems give to whoever connects
 SANDBOX_CUSTOMERS = 1000
-SANDBOX_RECORDS = {
+SANDBOX_RECORDS: dict[str, Any] = {
     "products": 60,
     "categories": 30,
     "brands": 20,
@@ -2447,9 +2447,9 @@ def serve(store: Sandbox, commands: Commands, last: Ended | None) -> int:
     on_windows = os.name == "nt"
     resume = last.summary["resume"] if last and store.kept else None
     with contextlib.suppress(KeyboardInterrupt):
-        shell = "another PowerShell" if on_windows else "another terminal"
-        what = "to go on with that run" if resume else "to run the tool, here without deleting"
-        say(f"Paste this into {shell} {what}:", "")
+        shell = "a second PowerShell" if on_windows else "a second terminal"
+        what = "goes on with that run" if resume else "runs the tool, as a dry run"
+        say(f"Pasted into {shell}, which then reaches this store and no other, this {what}:", "")
         command = resume or commands.run("--dry-run")
         lines = lines_to_paste(str(Path.cwd()), store.env(), command, power_shell=on_windows)
         print("\n".join([*lines, ""]), flush=True)
