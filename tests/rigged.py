@@ -288,7 +288,7 @@ class Wire:
     """
 
     def __init__(self, store: FakeStore, *, within_tls: bool = False) -> None:
-        self.store = store
+        self.store, self.within_tls = store, within_tls
         self._tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None
         if within_tls:
             self._tls = (store._tls, ssl.create_default_context(cafile=store.ca_file))

@@ -18,6 +18,7 @@ from tests.fake_store import FakeStore, Fault, Request
 from tests.kills import kill_at_random
 from tests.launcher import Rig
 from tests.rigged import COUNTS, QUIET, Outcome, RiggedTool
+from tests.storms import raise_storms
 
 MOST_RUNS = 25  # every fault ends at most one run, and here are at most 8 of them
 LIMITS = settings(
@@ -163,3 +164,10 @@ def test_kills_at_random_moments() -> None:
     assert report.kills == 8
     assert not report.wrong, report
     assert report.outside == 0, report
+
+
+def test_storms() -> None:
+    """N2, N12: through faults of all kinds at once nothing goes but the plan, and the counts are true."""
+    total = raise_storms(3, seed=1007)
+    assert not total.wrong, "\n".join(map(str, total.wrong))
+    assert total.counts["deleted"] > 0
