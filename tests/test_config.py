@@ -12,7 +12,7 @@ import pytest
 
 from bulk_delete import main
 from tests.fake_store import STORE_HASH, TOKEN, FakeStore
-from tests.rigged import SIGNALS, TOOL, MakeStore, RiggedTool
+from tests.rigged import SIGNALS, TOOL, MakeStore, RiggedTool, posix
 
 EXAMPLE = TOOL.with_name("config.example.ini")
 STORE = f"[store]\nstore_hash = {STORE_HASH}\naccess_token = {TOKEN}\n"
@@ -319,6 +319,7 @@ def test_pinned_domain_that_cannot_be_read(make_store: MakeStore, tool: RiggedTo
     assert "store_v2_information_read_only" in outcome.summary["reason"]
 
 
+@posix
 @pytest.mark.parametrize(("mode", "warned"), [(0o600, False), (0o400, False), (0o640, True)])
 def test_config_that_others_can_read(
     make_store: MakeStore, tool: RiggedTool, mode: int, warned: bool

@@ -19,6 +19,7 @@ import requests
 
 from tests import fake_store
 from tests.fake_store import STORE_HASH, TOKEN, FakeStore, Fault
+from tests.rigged import posix
 
 INCLUDE = "addresses,storecredit,attributes,formfields"
 OPENAPI = Path(__file__).resolve().parents[2] / "shared" / "openapi" / "customers.v3.yml"
@@ -507,6 +508,7 @@ def test_a_light_store_of_a_million() -> None:
         assert rows[0]["id"] not in store.customers
 
 
+@posix
 def test_config(store: FakeStore, tmp_path: Path) -> None:
     """store.ini is the owner's alone, and says what was asked for."""
     path = store.config(tmp_path, dry_run=True, batch_size=5, filters={"id:in": "1,2"})
@@ -538,6 +540,7 @@ def test_leaving_frees_everything() -> None:
         requests.get(f"https://{store.host}/", timeout=10)
 
 
+@posix
 def test_the_sandbox_serves_and_cleans_up() -> None:
     """`--serve` tells how to reach the store; Ctrl-C ends it with exit status 0."""
     command = [sys.executable, "-m", "tests.fake_store", "--customers", "3", "--serve"]
