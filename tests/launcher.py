@@ -5,6 +5,7 @@ Nothing of the tool itself is replaced, only the clocks, os.fsync, the locks and
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import itertools
 import json
@@ -145,9 +146,9 @@ def watch_locks() -> None:
 
 
 def hand_over(file: IO[str], rig: Rig, argv: list[str], environ: Mapping[str, str], folder: str) -> None:
-    """Write what `started` reads."""
-    json.dump([asdict(rig), argv, dict(environ), folder], file)
-    file.close()
+    """Write what `started` reads; of a process that has ended by then, its own output says why."""
+    with contextlib.suppress(OSError), file:
+        json.dump([asdict(rig), argv, dict(environ), folder], file)
 
 
 def started() -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import abc
 import contextlib
 import csv
-import gc
 import io
 import json
 import multiprocessing
@@ -48,10 +47,8 @@ if FORKS:
     FORKSERVER = multiprocessing.get_context("forkserver")
     FORKSERVER.set_forkserver_preload(PRELOADED)
 
-posix = pytest.mark.skipif(WINDOWS, reason="signals, modes of files or a shell as Windows has none")
-linux = pytest.mark.skipif(
-    sys.platform != "linux", reason="needs /proc, /dev/full or what else only Linux has"
-)
+posix = pytest.mark.skipif(WINDOWS, reason="what Windows has not: signals, modes of files, a POSIX shell")
+linux = pytest.mark.skipif(sys.platform != "linux", reason="what only Linux has, such as /proc")
 
 QUIET: dict[str, Any] = {"quota": 10_000, "window": 3600.0}  # no test outlives this window, nor its quota
 SUMMARY_KEYS = frozenset(
@@ -375,8 +372,6 @@ def in_process(store: FakeStore, folder: Path, *options: str | Path) -> tuple[in
         os.environ.update(before)
         for number, handler in handlers.items():
             signal.signal(number, handler)
-    if WINDOWS:
-        gc.collect()  # closes the run's files: open ones cannot be removed
     return status, output.getvalue()
 
 
