@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,12 @@ import pytest
 
 from tests.fake_store import FakeStore
 from tests.launcher import Rig
-from tests.rigged import QUIET, RICH, MakeStore, RiggedTool, Session, Tool, heeding_signals
+from tests.rigged import FORKS, QUIET, RICH, WINDOWS, MakeStore, RiggedTool, Session, Tool, heeding_signals
+
+if WINDOWS:  # for the workers of pytest-xdist: they read and write UTF-8, as the tool does
+    os.environ["PYTHONUTF8"] = "1"
+if not FORKS:  # to start Python for each run takes its time
+    os.environ.setdefault("PYTEST_TIMEOUT", "600")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -28,13 +34,13 @@ def installed(tmp_path: Path) -> Tool:
 
 @pytest.fixture
 def tool(tmp_path: Path) -> RiggedTool:
-    """The tool in a forked process, in surroundings that are not rigged: several times as fast."""
+    """The tool in surroundings that are not rigged, in a forked process where there is one."""
     return RiggedTool(tmp_path, Rig(speed=1.0))
 
 
 @pytest.fixture
 def hurried(tmp_path: Path) -> RiggedTool:
-    """The tool in a forked process, whose clock goes fifty times as fast: no wait takes long."""
+    """The same, and its clock goes fifty times as fast: no wait takes long."""
     return RiggedTool(tmp_path)
 
 
@@ -65,6 +71,8 @@ def store(make_store: MakeStore) -> FakeStore:
 @pytest.fixture
 def terminal(installed: Tool) -> Iterator[Callable[..., Session]]:
     """Starts the tool on a pseudo-terminal of so many columns."""
+    if not hasattr(pexpect, "spawn"):
+        pytest.skip("pexpect knows no pseudo-terminal of Windows")
     children = []
 
     def start(store: FakeStore, *options: str, columns: int = 100) -> Session:

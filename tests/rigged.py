@@ -1,10 +1,11 @@
-"""How tests run the tool: as it is installed, or forked, in surroundings that may be rigged.
+"""How tests run the tool: as it is installed, or in surroundings that may be rigged.
 
 The fixtures `installed`, `tool` and `hurried` of conftest.py are made of what stands here.
 """
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import csv
 import io
@@ -20,6 +21,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -29,15 +31,29 @@ from pathlib import Path
 from typing import Any, Self
 
 import pexpect
+import pytest
 
 from bulk_delete import main
 from tests.fake_store import KINDS, TOKEN, FakeStore, Fault, Record, Request
-from tests.launcher import PRELOADED, Rig, run
+from tests.launcher import KILL, PRELOADED, Rig, forked, hand_over
 
 TOOL = Path(__file__).resolve().parent.parent / "bulk_delete.py"
-SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
-FORKSERVER = multiprocessing.get_context("forkserver")
-FORKSERVER.set_forkserver_preload(PRELOADED)
+WINDOWS = os.name == "nt"
+SIGNALS = {
+    getattr(signal, name): status
+    for name, status in (("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129))
+    if hasattr(signal, name)  # Windows has no SIGHUP
+}
+KILLED = KILL if WINDOWS else -KILL  # the exit status of a process that was killed
+# Windows has no fork, and on macOS no forked child may ask for the system's proxies, as requests does.
+FORKS = hasattr(os, "fork") and sys.platform != "darwin"
+if FORKS:
+    FORKSERVER = multiprocessing.get_context("forkserver")
+    FORKSERVER.set_forkserver_preload(PRELOADED)
+
+posix = pytest.mark.skipif(WINDOWS, reason="what Windows has not: signals, modes of files, a POSIX shell")
+linux = pytest.mark.skipif(sys.platform != "linux", reason="what only Linux has, such as /proc")
+
 QUIET: dict[str, Any] = {"quota": 10_000, "window": 3600.0}  # no test outlives this window, nor its quota
 SUMMARY_KEYS = frozenset(
     [
@@ -146,7 +162,9 @@ class Tool:
         self._before: set[Path] = set()  # the run folders that were there at the last start
 
     def environ(self, store: FakeStore | None, extra: Mapping[str, str] = {}) -> dict[str, str]:
-        environ = {k: v for k, v in os.environ.items() if k != "BIGCOMMERCE_ACCESS_TOKEN"}
+        # PYTHONUTF8 is for the tests (conftest.py); of the tool, they only want to read what it prints.
+        hidden = ("BIGCOMMERCE_ACCESS_TOKEN", "PYTHONUTF8")
+        environ = {k: v for k, v in os.environ.items() if k not in hidden} | {"PYTHONIOENCODING": "utf-8"}
         return environ | (store.env() if store else {}) | dict(extra)
 
     def folders(self) -> set[Path]:
@@ -170,7 +188,7 @@ class Tool:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
         )
 
     def finish(self, process: subprocess.Popen[str] | Process, folder: Path | None = None) -> Outcome:
@@ -202,18 +220,55 @@ class Tool:
         return self.run(store, "--resume", run_folder, *options, **cleanup)
 
 
-class Process:
-    """A run in a forked process: as much of subprocess.Popen as the tests use."""
+class Process(abc.ABC):
+    """A run in a process whose surroundings are rigged: as much of subprocess.Popen as the tests use."""
+
+    pid: int
+
+    @property
+    @abc.abstractmethod
+    def returncode(self) -> int | None: ...
+
+    @abc.abstractmethod
+    def _ended(self, timeout: float) -> bool:
+        """Wait so long for its end; whether it came."""
+
+    @abc.abstractmethod
+    def _output(self, timeout: float) -> tuple[str, str]:
+        """What it wrote, once it has ended."""
+
+    def poll(self) -> int | None:
+        return self.returncode
+
+    def wait(self, timeout: float = 100) -> int:
+        if not self._ended(timeout):
+            self.send_signal(KILL)
+            raise subprocess.TimeoutExpired("bulk_delete.py", timeout)
+        status = self.returncode
+        assert status is not None
+        return status
+
+    def send_signal(self, signum: int) -> None:
+        with contextlib.suppress(PermissionError):  # what Windows says of one that has ended
+            os.kill(self.pid, signum)  # on Windows, any signal is the end
+
+    def communicate(self, timeout: float = 100) -> tuple[str, str]:
+        self.wait(timeout)
+        return self._output(timeout)
+
+
+class Forked(Process):
+    """A process that is forked from one that has loaded everything: several times as fast."""
 
     def __init__(self, rig: Rig, command: list[str], environ: Mapping[str, str], cwd: Path) -> None:
         ends = [multiprocessing.Pipe(duplex=False) for _ in range(2)]
         arguments = (rig, command[1:], dict(environ), str(cwd), ends[0][1], ends[1][1])
-        self._process = FORKSERVER.Process(target=run, args=arguments)
+        self._process = FORKSERVER.Process(target=forked, args=arguments)
         self._process.start()
         assert self._process.pid is not None
-        self.pid: int = self._process.pid
+        self.pid = self._process.pid
         self._lock = threading.Lock()
-        self._output = ["", ""]
+        self._written = ["", ""]
         self._readers = []
         for number, (ours, theirs) in enumerate(ends):
             theirs.close()
@@ -223,32 +278,56 @@ class Process:
 
     def _read(self, number: int, end: Connection) -> None:
         with open(end.fileno(), encoding="utf-8", closefd=False) as file, end:
-            self._output[number] = file.read()
+            self._written[number] = file.read()
 
     @property
     def returncode(self) -> int | None:
         with self._lock:  # two threads at once would read its end twice
             return self._process.exitcode
 
-    def poll(self) -> int | None:
-        return self.returncode
+    def _ended(self, timeout: float) -> bool:
+        return bool(wait([self._process.sentinel], timeout))
 
-    def wait(self, timeout: float = 100) -> int:
-        if not wait([self._process.sentinel], timeout):
-            self.send_signal(signal.SIGKILL)
-            raise subprocess.TimeoutExpired("bulk_delete.py", timeout)
-        status = self.returncode
-        assert status is not None
-        return status
-
-    def send_signal(self, signum: int) -> None:
-        os.kill(self.pid, signum)
-
-    def communicate(self, timeout: float = 100) -> tuple[str, str]:
-        self.wait(timeout)
+    def _output(self, timeout: float) -> tuple[str, str]:
         for reader in self._readers:
             reader.join(timeout)
-        return self._output[0], self._output[1]
+        return self._written[0], self._written[1]
+
+
+class Started(Process):
+    """A process that is started anew; files take its output, since a pipe that nobody reads gets full."""
+
+    def __init__(self, rig: Rig, command: list[str], environ: Mapping[str, str], cwd: Path) -> None:
+        python, own = sys.executable, dict(environ)
+        if WINDOWS:  # past the launcher of the venv, which would be killed in the place of Python
+            python, own["__PYVENV_LAUNCHER__"] = sys._base_executable, python  # type: ignore[attr-defined]
+        self._files = [tempfile.TemporaryFile("w+", encoding="utf-8") for _ in range(2)]  # noqa: SIM115
+        self._process = subprocess.Popen(
+            [python, "-m", "tests.preloaded"],
+            cwd=TOOL.parent,
+            env=own,
+            stdin=subprocess.PIPE,
+            stdout=self._files[0],
+            stderr=self._files[1],
+            text=True,
+        )
+        self.pid = self._process.pid
+        assert self._process.stdin
+        hand_over(self._process.stdin, rig, command[1:], environ, str(cwd))
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.poll()
+
+    def _ended(self, timeout: float) -> bool:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout)
+        return self.returncode is not None
+
+    def _output(self, timeout: float) -> tuple[str, str]:
+        for file in self._files:
+            file.seek(0)
+        return self._files[0].read(), self._files[1].read()
 
 
 class RiggedTool(Tool):
@@ -261,7 +340,8 @@ class RiggedTool(Tool):
 
     def _start(self, command: list[str], environ: dict[str, str]) -> Process:
         self.process = None
-        self.process = process = Process(self.rig, command, environ, self.folder)
+        make = Forked if FORKS else Started
+        self.process = process = make(self.rig, command, environ, self.folder)
         return process
 
     def running(self) -> Process:
@@ -280,7 +360,7 @@ class RiggedTool(Tool):
 
     def kill(self, _request: Request | None = None) -> None:
         process = self.running()
-        process.send_signal(signal.SIGKILL)
+        process.send_signal(KILL)
         process.wait()  # the answer to come finds nobody
 
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from tests.fake_store import FakeStore, Fault, Request
 from tests.kills import kill_at_random
 from tests.launcher import Rig
-from tests.rigged import COUNTS, QUIET, MakeStore, Outcome, RiggedTool
+from tests.rigged import COUNTS, QUIET, MakeStore, Outcome, RiggedTool, posix
 from tests.storms import raise_storms
 
 MOST_RUNS = 25  # every fault ends at most one run, and here are at most 8 of them
@@ -160,6 +160,7 @@ def test_any_schedule_of_faults_and_kills(
         assert not [v for v in store.violations if "scripted" not in v], store.violations
 
 
+@posix
 def test_kills_at_random_moments() -> None:
     """N2: after each kill -9 a resume takes over; in the end the store is as planned."""
     report = kill_at_random(kills=8, customers=300, seed=int.from_bytes(os.urandom(2)))

@@ -12,7 +12,7 @@ import pytest
 
 from bulk_delete import main
 from tests.fake_store import STORE_HASH, TOKEN, FakeStore
-from tests.rigged import SIGNALS, TOOL, MakeStore, RiggedTool, assert_says
+from tests.rigged import SIGNALS, TOOL, MakeStore, RiggedTool, assert_says, posix
 
 EXAMPLE = TOOL.with_name("config.example.ini")
 STORE = f"[store]\nstore_hash = {STORE_HASH}\naccess_token = {TOKEN}\n"
@@ -317,6 +317,7 @@ def test_pinned_domain_that_cannot_be_read(make_store: MakeStore, tool: RiggedTo
     assert_says(outcome, "domain", "store_v2_information_read_only")
 
 
+@posix
 @pytest.mark.parametrize(("mode", "warned"), [(0o600, False), (0o400, False), (0o640, True)])
 def test_config_that_others_can_read(
     make_store: MakeStore, tool: RiggedTool, mode: int, warned: bool

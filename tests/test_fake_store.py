@@ -16,6 +16,7 @@ import requests
 
 from tests import fake_store
 from tests.fake_store import STORE_HASH, TOKEN, FakeStore, Fault
+from tests.rigged import posix
 
 INCLUDE = "addresses,storecredit,attributes,formfields"
 OPENAPI = Path(__file__).resolve().parents[2] / "shared" / "openapi" / "customers.v3.yml"
@@ -504,6 +505,7 @@ def test_a_light_store_of_a_million() -> None:
         assert rows[0]["id"] not in store.customers
 
 
+@posix
 def test_config(store: FakeStore, tmp_path: Path) -> None:
     """store.ini is the owner's alone, and says what was asked for."""
     path = store.config(tmp_path, dry_run=True, batch_size=5, filters={"id:in": "1,2"})

@@ -32,7 +32,9 @@ from tests.rigged import (
     assert_resumable,
     assert_says,
     counts,
+    linux,
     listings,
+    posix,
     read_backs,
     wait_until,
 )
@@ -384,6 +386,7 @@ def test_an_answer_that_is_too_long(store: FakeStore, tool: RiggedTool) -> None:
     assert "64 MiB" in (outcome.folder or Path()).joinpath("run.log").read_text()
 
 
+@posix
 def test_a_stop_while_a_read_hangs(make_store: MakeStore, installed: Tool) -> None:
     """N9: reads in flight are not awaited after a stop."""
     store = make_store(customers=300, **QUIET)
@@ -408,7 +411,7 @@ def test_a_stop_while_a_read_hangs(make_store: MakeStore, installed: Tool) -> No
 @pytest.mark.parametrize(
     "url", ["http://bob:SECRETIVE/x@host:1", "http://bob:SECRETIVE@host:99999", "http://bob:SECRETIVE@"]
 )
-@pytest.mark.parametrize("name", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"])
+@pytest.mark.parametrize("name", ["HTTPS_PROXY", pytest.param("https_proxy", marks=posix), "ALL_PROXY"])
 def test_a_proxy_that_cannot_be_parsed(store: FakeStore, tool: RiggedTool, url: str, name: str) -> None:
     """A20, N18: exit 2, naming the variable, and never its value."""
     outcome = tool(store, None, "--yes", **{name: url})
@@ -622,6 +625,7 @@ def test_a_token_that_is_echoed(store: FakeStore, hurried: RiggedTool, shape: st
     assert not [piece for piece in pieces if piece in written]
 
 
+@posix
 def test_files_whatever_the_umask(store: FakeStore, tool: RiggedTool) -> None:
     """Every file of the run folder is 0600 and the folder 0700, with a umask of 0 too."""
     before = os.umask(0)
@@ -710,6 +714,7 @@ def test_a_terminal_of_no_columns(store: FakeStore, tool: RiggedTool, columns: s
     assert "30 customers" in outcome.err
 
 
+@linux
 def test_a_summary_that_cannot_be_printed(store: FakeStore, installed: Tool) -> None:
     """--json to a full disk is exit 5, with a sentence."""
     config = store.config(installed.folder)

@@ -57,6 +57,7 @@ from tests.rigged import (
     assert_says,
     counts,
     journal_sent,
+    linux,
     names,
     read_backs,
     refused_resume,
@@ -210,6 +211,7 @@ def test_never_a_delete_before_a_small_backup_is_on_disk(make_store: MakeStore, 
     assert held == [1]
 
 
+@linux
 def test_never_a_plan_or_a_note_that_a_power_cut_takes(store: FakeStore, tool: RiggedTool) -> None:
     """N7: when a DELETE arrives, all of plan, backup and its own line of the journal was synced."""
     tool.rig = Rig(speed=1.0, note_fsyncs=True)
@@ -286,6 +288,7 @@ def test_never_an_unverified_certificate(
     assert not store.log
 
 
+@linux
 def test_never_a_certificate_of_another_host(store: FakeStore, hurried: RiggedTool) -> None:
     """N15: a certificate that is valid, but for another name, does not do either."""
     moved = store.host.replace("localhost", "127.0.0.2")
@@ -312,6 +315,7 @@ def test_never_a_password_of_netrc(store: FakeStore, hurried: RiggedTool, tmp_pa
 # --- the token ------------------------------------------------------------------------------------
 
 
+@linux
 def test_never_the_token_in_argv_or_another_file(store: FakeStore, installed: Tool) -> None:
     """N17: its command line has no token, it has no child, and no file has it but the config."""
     seen: list[bytes] = []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import shlex
-import signal
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 from tests.fake_store import FakeStore, Fault, Request
 from tests.launcher import Rig
 from tests.rigged import (
+    KILLED,
     QUIET,
     MakeStore,
     Outcome,
@@ -27,12 +27,10 @@ from tests.rigged import (
     in_process,
     listings,
     names,
+    posix,
     read_backs,
     refused_resume,
 )
-
-KILLED = -signal.SIGKILL
-
 
 DAY = 86_400.0
 
@@ -109,6 +107,7 @@ def test_the_printed_command_works(store: FakeStore, tmp_path: Path) -> None:
     assert list(store.customers) == newcomers
 
 
+@posix
 def test_other_resources_resume_as_they_began(make_store: MakeStore, tool: RiggedTool) -> None:
     """The printed command of a run of products goes on with 250 a DELETE, be it asked for or not."""
     for options in ((), ("--batch-size", "250")):

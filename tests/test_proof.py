@@ -26,6 +26,7 @@ from tests.rigged import (
     assert_says,
     counts,
     journal,
+    linux,
     listings,
     names,
     read_backs,
@@ -377,6 +378,7 @@ class SlowDisk(Rig):
         return slowed, (1.0, 4)
 
 
+@linux
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_while_the_note_is_saved(make_store: MakeStore, tmp_path: Path, signum: int) -> None:
     """N8: no DELETE leaves after a stop that is asked for while its note goes to the disk."""

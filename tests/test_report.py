@@ -20,7 +20,18 @@ from typing import Any
 import pytest
 
 from tests.fake_store import TOKEN, FakeStore, Fault
-from tests.rigged import COUNTS, QUIET, MakeStore, Outcome, RiggedTool, Tool, check, read_backs, wait_until
+from tests.rigged import (
+    COUNTS,
+    QUIET,
+    MakeStore,
+    Outcome,
+    RiggedTool,
+    Tool,
+    check,
+    posix,
+    read_backs,
+    wait_until,
+)
 
 # All that the webhook is told: what came of the run, and of no person.
 TOLD = {"event", "run_folder", "status", "exit_status", "selected", *COUNTS}
@@ -75,6 +86,7 @@ def test_reader_goes_away(
     assert (outcome.summary["status"], outcome.summary["exit_status"]) == ("completed", 0)
 
 
+@posix
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&-"])
 @pytest.mark.parametrize("option", ["--no-json", "--json"])
 def test_closed_streams(store: FakeStore, tmp_path: Path, closed: str, option: str) -> None:
@@ -255,6 +267,7 @@ def test_interrupted_by_the_store(store: FakeStore, tool: RiggedTool, hook: Hook
     assert end.keys() == TOLD
 
 
+@posix
 def test_interrupted_by_a_signal(make_store: MakeStore, tool: RiggedTool, hook: Hook) -> None:
     """A run that is stopped by a signal is told as interrupted."""
     store = make_store(customers=600, **QUIET)

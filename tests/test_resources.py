@@ -17,7 +17,7 @@ import pytest
 
 from bulk_delete import ORDERS, RESOURCES, Resource, delete_target
 from tests.fake_store import KINDS, NAMES, FakeStore, Record
-from tests.rigged import TOOL, MakeStore, Outcome, RiggedTool
+from tests.rigged import TOOL, MakeStore, Outcome, RiggedTool, posix
 
 # The issue's list, and how each is deleted: by what in the collection, how many at most; "": by path id.
 HOW = {
@@ -440,6 +440,7 @@ def test_a_filter_of_another_resource(make_store: MakeStore, tool: RiggedTool) -
 # --- the command line ----------------------------------------------------------------------------
 
 
+@posix
 def test_resource_list() -> None:
     """--resource list prints each resource with path, scope and filters, and needs no config."""
     command = [sys.executable, str(TOOL), "--resource", "list"]

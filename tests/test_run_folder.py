@@ -7,7 +7,6 @@ import os
 import re
 import shlex
 import shutil
-import signal
 import stat
 import subprocess
 import threading
@@ -23,6 +22,7 @@ from tests.fake_store import FakeStore, Fault, Request
 from tests.launcher import Rig
 from tests.rigged import (
     COUNTS,
+    KILLED,
     QUIET,
     SUMMARY_KEYS,
     MakeStore,
@@ -33,6 +33,8 @@ from tests.rigged import (
     in_process,
     journal,
     journal_sent,
+    linux,
+    posix,
     read_backs,
     refused_resume,
     wait_until,
@@ -41,12 +43,10 @@ from tests.rigged import (
 LOCKED = (409, "this customer is locked")
 
 
-KILLED = -signal.SIGKILL
-
-
 # --- what it holds --------------------------------------------------------------------------------
 
 
+@posix
 def test_run_folder_is_private(make_store: MakeStore, installed: Tool) -> None:
     """The run folder is mode 0700 whatever the umask, named after store and resource."""
     store = make_store(customers=30, **QUIET)
@@ -162,6 +162,7 @@ def test_runs_of_one_second_have_folders_of_their_own(make_store: MakeStore, too
     assert all(len(json.loads((f / "plan.json").read_text())["ids"]) == 30 for f in folders)
 
 
+@linux
 def test_a_folder_whose_name_is_not_utf_8(store: FakeStore, tmp_path: Path) -> None:
     """The run folder may lie below any name that the system allows, and resumes from there."""
     tool = Tool(tmp_path)
@@ -336,6 +337,7 @@ def announced(outcome: Outcome, store: FakeStore) -> bool:
     return sent <= set(journal_sent(outcome.folder))
 
 
+@posix
 @pytest.mark.parametrize("backup", [True, False])
 @pytest.mark.parametrize("limit", [0, 1, 100, 300, 500, 700, 900, 1300, 1700, 2500, 3500, 5000, 9000])
 def test_no_file_can_grow_beyond_a_limit(
@@ -394,6 +396,7 @@ FULL_AT: dict[str, dict[str, Any]] = {
 }
 
 
+@posix
 @pytest.mark.parametrize("at", FULL_AT)
 def test_the_disk_is_full(make_store: MakeStore, hurried: RiggedTool, small_disk: Path, at: str) -> None:
     """Exit 5, a sentence, each DELETE in the journal; with room again, a resume completes it."""
@@ -418,6 +421,7 @@ def test_the_disk_is_full(make_store: MakeStore, hurried: RiggedTool, small_disk
     assert not store.customers
 
 
+@posix
 def test_the_disk_is_full_before_the_first_delete_of_a_resume(
     make_store: MakeStore, hurried: RiggedTool, small_disk: Path
 ) -> None:
@@ -479,6 +483,7 @@ def test_a_file_that_cannot_be_written_at_the_end(
     assert resumed.summary["deleted"] == 30
 
 
+@posix
 def test_the_run_folder_is_gone(make_store: MakeStore, hurried: RiggedTool) -> None:
     """When somebody removes the run folder in the middle, the run ends; there is no traceback."""
     store = make_store(customers=300, latency=0.02, **QUIET)

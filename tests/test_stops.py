@@ -24,6 +24,7 @@ from tests.rigged import (
     assert_says,
     counts,
     names,
+    posix,
     read_backs,
     sent_after,
     wait_until,
@@ -124,6 +125,7 @@ def assert_stopped_while_deleting(
     assert_resumable(outcome)
 
 
+@posix
 @BY_SIGNAL
 def test_a_signal_while_deleting(
     make_store: MakeStore, installed: Tool, monkeypatch: pytest.MonkeyPatch, signum: int, status: int
@@ -148,6 +150,7 @@ def test_a_signal_while_deleting(
     assert_stopped_while_deleting(store, installed, signum, 6, kill)
 
 
+@posix
 def test_a_signal_on_the_first_delete(make_store: MakeStore, hurried: RiggedTool) -> None:
     """N8: the first DELETE, which goes alone, is the last when the signal comes with it."""
     store = make_store(customers=200, **QUIET)
@@ -155,6 +158,7 @@ def test_a_signal_on_the_first_delete(make_store: MakeStore, hurried: RiggedTool
     assert len(store.deletes()) == 1
 
 
+@posix
 @BY_SIGNAL
 def test_a_signal_while_listing(make_store: MakeStore, tool: RiggedTool, signum: int, status: int) -> None:
     """A signal during the listing ends it: nothing is planned, nothing deleted, nothing to resume."""
@@ -182,6 +186,7 @@ def test_a_signal_while_listing(make_store: MakeStore, tool: RiggedTool, signum:
     assert not (outcome.folder / "plan.json").exists()
 
 
+@posix
 def test_a_signal_while_verifying(make_store: MakeStore, hurried: RiggedTool) -> None:
     """N9: no read-back in flight is awaited: what was read is deleted, the rest unknown; a resume ends it."""
     store = make_store(customers=750, **QUIET)
@@ -199,6 +204,7 @@ def test_a_signal_while_verifying(make_store: MakeStore, hurried: RiggedTool) ->
     assert hurried.resume(store, outcome.folder).status == 0
 
 
+@posix
 def test_a_signal_in_a_long_wait(store: FakeStore, tool: RiggedTool) -> None:
     """A run that was told to wait for ten minutes ends at once when it is asked to, and sends nothing."""
     told = {"X-Retry-After": "600"}
@@ -214,6 +220,7 @@ def test_a_signal_in_a_long_wait(store: FakeStore, tool: RiggedTool) -> None:
     assert outcome.summary["rate_limited"] == 1
 
 
+@posix
 def test_the_second_signal_may_be_another(make_store: MakeStore, installed: Tool) -> None:
     """SIGTERM after SIGINT leaves at once, though DELETEs are still awaited."""
     store = make_store(customers=600, **QUIET)
