@@ -60,6 +60,7 @@ import enum
 import errno
 import hashlib
 import html
+import http.client
 import importlib
 import io
 import itertools
@@ -73,6 +74,7 @@ import re
 import shlex
 import shutil
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -592,11 +594,28 @@ def clean(text: object, limit: int = 200) -> str:
     line = str(text)
     for secret in SECRETS:
         line = line.replace(secret, "[secret]")
-    line = line[:FOREIGN_LIMIT]
+    line = without_parts(line[:FOREIGN_LIMIT])
     if not line.isprintable():
         line = "".join(character if character.isprintable() else " " for character in line)
     line = " ".join(line.split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+SECRET_PART = 12  # characters of a secret that tell too much of it
+
+
+def without_parts(line: str) -> str:
+    """Return a line without parts of SECRETS, in whatever case: somebody else may have cut or folded it.
+
+    What stands around such a part, up to the next space, goes along. The parts of a URL are no secret.
+    """
+    folded = line.lower()
+    for secret in SECRETS:
+        parts = {secret[at : at + SECRET_PART].lower() for at in range(len(secret) - SECRET_PART + 1)}
+        if "://" not in secret and any(part in folded for part in parts):
+            pattern = "|".join(map(re.escape, parts))
+            line = re.sub(rf"[!-~]{{0,99}}({pattern})[!-~]{{0,99}}", "[secret]", line, flags=re.IGNORECASE)
+    return line
 
 
 def utc_now() -> str:
@@ -2354,11 +2373,10 @@ class Connection(OAuthConnection):  # type: ignore[misc]  # the SDK has no types
         """
         # Encoded here: the SDK's %2C for each comma is parsed again in four places.
         query = "?" + urlencode(params, safe=":,") if params else ""
-        deadline = time.perf_counter() + ANSWER_TIMEOUTS * self.timeout
         try:
             response = self._run_method(method, path + query)
             with closing(response):
-                body = read_body(response, deadline).replace(self._token.encode(), b"[secret]")
+                body = read_body(response).replace(self._token.encode(), b"[secret]")
                 return Answer(response.status_code, response.headers, body)
         except (requests.exceptions.ProxyError, requests.exceptions.InvalidSchema) as error:
             return self._no_proxy(error)
@@ -2380,7 +2398,7 @@ class Connection(OAuthConnection):  # type: ignore[misc]  # the SDK has no types
         """Return no answer, for the proxy's sake; raises ConfigError for what the proxy will always say."""
         reason = network_reason(error)
         name = proxy_variable()
-        if re.search(r"\b40[37]\b", reason):
+        if re.search(r"\b40[137]\b", reason):  # tinyproxy answers 401 to a wrong password
             raise ConfigError(
                 f"the proxy refuses to connect to {self.host} ({reason}): correct {name}"
             ) from error
@@ -2393,16 +2411,54 @@ ANSWER_LIMIT = 64 * 2**20  # bytes that are read of an answer
 ANSWER_TIMEOUTS = 5  # times timeout: how long an answer may take in all
 
 
-def read_body(response: Any, deadline: float) -> bytes:
-    """Return the decoded body; raises ValueError for one that is too long, or not there by the deadline."""
+class AnswerReader(io.RawIOBase):
+    """Reads an answer from its socket, for 5 x timeout in all: headers and body may come drop by drop."""
+
+    def __init__(self, connected: socket.socket) -> None:
+        super().__init__()
+        self._socket, self._raw = connected, connected.makefile("rb", buffering=0)
+        self._timeout = connected.gettimeout() or 3600.0
+        self._deadline = time.perf_counter() + ANSWER_TIMEOUTS * self._timeout
+
+    def readable(self) -> bool:
+        """Whether it can be read: io.BufferedReader asks."""
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        """Read what there is; raises TimeoutError when it has taken too long in all."""
+        left = self._deadline - time.perf_counter()
+        if left <= 0:
+            raise TimeoutError("an answer that does not end")
+        self._socket.settimeout(min(self._timeout, left))
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        """Let the socket go."""
+        self._raw.close()
+        super().close()
+
+
+class BoundedResponse(http.client.HTTPResponse):
+    """The answer as the standard library parses it, read within a deadline."""
+
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp.close()
+        self.fp = io.BufferedReader(AnswerReader(sock))
+
+
+# The one way in: the pools of urllib3 make the connections, and a connection its answer, of this class.
+http.client.HTTPConnection.response_class = BoundedResponse
+
+
+def read_body(response: Any) -> bytes:
+    """Return the decoded body; raises ValueError for one that is too long."""
     parts, size = [], 0
     while part := response.raw.read1(2**18, decode_content=True):
         parts.append(part)
         size += len(part)
         if size > ANSWER_LIMIT:
             raise ValueError(f"an answer of more than {ANSWER_LIMIT // 2**20} MiB")
-        if time.perf_counter() > deadline:
-            raise ValueError("an answer that does not end")
     return b"".join(parts)
 
 
@@ -3447,7 +3503,9 @@ class Ledger:
             if result.retries_used_up:
                 self.doubts[number] = result.answer
         for number in result.missing:
-            self.set(number, Outcome.UNKNOWN, result.answer)
+            self.set(number, Outcome.UNKNOWN)
+            # After an attempt that may have acted, a 404 is no reason to be there: it may be what went.
+            (self.doubts if number in self._maybe_deleted else self.reasons)[number] = result.answer
         for number, reason in result.refused.items():
             self.set(number, Outcome.FAILED, reason)
         for number in itertools.chain.from_iterable(batch.ids for batch in result.again):
@@ -3579,7 +3637,7 @@ class Journal:
 
     A line is {"sent": ids}, written before their DELETE leaves, or {"ids", "answer", "acted"}, written
     after: what came, and which of the ids it may have deleted; or {"gone": ids}: they were read back, and
-    are proven.
+    are proven; or {"lag": seconds}: for so long the store listed what it had deleted.
     """
 
     def __init__(self, path: Path) -> None:
@@ -3597,10 +3655,10 @@ class Journal:
             fault = f"{path.parent} cannot be locked ({getattr(error, 'strerror', error)})"
             raise Refused(f"{fault}: put the run folders on a disk that can, with --runs-dir") from error
 
-    def replay(self) -> tuple[set[int], set[int]]:
-        """Return the ids that may have been deleted before, and those proven gone; cuts a torn line off.
+    def replay(self) -> tuple[set[int], set[int], float]:
+        """Return the ids that may have been deleted before, those proven gone, and the lag.
 
-        Raises Refused for a line that is none of the journal's.
+        A torn line at the end is cut off. Raises Refused for a line that is none of the journal's.
         """
         with writing(self._path):
             self._file.seek(0)
@@ -3611,6 +3669,7 @@ class Journal:
         maybe_deleted: set[int] = set()
         unanswered: set[int] = set()
         gone: set[int] = set()
+        lag = 0.0
         for number, line in enumerate(whole.splitlines(), 1):
             try:
                 entry = json.loads(line)
@@ -3619,9 +3678,10 @@ class Journal:
                 unanswered.difference_update(entry.get("ids", ()))
                 maybe_deleted.update(entry.get("acted", ()))
                 gone.update(entry.get("gone", ()))
+                lag = min(max(lag, entry.get("lag", 0.0)), PATIENCE)
             except (ValueError, AttributeError, TypeError) as error:
                 raise Refused(f"{self._path}, line {number}: this is no journal's line") from error
-        return maybe_deleted | unanswered, gone
+        return maybe_deleted | unanswered, gone, lag
 
     def sent(self, batch: Batch) -> None:
         """Note the batch before its DELETE leaves."""
@@ -3639,6 +3699,10 @@ class Journal:
         """Note which ids are proven gone, so that no resume forgets it."""
         if ids:
             self._append({"gone": ids})
+
+    def lag(self, seconds: float) -> None:
+        """Note for how long the store was seen to list what it had deleted."""
+        self._append({"lag": round(seconds, 3)})
 
     def unanswered(self) -> list[Batch]:
         """Return the batches that were sent, and of which no result was noted."""
@@ -3727,12 +3791,12 @@ class RunFolder:
                 raise Refused(f"{path} {conflict}: name the ini of its store")
         return plan
 
-    def read_ledger(self, plan: Plan) -> Ledger:
-        """Return what the journal knows of the plan; raises Refused for the journal of another plan."""
-        maybe_deleted, gone = self.journal.replay()
+    def read_ledger(self, plan: Plan) -> tuple[Ledger, float]:
+        """Return what the journal knows of the plan, and the lag; raises Refused for another's journal."""
+        maybe_deleted, gone, lag = self.journal.replay()
         if not maybe_deleted | gone <= set(plan.ids):
             raise Refused(f"the journal in {self.path} is not its plan's: start a new run")
-        return Ledger(len(plan.ids), maybe_deleted, gone)
+        return Ledger(len(plan.ids), maybe_deleted, gone), lag
 
     def read_backup(self, plan: Plan) -> str:
         """Return where the plan's backup is, or what is wrong with it."""
@@ -3965,7 +4029,9 @@ def prove(job: Job, ids: Sequence[int]) -> bool:
         job.store.workers.sleep(seconds)
         result = read_into_ledger(job, ids, shown=False)
         if any(job.ledger.outcome(number) is Outcome.DELETED for number in ids):
-            job.lag = time.monotonic() - began if seconds else 0.0
+            if seconds:
+                job.lag = time.monotonic() - began
+                job.journal.lag(job.lag)
             return True
         if all(number in job.ledger.doubts for number in result.there):
             return False  # nothing of it was accepted, or it cannot be told
@@ -4703,10 +4769,11 @@ class Run:
     def __init__(self, config: Config, screen: Screen, stop: Stop) -> None:
         self.folder = RunFolder.open(config.resume) if config.resume else RunFolder.create(config)
         self.plan = self.folder.read_plan(config) if config.resume else None
-        self.ledger = Ledger(0)
+        # What is known of each planned id; and for how long the store was seen to list what it had deleted.
+        self.ledger, self._lag = Ledger(0), 0.0
         if self.plan is not None:
             config = replace(config, resource=RESOURCES[self.plan.resource])
-            self.ledger = self.folder.read_ledger(self.plan)
+            self.ledger, self._lag = self.folder.read_ledger(self.plan)
         if config.verbose:
             self.folder.log.addHandler(ScreenHandler(screen))
         self.config, self.screen, self.stop = config, screen, stop
@@ -4775,7 +4842,7 @@ class Run:
 
     def job(self) -> Job:
         """Return what deleting and verifying need."""
-        return Job(self.store, self.ledger, self.folder.journal, self.config.max_error_rate)
+        return Job(self.store, self.ledger, self.folder.journal, self.config.max_error_rate, self._lag)
 
     def identify(self) -> None:
         """Learn which store it is; raises Refused when it is not the one that the ini is for."""
