@@ -76,7 +76,6 @@ import shutil
 import signal
 import socket
 import ssl
-import subprocess
 import sys
 import threading
 import time
@@ -344,7 +343,11 @@ def forget_what_was_typed() -> None:
 
 def shell_command(words: Sequence[str]) -> str:
     """Return the words as a command that can be pasted into the shell."""
-    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+    if os.name != "nt":
+        return shlex.join(words)
+    from subprocess import list2cmdline  # slow to load, and for this alone
+
+    return list2cmdline(words)
 
 
 # --- resources ----------------------------------------------------------------------------------------
@@ -3852,22 +3855,20 @@ class RunFolder:
         rows = ((number, *known.get(number, blank), ledger.reasons[number]) for number in failed)
         self._write_csv("failed.csv", itertools.chain([("id", *resource.show, "reason")], rows))
 
+    def _rows(self, name: str) -> Iterator[list[str]]:
+        """Yield the rows of a CSV of the folder; none of one that is not there, or cannot be read."""
+        with suppress(OSError, csv.Error), open(self.path / name, encoding="utf-8", newline="") as file:
+            yield from csv.reader(file)
+
     def _selected_rows(self, ids: Container[int]) -> dict[int, list[str]]:
         """Return what selected.csv says of these ids; nothing of those that it does not hold."""
-        with (
-            suppress(OSError, csv.Error),
-            open(self.path / "selected.csv", encoding="utf-8", newline="") as file,
-        ):
-            rows = (row for row in csv.reader(file) if row and positive_id(row[0]))
-            return {int(row[0]): row[1:] for row in rows if int(row[0]) in ids}
-        return {}
+        rows = (row for row in self._rows("selected.csv") if row and positive_id(row[0]))
+        return {int(row[0]): row[1:] for row in rows if int(row[0]) in ids}
 
     def first_rows(self, name: str, count: int) -> tuple[list[list[str]], int]:
         """Return so many rows of a CSV, its header first, and how many more it has; none where it is not."""
-        with suppress(OSError, csv.Error), open(self.path / name, encoding="utf-8", newline="") as file:
-            rows = csv.reader(file)
-            return list(itertools.islice(rows, count)), sum(1 for _ in rows)
-        return [], 0
+        rows = self._rows(name)
+        return list(itertools.islice(rows, count)), sum(1 for _ in rows)
 
     def write_report(self, report: str) -> None:
         """Write report.html."""
@@ -4689,9 +4690,9 @@ class Parser(argparse.ArgumentParser):
         arguments, unknown = self.parse_known_args(argv)
         if unknown:
             name = unknown[0].partition("=")[0]
-            options = [flag for action in self._actions for flag in action.option_strings]
-            close = difflib.get_close_matches(name.lower(), options, n=1, cutoff=0.7)
-            hint = f"did you mean {close[0]}?" if close else "see --help"
+            options = [flag[2:] for action in self._actions for flag in action.option_strings]
+            close = difflib.get_close_matches(name.lower().lstrip("-"), options, n=1, cutoff=0.8)
+            hint = f"did you mean --{close[0]}?" if close else "see --help"
             raise ConfigError(f"unknown option {clean(name)}; {hint}")
         if len(arguments.config or ()) > 1:
             raise ConfigError("--config is there twice, and takes one value: leave one out")
