@@ -19,9 +19,11 @@ The way of the data, and where each step is decided:
 The sections, top to bottom, each using only what stands above it:
 
     shared by all    the failures that end a run, the stop flag, the progress
+    portability      what Windows does otherwise, each thing in one place
     resources        what is known of each kind of record
     words            how names, times and foreign text are shown
     selection        whether a record is one that was asked for
+    lists            what the files of --ids and --keep name
     configuration    the ini and the command line, as one table of options
     rate limiting    when a request may leave: the store's window, the token bucket
     answers          what an answer means, and what became of a batch
@@ -58,6 +60,7 @@ import enum
 import errno
 import hashlib
 import html
+import importlib
 import io
 import itertools
 import json
@@ -71,6 +74,7 @@ import shlex
 import shutil
 import signal
 import ssl
+import subprocess
 import sys
 import threading
 import time
@@ -81,7 +85,6 @@ from collections.abc import Callable, Container, Iterable, Iterator, KeysView, M
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
-from functools import cache, cached_property, partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
@@ -91,8 +94,8 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until main takes it: no traceback out of an import
 
 try:
-    import fcntl
     from datetime import UTC, datetime, timedelta
+    from functools import cache, cached_property, partial
 
     import requests
     from bigcommerce.connection import OAuthConnection
@@ -101,10 +104,16 @@ try:
     from rich.console import Console
     from rich.panel import Panel
     from rich.table import Table
+    from rich.terminal_theme import TerminalTheme
     from rich.text import Text
 except ImportError as error:
-    needs = "it needs Python 3.11 on Linux, macOS or WSL, and: python -m pip install -r requirements.txt"
-    print(f"bulk_delete.py: {error}; {needs}", file=sys.stderr)
+    this = ".".join(map(str, sys.version_info[:3]))
+    too_old = sys.version_info < (3, 11)
+    print(
+        f"bulk_delete.py: it needs Python 3.11 or newer (this is {this})"
+        + ("" if too_old else f", and its packages ({error}): python -m pip install -r requirements.txt"),
+        file=sys.stderr,
+    )
     sys.exit(2)
 
 if TYPE_CHECKING:
@@ -120,7 +129,17 @@ DEFAULT_HOST = "api.bigcommerce.com"
 PAGE_LIMIT = 250  # records a page, and ids a read-back: the most the API gives
 EMAIL_LIMIT = 50  # e-mail addresses a request, so that its URL stays below the usual limits
 POLL = 0.1  # seconds: the longest sleep between two looks at the stop flag
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # that end a run, its summary written
+
+# What the person reads when a signal ends a run, its summary written; Windows has no SIGHUP.
+SIGNALS = {
+    getattr(signal, name): words
+    for name, words in {
+        "SIGINT": "stopped by Ctrl-C",
+        "SIGTERM": "stopped from outside (SIGTERM)",
+        "SIGHUP": "stopped, since the terminal was closed (SIGHUP)",
+    }.items()
+    if hasattr(signal, name)
+}
 
 # --- shared by all ------------------------------------------------------------------------------------
 #
@@ -187,7 +206,7 @@ class Interrupted(Failure):
     """A signal ended the run."""
 
     def __init__(self, signum: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(signum).name}")
+        super().__init__(SIGNALS[signal.Signals(signum)])
         self.exit_status = 128 + signum
 
 
@@ -210,8 +229,6 @@ class Stop:
         self.failure: Failure | None = None
         # A second signal came: do not even wait for what is in flight.
         self.at_once = False
-        # The person is asked: input() resumes after a handler that returns, so there the handler raises.
-        self.asking = False
         self._signals = 0
 
     def set(self, failure: Failure) -> Failure:
@@ -238,9 +255,7 @@ class Stop:
         if self._signals > 2:  # the main thread has not left at the second: it hangs
             os._exit(128 + signum)
         self.at_once = self._signals > 1
-        failure = self.set(Interrupted(signum))
-        if self.asking:
-            raise failure
+        self.set(Interrupted(signum))
 
 
 class Progress:
@@ -262,6 +277,72 @@ class Progress:
         self.done += count
         if self.total:
             self.done = min(self.done, self.total)
+
+
+# --- portability --------------------------------------------------------------------------------------
+#
+# What only POSIX has, each thing in one place, beside what stands for it on Windows. (The third such thing,
+# SIGHUP, is left out of SIGNALS above.)
+
+
+def lock_file(handle: int) -> None:
+    """Lock an open file for this process, until it is closed; raises BlockingIOError if another has it."""
+    try:
+        fcntl: Any = importlib.import_module("fcntl")
+    except ImportError:
+        msvcrt: Any = importlib.import_module("msvcrt")
+        os.lseek(handle, 2**30, os.SEEK_SET)  # far behind its end: nobody can read what is locked
+        try:
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        except OSError as error:
+            raise BlockingIOError from error
+    else:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def sync_folder(path: Path) -> None:
+    """Let a new name in a folder outlive a power cut; Windows sees to that itself."""
+    if hasattr(os, "O_DIRECTORY"):
+        handle = os.open(path, os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def replace_file(draft: Path, path: Path) -> None:
+    """Put the draft in the place of a file; on Windows somebody who reads it holds it for a moment."""
+    for _ in range(20 if os.name == "nt" else 0):
+        with suppress(PermissionError):
+            os.replace(draft, path)
+            return
+        time.sleep(POLL)
+    os.replace(draft, path)
+
+
+def readable_by_others(path: Path) -> int:
+    """Return the mode of a file that other users of this machine can read, else 0; unknown on Windows."""
+    mode = path.stat().st_mode & 0o777
+    return mode if os.name == "posix" and mode & 0o077 else 0
+
+
+def forget_what_was_typed() -> None:
+    """Drop what was typed before the question: it cannot be meant as its answer (N21)."""
+    try:
+        termios: Any = importlib.import_module("termios")
+    except ImportError:
+        with suppress(ImportError):
+            msvcrt: Any = importlib.import_module("msvcrt")
+            while msvcrt.kbhit():
+                msvcrt.getwch()
+    else:
+        with suppress(OSError, ValueError, termios.error):
+            termios.tcflush(sys.stdin, termios.TCIFLUSH)
+
+
+def shell_command(words: Sequence[str]) -> str:
+    """Return the words as a command that can be pasted into the shell."""
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
 
 
 # --- resources ----------------------------------------------------------------------------------------
@@ -322,6 +403,10 @@ class Resource:
     def singular(self) -> str:
         """The name of one of them, as a column of a list names it."""
         return self.singular_words.replace(" ", "")
+
+    def counted(self, count: int) -> str:
+        """Return so many of them, in words."""
+        return f"{count:,} {self.singular_words if count == 1 else self.words}"
 
     @property
     def has_total(self) -> bool:
@@ -486,7 +571,9 @@ RESOURCES = {
 ORDERS = Resource(
     name="orders", path="v2/orders", scope="store_v2_orders_read_only", params={"sort": "id:asc"}
 )
-STORE_INFO = Resource(name="store", path="v2/store", scope="store_v2_information_read_only")
+STORE_INFO = Resource(
+    name="the store's name and domain", path="v2/store", scope="store_v2_information_read_only"
+)
 
 # --- words --------------------------------------------------------------------------------------------
 #
@@ -856,7 +943,9 @@ class Entries:
             self.emails_written.setdefault(comparable_address(text), text)
         else:
             wanted = ["a positive whole number"] * by_id + ["one plain e-mail address"] * by_email
-            raise ValueError(f"{clean(text)!r} is not {' or '.join(wanted)}")
+            made = re.fullmatch(r"[0-9]+[.,]0+|[0-9]+([.,][0-9]+)?E\+?[0-9]+", text, re.IGNORECASE)
+            hint = f" (a spreadsheet's: make the column whole numbers, and {AS_CSV})" if made else ""
+            raise ValueError(f"{clean(text)!r} is not {' or '.join(wanted)}{hint}")
 
     def drop_repeated_ids(self) -> None:
         """Leave each id where it stands first.
@@ -901,6 +990,31 @@ class Layout:
         if self.item is not None and not item:
             raise ValueError("it does not say which kind of item it is")
         return id_cell, email_cell, item
+
+
+# How the files begin that a spreadsheet makes besides CSV UTF-8 => what they are.
+SPREADSHEETS = {
+    b"PK\x03\x04": "an Excel workbook",
+    b"\xd0\xcf\x11\xe0": "an Excel workbook",
+    b"\xff\xfe": "UTF-16 text",
+    b"\xfe\xff": "UTF-16 text",
+}
+AS_CSV = "in the spreadsheet, save it as CSV UTF-8"
+
+
+def decoded_list(content: bytes) -> str:
+    """Return the text of a list; raises ValueError for what a spreadsheet saves besides CSV UTF-8."""
+    kind = next((kind for start, kind in SPREADSHEETS.items() if content.startswith(start)), "")
+    if kind:
+        raise ValueError(f"is {kind}: {AS_CSV}")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise ValueError(f"line {line}: is not UTF-8 text: {AS_CSV}") from error
+    if re.match(r"\s*\"?sep=", text, re.IGNORECASE):
+        raise ValueError(f"line 1: sep= is Excel's own, and no entry: take it out, or {AS_CSV}")
+    return text
 
 
 def read_list(text: str, resource: Resource, *, keep: bool) -> Entries:
@@ -1137,6 +1251,8 @@ def some_path(text: str) -> Path:
     """Convert a path."""
     if not text:
         raise ValueError("must be a path")
+    with suppress(RuntimeError):  # there is no such user
+        return Path(text).expanduser()
     return Path(text)
 
 
@@ -1343,6 +1459,8 @@ def check_names(path: Path, ini: Ini) -> None:
 
 def read_store(path: Path, section: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, Any]:
     """Return the fields of Config that [store] and the environment set; raises ConfigError."""
+    for key, value in section.items():
+        check_no_quotes(f"{path}: {key} in [store]", value)
     store_hash = read_store_hash(path, section.get("store_hash", ""))
     token, source = section.get("access_token", ""), f"{path}: access_token in [store]"
     if not token and (token := environ.get("BIGCOMMERCE_ACCESS_TOKEN", "").strip()):
@@ -1351,8 +1469,9 @@ def read_store(path: Path, section: Mapping[str, str], environ: Mapping[str, str
         raise ConfigError(f"{source} is missing; fill it in, or set BIGCOMMERCE_ACCESS_TOKEN")
     SECRETS.add(token)
     client_id = section.get("client_id", "")
+    check_no_quotes(source, token)
     for name, value in ((source, token), (f"{path}: client_id in [store]", client_id)):
-        if not re.fullmatch(r"[!-~]*", value):  # the message never quotes it
+        if not re.fullmatch(r"[!-~]*", value):
             raise ConfigError(f"{name} holds a space or a character that is not ASCII; paste it again, alone")
     host = environ.get("BC_API_ENDPOINT") or DEFAULT_HOST
     if not re.fullmatch(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?", host):
@@ -1362,6 +1481,12 @@ def read_store(path: Path, section: Mapping[str, str], environ: Mapping[str, str
         raise ConfigError(f"{path}: domain in [store] names no domain; write it as www.example.com")
     found = {"store_hash": store_hash, "access_token": token, "client_id": client_id, "domain": domain}
     return {"host": host, **found}
+
+
+def check_no_quotes(source: str, value: str) -> None:
+    """Raise ConfigError, which never shows the value, for one in quotes: an ini needs none."""
+    if value[:1] in ("'", '"') or value[-1:] in ("'", '"'):
+        raise ConfigError(f"{source} stands in quotes: take them out")
 
 
 def read_store_hash(path: Path, given: str) -> str:
@@ -1470,11 +1595,10 @@ def read_filters(
 def read_list_file(option: str, path: Path, resource: Resource) -> Entries:
     """Return what the file of --ids or --keep lists; raises ConfigError."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = decoded_list(path.read_bytes())
         return replace(read_list(text, resource, keep=option == "--keep"), name=str(path))
     except (OSError, ValueError) as error:
-        bad_text = "is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error
-        why = getattr(error, "strerror", None) or bad_text
+        why = getattr(error, "strerror", None) or error
         raise ConfigError(f"{option} {path}: {why}; correct the file") from error
 
 
@@ -1513,9 +1637,9 @@ def read_config(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Co
 
 def config_warnings(config: Config, cleanup: Mapping[str, str]) -> list[str]:
     """Return what to warn of: an ini that others can read, a protection of it that argv weakens."""
-    mode = config.path.stat().st_mode & 0o777
+    mode = readable_by_others(config.path)
     readable = f"{config.path} can be read by others (mode {mode:04o}): chmod 600 {config.path}"
-    return [readable] * bool(mode & 0o077) + ([] if config.resume else list(weakened(config, cleanup)))
+    return [readable] * bool(mode) + ([] if config.resume else list(weakened(config, cleanup)))
 
 
 def weakened(config: Config, cleanup: Mapping[str, str]) -> Iterator[str]:
@@ -2183,14 +2307,14 @@ EXPLANATIONS = {
     401: "the store refused the access token (401): check access_token and store_hash in {path}, or "
     "BIGCOMMERCE_ACCESS_TOKEN",
     403: "the token may not {action} (403): give its API account the OAuth scope {scope}",
-    404: "the store cannot {action} ({said}): check store_hash in {path}",
+    404: "there is nothing at this address to {action} ({said}): check store_hash in {path}",
     4: "the store refused to {action} ({said}): correct what it names",
 }
 
 
 def explain(status: int, **facts: object) -> str:
     """Return one sentence on an answer that ends the run, and what to do; facts: as in EXPLANATIONS."""
-    other = "the store cannot {action} ({said}): ask BigCommerce's support"
+    other = "the store's answer is no way to {action} ({said}): ask BigCommerce's support"
     words = EXPLANATIONS.get(status) or EXPLANATIONS.get(status // 100, other)
     return words.format(status=status, **facts)
 
@@ -2585,6 +2709,8 @@ class Store:
         self.chunk_size = PAGE_LIMIT
         # Records a page, as many as the store answers for.
         self._page_size = PAGE_LIMIT
+        # Whether any page was answered.
+        self.has_listed = False
         # Bytes of the heaviest page so far.
         self._heaviest = 0
         self._count_items = config.count_items
@@ -2623,6 +2749,7 @@ class Store:
         asked = Asked(self.client, request)
         answer = next(sdk_listing(resource.path).iterall(connection=asked, **{"limit": PAGE_LIMIT, **params}))
         self._check_read(request, answer)
+        self.has_listed = True
         page = read_page(answer, resource)
         self._heaviest = max(self._heaviest, page.weight)
         return page
@@ -3180,8 +3307,10 @@ class Plan:
     # Its name.
     resource: str
     filters: Mapping[str, str]
-    # The other options that selected, for the reader.
+    # The other options that selected, in the words given.
     selection: Mapping[str, str]
+    # What the panel says of all this, label => text.
+    facts: Mapping[str, str]
     # UTC, ISO 8601.
     created_at: str
     # As in summary.json.
@@ -3192,6 +3321,8 @@ class Plan:
     ids: array[int]
     # Entries of --keep that are nobody in the store.
     keep_unknown: int = 0
+    # Records of which backup.jsonl holds a part, since the API lists no more.
+    backup_cut: int = 0
     # Whether backup.jsonl holds the records.
     backup: bool = True
 
@@ -3362,7 +3493,7 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         why = error.strerror or str(error)
-        raise StoreError(f"{path} cannot be written ({why}): make room or mend it, then resume") from error
+        raise StoreError(f"{path} cannot be written ({why}): make room or mend it, and go on") from error
 
 
 def write_atomically(path: Path, pieces: Iterable[str], *, lasting: bool = True) -> None:
@@ -3374,13 +3505,9 @@ def write_atomically(path: Path, pieces: Iterable[str], *, lasting: bool = True)
             file.flush()
             if lasting:
                 os.fsync(file.fileno())
-        os.replace(draft, path)
+        replace_file(draft, path)
         if lasting:
-            handle = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(handle)  # the new name
-            finally:
-                os.close(handle)
+            sync_folder(path.parent)
 
 
 class RecordFiles:
@@ -3463,11 +3590,11 @@ class Journal:
         with writing(path):
             self._file = open(path, "a+b", buffering=0)  # noqa: SIM115  # held to the end
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_file(self._file.fileno())
         except BlockingIOError as error:
             raise Refused(f"{path.parent} is in use by another process: wait until it has ended") from error
-        except OSError as error:
-            fault = f"{path.parent} cannot be locked ({error.strerror})"
+        except (OSError, ImportError) as error:
+            fault = f"{path.parent} cannot be locked ({getattr(error, 'strerror', error)})"
             raise Refused(f"{fault}: put the run folders on a disk that can, with --runs-dir") from error
 
     def replay(self) -> tuple[set[int], set[int]]:
@@ -3517,6 +3644,10 @@ class Journal:
         """Return the batches that were sent, and of which no result was noted."""
         with self._lock:
             return list(self._unanswered)
+
+    def close(self) -> None:
+        """Give up the lock."""
+        self._file.close()
 
     def _append(self, entry: dict[str, Any]) -> None:
         line = json.dumps({"time": utc_now(), **entry}).encode() + b"\n"
@@ -3569,6 +3700,8 @@ class RunFolder:
         try:
             if (path / "plan.json").is_file():
                 return cls(path)
+            if path.is_file():
+                raise ConfigError(f"--resume {path} is a file; name its folder: --resume {path.parent}")
             why = "there is no plan.json in it"
         except PermissionError as error:
             why = str(error.strerror)
@@ -3647,12 +3780,43 @@ class RunFolder:
 
         write_atomically(self.path / name, lines())
 
-    def write_failed(self, ledger: Ledger) -> None:
-        """Write failed.csv."""
-        failed = (
-            item for item in sorted(ledger.reasons.items()) if ledger.outcome(item[0]) is Outcome.FAILED
-        )
-        self._write_csv("failed.csv", itertools.chain([("id", "reason")], failed))
+    def write_failed(self, ledger: Ledger, resource: Resource) -> None:
+        """Write failed.csv: who it is, as selected.csv has it, and why."""
+        failed = sorted(number for number in ledger.reasons if ledger.outcome(number) is Outcome.FAILED)
+        known = self._selected_rows(set(failed)) if failed else {}
+        blank = [""] * len(resource.show)
+        rows = ((number, *known.get(number, blank), ledger.reasons[number]) for number in failed)
+        self._write_csv("failed.csv", itertools.chain([("id", *resource.show, "reason")], rows))
+
+    def _selected_rows(self, ids: Container[int]) -> dict[int, list[str]]:
+        """Return what selected.csv says of these ids; nothing of those that it does not hold."""
+        with (
+            suppress(OSError, csv.Error),
+            open(self.path / "selected.csv", encoding="utf-8", newline="") as file,
+        ):
+            rows = (row for row in csv.reader(file) if row and positive_id(row[0]))
+            return {int(row[0]): row[1:] for row in rows if int(row[0]) in ids}
+        return {}
+
+    def first_rows(self, name: str, count: int) -> tuple[list[list[str]], int]:
+        """Return so many rows of a CSV, its header first, and how many more it has; none where it is not."""
+        with suppress(OSError, csv.Error), open(self.path / name, encoding="utf-8", newline="") as file:
+            rows = csv.reader(file)
+            return list(itertools.islice(rows, count)), sum(1 for _ in rows)
+        return [], 0
+
+    def write_report(self, report: str) -> None:
+        """Write report.html."""
+        write_atomically(self.path / "report.html", [report])
+
+    def discard(self) -> None:
+        """Remove the folder of a run that ended before anything was listed."""
+        for handler in list(self.log.handlers):
+            self.log.removeHandler(handler)
+            with suppress(OSError):  # a full disk
+                handler.close()
+        self.journal.close()
+        shutil.rmtree(self.path, ignore_errors=True)
 
     def write_summary(self, summary: Mapping[str, Any], *, lasting: bool) -> None:
         """Write summary.json; lasting: as in write_atomically."""
@@ -3991,12 +4155,12 @@ def duration(seconds: float) -> str:
     return f"{hour}:{minute:02}:{second:02}" if hour else f"{minute}:{second:02}"
 
 
-def progress_text(progress: Progress, elapsed: float, waiting: str) -> str:
-    """Return count, rate a second, and the time left or what is waited for."""
+def progress_text(progress: Progress, elapsed: float, waiting: str, *, last: bool = False) -> str:
+    """Return count, rate a second, and the time left, taken, or what is waited for."""
     done, total = progress.done, progress.total
     rate = done / elapsed if elapsed > 0 else 0.0
     count = f"{done:,}/{total:,}" if total else f"{done:,}"
-    if done >= total > 0:
+    if last or done >= total > 0:
         return f"{count} · {rate:,.0f}/s · took {duration(elapsed)}"
     if waiting:
         return f"{count} · {waiting}"
@@ -4029,7 +4193,7 @@ class PhaseDisplay:
         if not last and now - self._shown < (REDRAW if self._bars else LINE_EVERY):
             return
         self._shown = now
-        text = progress_text(self._progress, now - self._began, waiting)
+        text = progress_text(self._progress, now - self._began, waiting, last=last)
         done, total = self._progress.done, self._progress.total
         if self._bars is not None and self._task is not None:
             shown_total = total or (done if last else None)
@@ -4051,6 +4215,8 @@ class Screen:
         self._err = PatientConsole(stderr=True, highlight=False, markup=False, width=width)
         self._out = PatientConsole(highlight=False, markup=False, width=width)
         self._phase: PhaseDisplay | None = None
+        # A thread waits for a line that nobody will type: the interpreter would not end for it.
+        self.still_reads = False
 
     def say(self, text: str, style: str = "", *, whole: bool = False) -> None:
         """Print a message; whole: a line to be copied, which is not wrapped for the terminal."""
@@ -4059,19 +4225,50 @@ class Screen:
 
     def warn(self, text: str) -> None:
         """Print a warning."""
-        self.say(f"warning: {text}", "yellow")
+        self.say(f"warning: {text}", "magenta")
 
     def show(self, renderable: Any, *, final: bool = False) -> None:
         """Print a table or panel; final: to stdout."""
         with suppress(OSError):
             (self._out if final else self._err).print(renderable)
 
-    def ask(self, text: str) -> str:
-        """Return the line that the person types, "" at the end of the file, or of the terminal."""
+    def show_plan(self, rows: Rows, title: str, style: str) -> None:
+        """Show the panel of a plan; on a small screen without what is needed least."""
+        rows = list(rows)
+        for label in LEAST_NEEDED if self._err.is_terminal else ():
+            while self._lines(plan_panel(rows, title, style)) > self._err.height - 3:
+                last = max((n for n, row in enumerate(rows) if row[0] == label), default=None)
+                if last is None:
+                    break
+                del rows[last]
+        self.show(plan_panel(rows, title, style))
+
+    def _lines(self, panel: Panel) -> int:
+        """Return how many lines of the screen a panel takes."""
+        return len(self._err.render_lines(panel))
+
+    def ask(self, text: str, stop: Stop) -> str:
+        """Return the line that the person types, "" at the end of the file, or of the terminal.
+
+        A thread reads it, since no signal ends a read on every system; raises the reason of a stop.
+        """
+        typed = [""]
+
+        def read() -> None:
+            with suppress(OSError, ValueError):
+                typed.append(sys.stdin.readline())
+
+        reader = threading.Thread(target=read, daemon=True)
         with suppress(OSError):
             self._err.print(Text(text, style="bold"), end="")
-            return sys.stdin.readline()
-        return ""
+        reader.start()
+        while reader.is_alive():
+            if stop.failure is not None:
+                self.still_reads = True
+                self.say("")  # the cursor stands behind ^C
+                raise stop.failure
+            reader.join(POLL)
+        return typed[-1]
 
     @contextmanager
     def phase(self, name: str, progress: Progress, total: int = 0) -> Iterator[None]:
@@ -4103,7 +4300,8 @@ def make_bars(console: Console) -> Bars:
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn  # slow to load
 
     detail = TextColumn("{task.fields[detail]}", markup=False)
-    columns = (TextColumn("{task.description}"), BarColumn(16), TaskProgressColumn(), detail)
+    bar = BarColumn(16, style="bright_black", complete_style="bold green", finished_style="bold green")
+    columns = (TextColumn("{task.description}"), bar, TaskProgressColumn(), detail)
     return Progress(*columns, console=console, refresh_per_second=8)
 
 
@@ -4119,6 +4317,12 @@ class ScreenHandler(logging.Handler):
         self._screen.say(record.getMessage(), "dim")
 
 
+Rows = Sequence[tuple[str, str]]  # label and text; "" continues the label above
+
+
+STORE_FIELDS = {"name": "name", "domain": "domain", "plan": "plan_name"}  # in the summary => in the API
+
+
 def store_name(config: Config, info: Record | None) -> str:
     """Return how a store is named wherever it is named: name, domain, plan, hash, and a moved API."""
     known = [clean(info[key], 60) for key in ("name", "domain") if info.get(key)] if info else []
@@ -4127,53 +4331,167 @@ def store_name(config: Config, info: Record | None) -> str:
     return " · ".join(filter(None, [*known, plan, f"hash {config.store_hash}", moved]))
 
 
-def two_columns(rows: Iterable[tuple[str, str | Text]]) -> Table:
-    """Return labels and what they stand for."""
+def two_columns(rows: Rows, first_style: str = "") -> Table:
+    """Return labels and what they stand for; first_style: that of the first text."""
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for label, value in rows:
-        table.add_row(Text(label), value if isinstance(value, Text) else Text(value))
+    for number, (label, text) in enumerate(rows):
+        table.add_row(Text(label), Text(text, "" if number else first_style))
     return table
 
 
-def plan_panel(config: Config, facts: Mapping[str, str], sample: Sample) -> Panel:
-    """Return what is about to be deleted, from which store, and how long it will take."""
-    rows = list(facts.items())
+# What the panel leaves out on a small screen, the first first; "" are the samples after the first.
+LEAST_NEEDED = ("", "Such as", "Note", "Created", "It takes", "Shared", "Passed over", "No record", "Backup")
+
+
+def plan_rows(resource: Resource, facts: Mapping[str, str], sample: Sample) -> Rows:
+    """Return what the panel says: the facts, how old the records are, and a few of them."""
+    rows = [(label, text) for label, text in facts.items() if text]
     if sample.first_created:
         rows.append(("Created", f"{clean(sample.first_created)} to {clean(sample.last_created)}"))
     for number, record in enumerate(sample.records):
-        shown = [clean(record.get(name), 40) for name in (config.resource.id_field, *config.resource.show)]
+        shown = [clean(record.get(name), 40) for name in (resource.id_field, *resource.show)]
         rows.append(("" if number else "Such as", "  ".join(shown)))
-    style, title = "red", "This cannot be undone"
-    if config.dry_run:
-        style, title = "cyan", "Dry run: this would be deleted"
+    return rows
+
+
+def plan_panel(rows: Rows, title: str, style: str) -> Panel:
+    """Return what is about to be deleted, from which store, and how long it will take."""
     return Panel(two_columns(rows), title=title, title_align="left", border_style=style)
 
 
-SHOWN_AT_ZERO = ("selected", "deleted", "failed")
+# Key of the summary => how its number is shown, where it is not 0. The first three are always shown.
+COUNTS = {
+    "selected": "{:,}",
+    "deleted": "{:,}",
+    "failed": "{:,}",
+    "already_gone": "{:,}, before this run could do it",
+    "unknown": "{:,} accepted, not yet read back",
+    "not_attempted": "{:,}",
+    "duplicates": "{:,} listed twice, taken once",
+    "not_found": "{:,} listed to delete, unknown to the store (unmatched.csv)",
+    "keep_unknown": "{:,} listed to keep, unknown to the store (unmatched.csv)",
+    "spared": "{:,} kept, or with orders",
+    "backup_cut": "{:,} with more addresses or attributes than the API lists: the backup is cut there",
+}
 
 
-def summary_table(summary: Mapping[str, Any], name: str, folder: Path) -> Panel:
+def verified_words(summary: Mapping[str, Any]) -> str:
+    """Return what was proven, as the ticket tells it."""
+    if not summary["selected"]:
+        return "there was nothing to verify"
+    if not summary["verified"]:
+        return f"no: {summary['unknown'] + summary['not_attempted']:,} are not proven"
+    if summary["failed"]:
+        return f"every id was read back: {summary['failed']:,} did not go"
+    return "yes: every id was read back, and is gone"
+
+
+def summary_table(summary: Mapping[str, Any], name: str) -> Panel:
     """Return the final table: what was selected, what became of it, and where the proof is."""
     good = summary["exit_status"] == 0
-    result = f"{summary['status']}, exit status {summary['exit_status']}"
-    rows: list[tuple[str, str | Text]] = [("Result", Text(result, "bold green" if good else "bold red"))]
+    rows = [("Result", f"{summary['status']}, exit status {summary['exit_status']}")]
     if summary["reason"]:
         rows.append(("Reason", summary["reason"]))
     rows += [("Store", name), ("Resource", summary["resource"])]
-    for key in ("selected", *Outcome, "duplicates", "not_found", "spared", "keep_unknown"):
-        if summary[key] or key in SHOWN_AT_ZERO:
-            rows.append((key.replace("_", " ").capitalize(), f"{summary[key]:,}"))
-    proof = "yes: every id was read back" if summary["selected"] else "there was nothing to verify"
+    for number, (key, words) in enumerate(COUNTS.items()):
+        if summary[key] or number < 3:
+            rows.append((key.replace("_", " ").capitalize(), words.format(summary[key])))
+    if summary["status"] in ("completed", "interrupted"):
+        rows.append(("Verified", verified_words(summary)))
     waits = f"{summary['retries']:,} retries, {summary['rate_limited']:,} times told to wait"
+    started = summary["started_at"][:19].replace("T", " ")
     rows += [
-        ("Verified", proof if summary["verified"] else "no"),
         ("Requests", f"{summary['requests']:,} ({waits})"),
-        ("Time", f"{duration(summary['elapsed_seconds'])}, from {summary['started_at']}"),
-        ("Run folder", str(folder)),
+        ("Time", f"{duration(summary['elapsed_seconds'])} at work, started {started} UTC"),
+        ("Run folder", summary["run_folder"] or "none: nothing was listed"),
     ]
-    return Panel(two_columns(rows), box=box.HORIZONTALS, border_style="green" if good else "red")
+    style = "green" if good else "red"
+    return Panel(two_columns(rows, f"bold {style}"), box=box.HORIZONTALS, border_style=style)
+
+
+class Pace:
+    """How many requests there were over the time at work, in steps of equal length."""
+
+    MOST_STEPS = 60
+
+    def __init__(self) -> None:
+        # Seconds of a step.
+        self.step = 0.25
+        # Requests in all at the end of each step.
+        self._totals: list[int] = []
+
+    def note(self, elapsed: float, requests: int) -> None:
+        """Take note of how many requests there were, so many seconds after the start."""
+        while elapsed >= self.step * self.MOST_STEPS:
+            self._totals = self._totals[1::2]
+            self.step *= 2
+        last = self._totals[-1] if self._totals else 0
+        self._totals += [last] * (int(elapsed / self.step) + 1 - len(self._totals))
+        self._totals[-1] = requests
+
+    def chart(self) -> str:
+        """Return a bar for each step, and what the highest stands for; "" without a request."""
+        counts = [after - before for before, after in itertools.pairwise([0, *self._totals])]
+        if not (most := max(counts, default=0)):
+            return ""
+        bars = "".join(" ▁▂▃▄▅▆▇█"[math.ceil(8 * count / most)] for count in counts)
+        return f"{bars}\n{most / self.step:,.0f} requests a second at most; a bar is {self.step:g} s"
+
+
+REPORT_ROWS = 100  # of each file that the report shows
+REPORT_COLUMNS = 100
+# Colours that can be read on white and on black: black, red, green, yellow, blue, magenta, cyan, white.
+REPORT_COLOURS = "5a5a5a d72832 1e8c3c 966e00 286edc aa46be 00828c 808080"
+REPORT_THEME = TerminalTheme(
+    (255, 255, 255), (0, 0, 0), [(*bytes.fromhex(colour),) for colour in REPORT_COLOURS.split()]
+)
+REPORT_FORMAT = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="UTF-8">
+<title>bulk_delete.py: {title}</title>
+<style>
+:root {{{{ color-scheme: light dark; }}}}
+pre {{{{ font: 14px/1.3 Menlo, Consolas, "DejaVu Sans Mono", monospace; }}}}
+@page {{{{ margin: 10mm; }}}}
+@media print {{{{ pre {{{{ font-size: 8.5pt; }}}} }}}}
+</style>
+</head>
+<body><pre>{{code}}</pre></body>
+</html>
+"""
+
+
+def report_table(title: str, rows: Sequence[Sequence[str]], more: int, name: str) -> Table:
+    """Return the first rows of a CSV of that name, its header first, and how many more it has."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    for header in rows[0]:
+        table.add_column(Text(header), overflow="fold")
+    for row in rows[1:]:
+        table.add_row(*map(Text, row))
+    table.caption = f"and {more:,} more in {name}" if more else None
+    return table
+
+
+def report_html(title: str, parts: Iterable[Any]) -> str:
+    """Return what a person may attach to the ticket: one file of HTML that needs nothing else."""
+    console = Console(
+        record=True,
+        file=io.StringIO(),
+        width=REPORT_COLUMNS,
+        color_system="standard",
+        no_color=False,
+        force_terminal=True,
+        legacy_windows=False,
+        highlight=False,
+        markup=False,
+    )
+    for part in parts:
+        console.print(part)
+    page = REPORT_FORMAT.format(title=html.escape(title).replace("{", "(").replace("}", ")"))
+    return console.export_html(theme=REPORT_THEME, code_format=page, inline_styles=True)
 
 
 def resource_table() -> Table:
@@ -4255,7 +4573,7 @@ def check_cascade(ids: Sequence[int], parents: Mapping[int, int], resource: Reso
     if along:
         shown = ", ".join(map(str, along[:5])) + (", …" if len(along) > 5 else "")
         raise Refused(
-            f"{len(along):,} {resource.words} that are not selected stand below selected ones, and would go "
+            f"{resource.counted(len(along))} that are not selected stand below selected ones, and would go "
             f"along: {shown}; select them too, or not what is above them"
         )
 
@@ -4271,27 +4589,18 @@ def check_age(config: Config, plan: Plan) -> None:
         raise Refused(f"{age}: look at it, and resume it without --yes", planned=True)
 
 
-def forget_what_was_typed() -> None:
-    """Drop what was typed before the question: it cannot be meant as its answer (N21)."""
-    with suppress(ImportError, OSError, ValueError):
-        import termios  # not on Windows, where nothing is dropped
+def confirm(screen: Screen, stop: Stop, count: int, what: str) -> None:
+    """Have the person type how many records go; raises Refused where they do not, or nobody is there.
 
-        termios.tcflush(sys.stdin, termios.TCIFLUSH)
-
-
-def confirm(screen: Screen, stop: Stop, count: int) -> None:
-    """Have the person type how many records go; raises Refused where they do not, or nobody is there."""
+    what: the records and their store, for the question.
+    """
     if not all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr)):
         raise Refused("there is no terminal to confirm on: add --yes to delete", planned=True)
-    stop.asking = True
-    try:
-        stop.check()  # a signal that came before
-        forget_what_was_typed()
-        typed = screen.ask(f"Type {count} to delete them, anything else to leave: ")
-        if not typed:
-            stop.sleep(POLL)  # a terminal that closes ends the file before its signal comes
-    finally:
-        stop.asking = False
+    stop.check()  # a signal that came before
+    forget_what_was_typed()
+    typed = screen.ask(f"Type {count} to delete {what}: ", stop)
+    if not typed:
+        stop.sleep(POLL)  # a terminal that closes ends the file before its signal comes
     if typed.strip().replace(",", "") != str(count):
         raise Refused(f"not confirmed: that was not {count}", planned=True)
 
@@ -4326,21 +4635,53 @@ class Parser(argparse.ArgumentParser):
         return arguments
 
 
+HELP_GROUPS = {  # title => names of OPTIONS
+    "what to delete": "resource match ids keep spare_with_orders limit",
+    "safety": "max_delete dry_run yes resume runs_dir no_backup",
+    "pace": "rate_limit batch_size max_concurrent",
+    "output": "json verbose",
+}
+EXAMPLES = """\
+examples:
+  python bulk_delete.py --config store.ini --dry-run
+      list all customers, write the plan and a backup, and delete nothing
+  python bulk_delete.py --config store.ini --ids merchant.csv --keep staff.txt
+      delete the customers of the merchant's list, but not the staff among them
+  python bulk_delete.py --config store.ini --resume runs/RUN_FOLDER
+      carry out the plan of a dry run, or go on with a run that ended early
+"""
+
+
 def make_parser() -> Parser:
     """Return the command line; OPTIONS are read like the ini's keys, and win over them."""
-    about = "Delete many records from one BigCommerce store: shown first, done exactly, proven afterwards."
-    parser = Parser(prog="bulk_delete.py", description=about, allow_abbrev=False)
+    parser = Parser(
+        prog="bulk_delete.py",
+        usage="python bulk_delete.py --config FILE [option ...]",
+        description="Delete many records from one BigCommerce store: shown first, done exactly,\nproven "
+        "afterwards.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     add = parser.add_argument
     add("--config", action="append", metavar="FILE", help="the store's ini file (required)")
-    add("--filter", action="append", metavar="NAME=VALUE", help="only what this filter of the API finds")
-    for item in (option for option in OPTIONS.values() if option.on_argv):
-        if not item.is_switch:
-            add(item.flag, action="append", metavar=item.metavar, help=item.help)
-            continue
-        flags = ["-v", item.flag] if item.name == "verbose" else [item.flag]
-        opposite = item.flag.replace("--no-", "--") if "--no-" in item.flag else f"--no-{item.flag[2:]}"
-        add(*flags, dest=item.name, action="append_const", const="yes", help=item.help)
-        add(opposite, dest=item.name, action="append_const", const="no", help=argparse.SUPPRESS)
+    for title, names in HELP_GROUPS.items():
+        add = parser.add_argument_group(title).add_argument
+        if "resource" in names:
+            add(
+                "--filter",
+                action="append",
+                metavar="NAME=VALUE",
+                help="only what this filter of the API finds",
+            )
+        for item in map(OPTIONS.__getitem__, names.split()):
+            if not item.is_switch:
+                add(item.flag, action="append", metavar=item.metavar, help=item.help)
+                continue
+            flags = ["-v", item.flag] if item.name == "verbose" else [item.flag]
+            opposite = item.flag.replace("--no-", "--") if "--no-" in item.flag else f"--no-{item.flag[2:]}"
+            add(*flags, dest=item.name, action="append_const", const="yes", help=item.help)
+            add(opposite, dest=item.name, action="append_const", const="no", help=argparse.SUPPRESS)
     add("--version", action="version", version=f"bulk_delete.py {__version__}")
     return parser
 
@@ -4369,8 +4710,8 @@ class Run:
         if config.verbose:
             self.folder.log.addHandler(ScreenHandler(screen))
         self.config, self.screen, self.stop = config, screen, stop
-        # How the store is named, once more is known than its hash.
-        self.name = store_name(config, None)
+        # What GET /v2/store says; None where the token may not read it.
+        self.info: Record | None = None
         self.progress = Progress()
         # Who has orders, and how many of the plan were spared for it after it was made.
         self.orders = Orders()
@@ -4388,6 +4729,16 @@ class Run:
         self._began = time.monotonic()
         # When summary.json was last written.
         self._written_at = -math.inf
+        # What the panel says, and how fast the requests were: for the report.
+        self._panel_rows: Rows = ()
+        self._pace = Pace()
+        # Whether the person was told that the run is stopping.
+        self._told_stopping = False
+
+    @property
+    def name(self) -> str:
+        """How the store is named, by what is known of it so far."""
+        return store_name(self.config, self.info)
 
     def work(self) -> None:
         """Do it all, up to the last proof; raises the Failure that ends it."""
@@ -4406,11 +4757,15 @@ class Run:
             check_age(self.config, todo.plan)
             asked_at = time.monotonic()
             if not self.config.yes:
-                confirm(self.screen, self.stop, len(ids))
+                known = clean((self.info or {}).get("name") or f"the store {self.config.store_hash}", 60)
+                what = f"{self.config.resource.counted(len(ids))} of {known}"
+                confirm(self.screen, self.stop, len(ids), what)
             self._began += time.monotonic() - asked_at
             # An order, or a child of a selected record, may have come in while the question stood.
             ids = self.without_orders(ids)
             check_cascade(ids, read_parents(self.store), self.config.resource)
+            if not self.config.resume:  # a resume has done so before it read back
+                control(self.store, ids)
         self.store.expect(0, len(ids))
         job = self.job()
         for phase, function in (("Deleting", delete), ("Verifying", verify)) if ids else ():
@@ -4425,9 +4780,8 @@ class Run:
     def identify(self) -> None:
         """Learn which store it is; raises Refused when it is not the one that the ini is for."""
         self.client.bucket.expect(4)  # this, and the first pages, which tell how much there is to do
-        info = self.workers.call(self.store.info)
-        self.name = store_name(self.config, info)
-        check_domain(self.config, info, self.name)
+        self.info = self.workers.call(self.store.info)
+        check_domain(self.config, self.info, self.name)
 
     def gather(self) -> Todo:
         """List, and freeze the plan on disk; raises Refused for a listing that stays incomplete."""
@@ -4438,7 +4792,6 @@ class Run:
         files = RecordFiles(self.folder.path, config.resource, backup=not config.no_backup)
         with self.screen.phase("Listing", self.progress), closing(files):
             selection = gather(store, config, self.orders, files)
-            control(store, selection.ids)
             parents = read_parents(store)
         if config.spare_with_orders:  # those who ordered while they were listed
             self.orders.read_on(store)
@@ -4448,15 +4801,10 @@ class Run:
         check_paths(config, selection)
         check_keep_lists(selection)
         check_cascade(selection.ids, parents, config.resource)
-        if selection.cut and files.backup_path:
-            self.screen.warn(
-                f"{selection.cut:,} records have more addresses or attributes than the ten that the API "
-                "lists: backup.jsonl says where it is cut (backup_cut)"
-            )
         plan = make_plan(config, selection, parents)
         self.plan, self.ledger = plan, Ledger(len(plan.ids))
         self.folder.write_plan(plan)
-        facts = selection_facts(config, selection) | {"Backup": str(files.backup_path or "none")}
+        facts = {**plan.facts, "Backup": str(files.backup_path or "none")}
         return Todo(plan, plan.ids, facts, selection.sample)
 
     def reread(self, plan: Plan) -> Todo:
@@ -4469,16 +4817,11 @@ class Run:
         self.has_read = True
         ids = self.without_orders(result.there + result.unknown)
         check_cascade(ids, read_parents(self.store), self.config.resource)
-        age = f"{duration(plan.age().total_seconds())} old, {count:,} {plan.resource}"
-        words = [f"{name}={text}" for name, text in {**plan.filters, **plan.selection}.items()]
-        unknown = f"{plan.keep_unknown:,} listed to keep, unknown to the store (unmatched.csv)"
-        facts = {
-            "Plan": f"{self.folder.path}, {age}",
-            "Selected": "; ".join(words) or f"ALL {plan.resource} that the store had",
-            "Unknown": unknown if plan.keep_unknown else "",
-            "Spared": str(self.spared_late or ""),
-            "Backup": self.folder.read_backup(plan),
-        }
+        age = f"{duration(plan.age().total_seconds())} old, {RESOURCES[plan.resource].counted(count)}"
+        facts = {label: clean(text, 2000) for label, text in plan.facts.items()}
+        facts |= {"Plan": f"{self.folder.path}, {age}", "Backup": self.folder.read_backup(plan)}
+        if self.spared_late:
+            facts["Spared"] = f"{plan.spared + self.spared_late:,}"
         return Todo(plan, ids, facts, result.sample)
 
     def without_orders(self, ids: Sequence[int]) -> Sequence[int]:
@@ -4498,20 +4841,22 @@ class Run:
         if not count:
             nothing = "nothing is left to delete" if self.config.resume else "nothing is selected"
             self.screen.say(f"{nothing}: {resource.words} of {self.name}")
-            for label in ("Not found", "Unknown"):
+            for label in ("Selected", "Not found", "Unknown"):
                 if text := todo.facts.get(label):
                     self.screen.say(f"{label}: {text}")
             return
         requests = self.store.requests_for(count)
         facts = {
             "Store": self.name,
-            "Delete": f"{count:,} {resource.name}",
+            "Delete": resource.counted(count),
             **todo.facts,
             "It takes": f"{requests:,} requests, about {self.estimate(requests)}",
             "Note": resource.note,
         }
-        shown = {label: text for label, text in facts.items() if text}
-        self.screen.show(plan_panel(self.config, shown, todo.sample))
+        self._panel_rows = plan_rows(resource, facts, todo.sample)
+        dry = self.config.dry_run
+        title = "Dry run: this would be deleted" if dry else "This cannot be undone"
+        self.screen.show_plan(self._panel_rows, title, "cyan" if dry else "red")
 
     def estimate(self, requests: int) -> str:
         """Return how long so many requests take, by the quota and by the answers' times so far."""
@@ -4528,6 +4873,8 @@ class Run:
 
     def tick(self) -> None:
         """Redraw, and rewrite summary.json about once a second; called whatever is waited for."""
+        self.tell_stopping()
+        self._pace.note(self.elapsed(), self.client.counts["requests"])
         self.screen.tick(self.client.bucket.waiting())
         if self.client.longest() > 2 * ANSWER_TIMEOUTS * self.config.timeout:
             self.stop.set(StoreError("the store's answer does not end: resume once it answers"))
@@ -4539,6 +4886,18 @@ class Run:
             except Failure as failure:
                 self.stop.set(failure)
 
+    def tell_stopping(self) -> None:
+        """Say at once that a signal came, and what is still waited for."""
+        if isinstance(self.stop.failure, Interrupted) and not self._told_stopping:
+            self._told_stopping = True
+            count = len(self.folder.journal.unanswered())
+            waits = f"waiting for {count} DELETEs that are on their way (Ctrl-C again: leave at once)"
+            self.screen.say(f"stopping: {waits if count else 'writing down what was done'}", "bold")
+
+    def elapsed(self) -> float:
+        """Return the seconds that this process was at work."""
+        return time.monotonic() - self._began
+
     def summary(self, status: str, exit_status: int | None, reason: str) -> dict[str, Any]:
         """Return summary.json; selected is always the sum of the five outcomes."""
         plan, counts = self.plan, self.ledger.counts()
@@ -4547,7 +4906,10 @@ class Run:
             "status": status,
             "exit_status": exit_status,
             "reason": reason or None,
+            "version": __version__,
+            "store": {name: (self.info or {}).get(key) for name, key in STORE_FIELDS.items()},
             "store_hash": self.config.store_hash,
+            "run_folder": str(self.folder.path) if self.has_proof() else None,
             "resource": self.config.resource.name,
             "filters": dict(plan.filters) if plan else {},
             "selection": dict(plan.selection) if plan else dict(self.config.selection),
@@ -4555,13 +4917,18 @@ class Run:
             **counts,
             **{name: getattr(plan, name, 0) for name in ("duplicates", "not_found", "keep_unknown")},
             "spared": getattr(plan, "spared", 0) + self.spared_late,
+            "backup_cut": getattr(plan, "backup_cut", 0),
             "verified": status == "completed" and proven,
             **{name: count + self.before(name) for name, count in self.client.counts.items()},
             "started_at": self._started_at,
             "finished_at": None if status == "in_progress" else utc_now(),
-            "elapsed_seconds": round(time.monotonic() - self._began + self.before("elapsed_seconds"), 3),
+            "elapsed_seconds": round(self.elapsed() + self.before("elapsed_seconds"), 3),
             "resume": self.resume_command() if plan and status not in ("completed", "refused") else None,
         }
+
+    def has_proof(self) -> bool:
+        """Whether anything was listed, now or before: until then no run folder is left behind."""
+        return self.store.has_listed or bool(self.config.resume)
 
     def before(self, name: str) -> float:
         """Return what the processes before this one came to of that count, 0 where it is not known."""
@@ -4571,7 +4938,7 @@ class Run:
     def resume_command(self) -> str:
         """Return the exact command that goes on with this run, without --yes."""
         words = [python_command(), sys.argv[0], "--config", str(self.config.path)]
-        return shlex.join([*words, "--resume", str(self.folder.path), *self.config.resume_options])
+        return shell_command([*words, "--resume", str(self.folder.path), *self.config.resume_options])
 
     def tell(self, event: str, summary: Mapping[str, Any]) -> None:
         """Tell webhook_url, if there is one; it is not waited for long, and never changes the run."""
@@ -4604,25 +4971,40 @@ class Run:
             summary = self.summary("interrupted", unprinted.exit_status, str(unprinted))
             self.screen.say(f"bulk_delete.py: {unprinted}", "bold red")
         self.tell("completed" if summary["exit_status"] in (0, 4) else "interrupted", summary)
+        if not self.has_proof():
+            self.folder.discard()
         return int(summary["exit_status"])
 
     def write_results(self, summary: Mapping[str, Any]) -> None:
-        """Write failed.csv and summary.json; nothing where a resume has read nothing."""
-        if not self.has_read:
+        """Write failed.csv, summary.json and the report; nothing where a resume has read nothing."""
+        if not self.has_read or not self.has_proof():
             return
         tried = summary["status"] == "completed" or self.ledger.reasons or not self.config.resume
         if self.plan is not None and tried:
-            self.folder.write_failed(self.ledger)
+            self.folder.write_failed(self.ledger, self.config.resource)
         self.folder.write_summary(summary, lasting=True)
+        self.folder.write_report(report_html(summary["status"], self.report(summary)))
+
+    def report(self, summary: Mapping[str, Any]) -> Iterator[Any]:
+        """Yield the parts of the report, as rich prints them."""
+        yield summary_table(summary, self.name)
+        if self._panel_rows:
+            yield plan_panel(self._panel_rows, "The plan", "red")
+        for title, name in (("What did not go", "failed.csv"), ("What lists name", "unmatched.csv")):
+            rows, more = self.folder.first_rows(name, REPORT_ROWS + 1)
+            if len(rows) > 1:
+                yield report_table(f"{title} ({name})", rows, more, name)
+        if chart := self._pace.chart():
+            yield Text(f"Requests over time\n{chart}\n")
+        yield Text(f"bulk_delete.py {__version__}: {clean(shell_command(sys.argv), 1000)}")
 
     def show_summary(self, summary: Mapping[str, Any]) -> None:
         """Show the final table, and what to do next."""
-        table = summary_table(summary, self.name, self.folder.path)
-        self.screen.show(table, final=not self.config.json)
+        self.screen.show(summary_table(summary, self.name), final=not self.config.json)
         if self.config.json:
             with suppress(BrokenPipeError):  # nobody reads it any more
                 print(json.dumps(summary), flush=True)
-        if summary["reason"]:
+        if summary["reason"] and not (self.config.json or same_output()):  # else it stands in the table
             self.screen.say(f"bulk_delete.py: {summary['reason']}", "bold red")
         if summary["failed"]:
             self.screen.say(f"what did not go, and why: {self.folder.path / 'failed.csv'}")
@@ -4644,6 +5026,14 @@ class Run:
         self.screen.say(f"  {self.resume_command()}", whole=True)
 
 
+def same_output() -> bool:
+    """Tell whether stdout and stderr go to the same place, such as a terminal."""
+    try:
+        return os.path.sameopenfile(1, 2)
+    except OSError:  # one of them is closed
+        return False
+
+
 def python_command() -> str:
     """Return how this Python is called at the prompt: by its name where that is what the name calls."""
     name = Path(sys.executable).name
@@ -4658,12 +5048,14 @@ def make_plan(config: Config, selection: Selection, parents: Mapping[int, int]) 
         resource=config.resource.name,
         filters={name: item.text for name, item in config.filters.items()},
         selection=config.selection,
+        facts={label: text for label, text in selection_facts(config, selection).items() if text},
         created_at=utc_now(),
         duplicates=selection.duplicates,
         not_found=len(selection.not_found()),
         spared=selection.spared,
         ids=deepest_first(selection.ids, parents) if parents else selection.ids,
         keep_unknown=len(selection.keep_unknown()),
+        backup_cut=0 if config.no_backup else selection.cut,
         backup=not config.no_backup,
     )
 
@@ -4677,6 +5069,10 @@ def selection_facts(config: Config, selection: Selection) -> dict[str, str]:
         f"{name}: {text}" for name, values in selection.unseen_values.items() for text in sorted(values)
     ]
     not_found, unknown = selection.not_found(), selection.keep_unknown()
+    cut = (
+        f"{config.resource.counted(selection.cut)} with more addresses or attributes than the API lists: "
+        "the backup, the only copy, is cut there (backup_cut)"
+    )
     return {
         "Selected": selected_words(config, selection),
         "No record": "" if selection.full else first_few(unseen),
@@ -4684,6 +5080,7 @@ def selection_facts(config: Config, selection: Selection) -> dict[str, str]:
         "Shared": first_few(shared),
         "Not found": few_entries(not_found, "to delete"),
         "Unknown": few_entries(unknown, "to keep"),
+        "Cut": cut if selection.cut and not config.no_backup else "",
         "Spared": f"{selection.spared:,}" if selection.spared else "",
     }
 
@@ -4698,21 +5095,25 @@ def few_entries(entries: Sequence[tuple[str, str]], purpose: str) -> str:
 
 def selected_words(config: Config, selection: Selection) -> str:
     """Return what is selected, in the words given, whether that is the whole store, and what is excepted."""
-    everything = f"ALL {config.resource.name} of the store"
-    words = [f"{name}={item.text}" for name, item in config.filters.items()]
-    words += [f"{name} {config.selection[name]}" for name in ("ids", "match") if name in config.selection]
-    if config.limit is not None:
-        words.append(f"the first {config.limit:,}")
+    words, everything = config.resource.words, f"ALL {config.resource.words} of the store"
+    conditions = [f"{name}={item.text}" for name, item in config.filters.items()]
+    conditions += [f"match {config.selection['match']}"] if config.match else []
+    listed = f" listed in {config.ids}" if config.ids else ""
+    meant = f"the {words}{listed}" + (f" with {' and '.join(conditions)}" if conditions else "")
     whole = len(selection.ids) == selection.total and (config.resource.has_total or not selection.full)
-    if whole or not words:
-        words.append(everything)
+    narrowed = listed or conditions or config.limit is not None
+    if not narrowed:
+        meant = everything
+    elif whole:
+        meant += f", which are {everything}"
     excepted = [
         f"the {len(found.entries):,} of {found.entries.name} ({found.known:,} known, {found.spared:,} spared)"
         for found in selection.kept
     ]
     if config.spare_with_orders:
         excepted.append(f"the {selection.spared_for_orders:,} with orders")
-    return "; ".join(words) + (f" except {' and '.join(excepted)}" if excepted else "")
+    meant += f" except {' and '.join(excepted)}" if excepted else ""
+    return meant if config.limit is None else f"the first {config.limit:,} of {meant}"
 
 
 def ending(failure: Failure | None, *, planned: bool) -> tuple[str, int]:
@@ -4747,7 +5148,8 @@ def run(config: Config, screen: Screen, stop: Stop) -> int:
     finally:
         job.workers.close()
     status = job.finish(failure)
-    stop.at_once = stop.at_once or job.client.longest() > 0  # N9: a read on its way is not awaited
+    # N9: a read on its way is not awaited, nor what a person types.
+    stop.at_once = stop.at_once or job.client.longest() > 0 or screen.still_reads
     return status
 
 

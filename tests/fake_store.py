@@ -1,7 +1,8 @@
 """A strict local BigCommerce store with real state: HTTPS on loopback, quotas, scripted faults.
 
 It serves /v2/store, customers and the other KINDS as BigCommerce's OpenAPI files describe them, keeps
-a log of every request, and really deletes. `python -m tests.fake_store` runs the tool against it.
+a log of every request, and really deletes. `python -m tests.fake_store` runs the tool against it: that is
+the sandbox, at the end of this file.
 """
 
 from __future__ import annotations
@@ -12,16 +13,19 @@ import bisect
 import collections
 import configparser
 import contextlib
+import csv
 import email.utils
 import fnmatch
 import functools
 import http
+import io
 import itertools
 import json
 import math
 import os
 import random
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -30,15 +34,17 @@ import struct
 import subprocess
 import sys
 import tempfile
+import textwrap
 import threading
 import time
 import urllib.parse
 import urllib.request
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TextIO
 
 import trustme
 
@@ -50,6 +56,7 @@ ROWS_WITH_OPTIONS = 10  # "When you specify `options` or `modifiers`" (products_
 MOST_SUB_RESOURCES = 10  # of addresses, and of attributes (customers.v3.yml:3498 and 3504)
 MOST_ROWS = 250  # products_catalog.v3.yml:9490; gift certificates, marketing.v2.yml:714
 UNLIMITED = 16_101_495  # what a store on an unlimited plan was seen to report as its quota
+LINGER_NOT = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)  # for SO_LINGER: close() resets
 STATUS_CODES_URL = "https://developer.bigcommerce.com/api-docs/getting-started/api-status-codes"
 
 Record = dict[str, Any]
@@ -1374,6 +1381,13 @@ class Shelf:
         return self.records[number] if number in self.records else self.ghosts[number][0]
 
 
+def write_private(path: Path, text: str) -> None:
+    """Write a file that its owner alone can read."""
+    path.touch(mode=0o600)
+    path.chmod(0o600)
+    path.write_text(text, encoding="utf-8")
+
+
 # --- the store -----------------------------------------------------------------------------------
 
 
@@ -1404,12 +1418,13 @@ class FakeStore:
         max_batch: int = BATCH,  # of customers
         email_case: str = "exact",  # how addresses are compared, which no file tells; or "folded"
         date_bounds: str = "worded",  # `:min` and `:max` as the files word them; or "inclusive" everywhere
+        folder: Path | None = None,  # where ca.pem is written, and stays; None: a temporary one
         **counts: int,  # of the other kinds: products=60, orders=20, …
     ) -> None:
         self.quota, self.window, self.latency, self.lag = quota, window, latency, lag
         self.window_anchor, self.count_latency = window_anchor, count_latency
         self.count_items, self.max_batch = count_items, max_batch
-        self.email_case, self.date_bounds = email_case, date_bounds
+        self.email_case, self.date_bounds, self.folder = email_case, date_bounds, folder
         if unknown := counts.keys() - set(NAMES):
             raise TypeError(f"FakeStore has no such kinds of records: {unknown}")
         self.records: dict[str, MutableMapping[int, Record]] = {name: {} for name in NAMES}
@@ -1454,15 +1469,16 @@ class FakeStore:
     # serving
 
     def __enter__(self) -> Self:
-        self._folder = Path(tempfile.mkdtemp(prefix="fake-store-"))
+        self._listener = self._listen()
+        self.port: int = self._listener.getsockname()[1]
+        self.host = f"localhost:{self.port}"
+        self._folder = self.folder or Path(tempfile.mkdtemp(prefix="fake-store-"))
         self.ca_file = self._folder / "ca.pem"
         authority = trustme.CA()
         authority.cert_pem.write_to_path(str(self.ca_file))
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._tls.num_tickets = 0  # no client here resumes a session
         authority.issue_cert("localhost", "127.0.0.1").configure_cert(self._tls)
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
-        self.host = f"localhost:{self._listener.getsockname()[1]}"
         if self.window_anchor == "grid":
             self._anchor = time.monotonic()
         self._acceptor = threading.Thread(target=self._accept, daemon=True)
@@ -1480,7 +1496,11 @@ class FakeStore:
         for plain in opened:
             with contextlib.suppress(OSError):
                 socket.socket.shutdown(plain, socket.SHUT_RDWR)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if self.folder is None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _listen(self) -> socket.socket:
+        return socket.create_server(("127.0.0.1", 0), backlog=128)
 
     def _accept(self) -> None:
         while True:
@@ -1585,7 +1605,7 @@ class FakeStore:
             request.status = answer.status if answer else 0
             request.answered = time.monotonic()
         if answer is None:
-            tls.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            tls.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NOT)
             return False
         tls.sendall(data)
         return not close
@@ -2120,11 +2140,9 @@ class FakeStore:
         for section, values in (("store", store), ("cleanup", settings), ("filters", filters)):
             if values:
                 parser[section] = {name: str(value) for name, value in values.items()}
-        path = Path(folder) / "store.ini"
-        path.touch(mode=0o600)
-        path.chmod(0o600)
-        with path.open("w", encoding="utf-8") as file:
-            parser.write(file)
+        path, text = Path(folder) / "store.ini", io.StringIO()
+        parser.write(text)
+        write_private(path, text.getvalue())
         return path
 
     def add(self, n: int = 1, kind: str = "customers", **fields: Any) -> list[int]:
@@ -2201,52 +2219,297 @@ class FakeStore:
 
 # --- the sandbox ---------------------------------------------------------------------------------
 
+RUNS = "runs"  # where the tool itself puts its run folders
+SANDBOX_PORTS = range(20_000, 30_000)  # below those that systems give to whoever connects
+SANDBOX_CUSTOMERS = 1000
+SANDBOX_RECORDS: dict[str, Any] = {
+    "products": 60,
+    "categories": 30,
+    "brands": 20,
+    "promotions": 20,
+    "coupons": 30,
+    "gift_certificates": 20,
+    "price_lists": 10,
+    "redirects": 60,
+    "pages": 20,
+    "subscribers": 120,
+    "orders": 200,
+}
+ADA = "ada.smith15@shop-mail.example"  # a customer of the README's cookbook, who subscribes here too
+# What is told of the files of a run folder, as far as they are there.
+RUN_FILES = {
+    "report.html": "what was shown, for a browser",
+    "plan.json": "the ids that were to go",
+    "selected.csv": "who they are",
+    "backup.jsonl": "their records as they were",
+    "failed.csv": "what did not go, and why",
+    "journal.jsonl": "what was sent, answered and proven gone",
+    "run.log": "each request",
+    "summary.json": "the result, for a program",
+}
+
+
+class Sandbox(FakeStore):
+    """A store with records of every kind that can be started again as it was left.
+
+    Its folder holds what a command needs to reach it (store.ini, ca.pem), the lists that the README's
+    cookbook names, and store.jsonl: a line with the port and the number of customers, and then one for
+    each deleted record.
+    """
+
+    folder: Path
+
+    def __init__(
+        self, folder: Path, *, customers: int | None = None, keep: bool = False, **options: Any
+    ) -> None:
+        folder = folder.absolute()
+        self._state = folder / "store.jsonl"
+        lines = self._state.read_text(encoding="utf-8").splitlines() if self._state.exists() else []
+        last, *gone = [json.loads(line) for line in lines] or [{}]
+        self.kept: bool = keep and bool(last) and customers in (None, last["customers"])
+        if customers is None:
+            customers = last["customers"] if self.kept else SANDBOX_CUSTOMERS
+        super().__init__(customers=customers, folder=folder, **SANDBOX_RECORDS, **options)
+        self._last_port: int = last.get("port", 0)
+        self._resized = customers != last.get("customers")
+        self._notes: TextIO | None = None
+        self.change(next(iter(self.records["subscribers"])), kind="subscribers", email=ADA)
+        self.counts = {name: len(records) for name, records in self.records.items()}
+        self.lists = lists_of(list(self.customers.values()))
+        for name, number in gone if self.kept else ():
+            self.remove(number, kind=name)
+
+    @property
+    def ini(self) -> Path:
+        return self.folder / "store.ini"
+
+    def size(self) -> str:
+        left, total = len(self.customers), self.counts["customers"]
+        return (
+            f"the {left:,} of {total:,} customers that are left" if left < total else f"{total:,} customers"
+        )
+
+    def __enter__(self) -> Self:
+        if not self._state.exists() and self.folder.is_dir() and any(self.folder.iterdir()):
+            raise OSError(f"{short(self.folder)} is not the sandbox's: name another place with --folder")
+        self.folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+        super().__enter__()
+        if not self.kept:
+            first = {"port": self.port, "customers": self.counts["customers"]}
+            write_private(self._state, json.dumps(first) + "\n")
+        self._notes = self._state.open("a", encoding="utf-8", buffering=1)
+        write_private(self.folder / ".gitignore", "*\n")
+        self.ca_file.chmod(0o600)
+        # What was edited by hand stays as it is.
+        for name, text in self.lists.items():
+            if self._resized or not (self.folder / name).exists():
+                write_private(self.folder / name, text)
+        if not self.ini.exists():
+            self.config(self.folder)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        super().__exit__(*exception)
+        with self._lock:
+            if self._notes:
+                self._notes.close()
+            self._notes = None
+
+    def _listen(self) -> socket.socket:
+        """At the port of the last time, since a plan is carried out at its own host and port alone.
+
+        The first time the folder decides, so that two sandboxes hardly ever have the same.
+        """
+        first = SANDBOX_PORTS[zlib.crc32(str(self.folder).encode()) % len(SANDBOX_PORTS)]
+        try:
+            return socket.create_server(("127.0.0.1", self._last_port or first), backlog=128)
+        except OSError as error:
+            if self._last_port:
+                raise OSError(
+                    f"port {self._last_port}, which {short(self.folder)} is for, is in use: end the sandbox"
+                    " that serves there, or name another place with --folder"
+                ) from error
+            return super()._listen()
+
+    def _drop(self, name: str, number: int, lag: float = 0.0) -> None:
+        if self._notes and number in self.records[name]:
+            print(json.dumps([name, number]), file=self._notes)
+        super()._drop(name, number, lag)
+
+
+def lists_of(people: Sequence[Record]) -> dict[str, str]:
+    """The lists that the README's cookbook names, each with a part of these customers."""
+    staff = [people[index] for index in (1, 6, 7) if index < len(people)]
+    table = io.StringIO()
+    rows = ([row["id"], f"{row['first_name']} {row['last_name']}"] for row in people[::50])
+    csv.writer(table, lineterminator="\n").writerows([["Customer ID", "Name"], *rows])
+    return {
+        "merchant.csv": table.getvalue(),
+        "addresses.txt": "".join(f"{row['email']}\n" for row in [*people[25::50], *staff]),
+        "staff.txt": "".join(f"{row['email']}\n" for row in staff[:-1])
+        + "".join(f"{row['id']}\n" for row in staff[-1:]),
+    }
+
+
+class Ended(NamedTuple):
+    """A run of the tool, as its folder tells of it."""
+
+    written: int  # when its summary was, in nanoseconds
+    folder: Path
+    summary: Record
+
+
+def last_run(runs: Path) -> Ended | None:
+    """The run whose summary was written last."""
+    found = [(path.stat().st_mtime_ns, path) for path in runs.glob(f"{STORE_HASH}-*/summary.json")]
+    if not found:
+        return None
+    written, path = max(found)
+    return Ended(written, path.parent, json.loads(path.read_text(encoding="utf-8")))
+
+
+def short(path: Path | str) -> str:
+    """A path as it is written from the current folder, where it lies below that."""
+    whole, here = Path(os.path.abspath(path)), Path.cwd()
+    return str(whole.relative_to(here) if whole.is_relative_to(here) else whole)
+
+
+def this_python() -> str:
+    """How this Python is called at the prompt."""
+    name = Path(sys.executable).name
+    return name if shutil.which(name) == sys.executable else short(sys.executable)
+
+
+def command_line(*words: str) -> str:
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+
+
+def lines_to_paste(
+    folder: str, variables: Mapping[str, str], command: str, *, power_shell: bool
+) -> list[str]:
+    """What a second terminal needs to run the command with these variables, from that folder."""
+    if not power_shell:
+        settings = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
+        return [f"cd {shlex.quote(folder)}", *settings, command]
+
+    def quoted(text: str) -> str:
+        return "'" + text.replace("'", "''") + "'"
+
+    settings = [f"$env:{name} = {quoted(value)}" for name, value in variables.items()]
+    called = f"& {command}" if command.startswith('"') else command  # else it would be a string
+    return [f"cd {quoted(folder)}", *settings, called]
+
+
+def say(*paragraphs: str) -> None:
+    """Tell the person; what begins with spaces is not broken, since it is to be copied."""
+    for text in paragraphs:
+        lines = [text] if text.startswith(" ") else textwrap.wrap(text, 79, break_long_words=False)
+        print("\n".join(lines), file=sys.stderr, flush=True)
+
 
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tests.fake_store",
-        description="Run bulk_delete.py against a local store of made-up customers.",
-        epilog="What follows -- goes to bulk_delete.py.",
+        description="Run bulk_delete.py against a local store of made-up records, which is new each time. "
+        "With -- --resume, and with --serve after a run that can be resumed, it is as that run left it.",
+        epilog="What follows -- goes to bulk_delete.py: -- --resource products",
     )
-    parser.add_argument("--customers", type=int, default=1000, metavar="N")
+    parser.add_argument("--customers", type=int, metavar="N", help=f"default: {SANDBOX_CUSTOMERS}")
     parser.add_argument("--quota", type=int, default=150, metavar="N", help="0: unlimited")
     parser.add_argument("--window", type=float, default=30.0, metavar="SECONDS")
     parser.add_argument("--latency", type=float, default=0.1, metavar="SECONDS")
+    parser.add_argument(
+        "--folder", default=RUNS, metavar="DIR", help=f"of its files and runs; default: {RUNS}"
+    )
     parser.add_argument("--serve", action="store_true", help="only serve, until Ctrl-C")
     return parser
 
 
-def serve(store: FakeStore, ini: Path) -> int:
+class Commands:
+    """The commands that a person can run from here."""
+
+    def __init__(self, store: Sandbox, runs: str) -> None:
+        tool = Path(__file__).resolve().parent.parent / "bulk_delete.py"
+        self.tool = [short(tool), "--config", short(store.ini)]
+        self.tool += [] if runs == RUNS else ["--runs-dir", runs]
+        self.folder = [] if runs == RUNS else ["--folder", runs]
+
+    def run(self, *options: str) -> str:
+        return command_line(this_python(), *self.tool, *options)
+
+    def sandbox(self, *options: str) -> str:
+        return command_line(this_python(), "-m", "tests.fake_store", *self.folder, *options)
+
+
+def serve(store: Sandbox, commands: Commands, last: Ended | None) -> int:
+    """Serve until Ctrl-C; stdout tells what to paste, and then an empty line."""
+    on_windows = os.name == "nt"
+    resume = last.summary["resume"] if last and store.kept else None
     with contextlib.suppress(KeyboardInterrupt):
-        for name, value in store.env().items():
-            print(f"export {name}={value}")
-        print(f"# --config {ini}", flush=True)
-        while True:
-            signal.pause()
+        shell = "a second PowerShell" if on_windows else "a second terminal"
+        what = "goes on with that run" if resume else "runs the tool, as a dry run"
+        say(f"Pasted into {shell}, which then reaches this store and no other, this {what}:", "")
+        command = resume or commands.run("--dry-run")
+        lines = lines_to_paste(str(Path.cwd()), store.env(), command, power_shell=on_windows)
+        print("\n".join([*lines, ""]), flush=True)
+        lists = " and ".join(short(store.folder / name) for name in ("merchant.csv", "staff.txt"))
+        say(
+            "The commands of the README's cookbook run there too, with "
+            f"--config {short(store.ini)}, and lists such as {lists}. Ctrl-C here ends the store."
+        )
+        while True:  # no signal.pause: Windows has none
+            time.sleep(3600)
     return 0
 
 
-def run_tool(store: FakeStore, ini: Path, folder: Path, options: list[str]) -> int:
+def run_tool(store: Sandbox, commands: Commands, runs: Path, options: list[str]) -> int:
     """The tool on this terminal; Ctrl-C reaches it, and is its business alone."""
-    tool = Path(__file__).resolve().parent.parent / "bulk_delete.py"
-    command = [sys.executable, str(tool), "--config", str(ini), "--runs-dir", str(folder / "runs")]
-    if not sys.stdin or not sys.stdin.isatty():
+    if sys.stdin and sys.stdin.isatty():
+        say("The tool now runs as on a real store. Nothing is deleted until you type the number it asks for:")
+    else:
         options = [*options, "--yes"]
+        say("The tool now runs as on a real store, without a question, since there is no terminal:")
+    say("  " + commands.run(*options), "")
     # A token of a real store has no business here.
     environment = {k: v for k, v in os.environ.items() if k != "BIGCOMMERCE_ACCESS_TOKEN"}
+    before = last_run(runs)
     # A handler, since the child would inherit SIG_IGN.
-    before = signal.signal(signal.SIGINT, lambda *_: None)
+    handler = signal.signal(signal.SIGINT, lambda *_: None)
     try:
-        status = subprocess.run([*command, *options], env=environment | store.env(), check=False).returncode
+        command = [sys.executable, *commands.tool, *options]
+        status = subprocess.run(command, env=environment | store.env(), check=False).returncode
     finally:
-        signal.signal(signal.SIGINT, before)
-    refused = sum(request.status == 429 for request in store.log)
-    print(
-        f"Sandbox: {len(store.customers):,} customers are left in the store; it got"
-        f" {len(store.log):,} requests and answered {refused:,} of them with 429.",
-        file=sys.stderr,
-    )
+        signal.signal(signal.SIGINT, handler)
+    last = last_run(runs)
+    tell_ending(store, commands, last if last != before else None)
     return status if status >= 0 else 128 - status
+
+
+def tell_ending(store: Sandbox, commands: Commands, run: Ended | None) -> None:
+    """Say what is left in the store, where the run folder is, and what to do next."""
+    kind = run.summary["resource"] if run else "customers"
+    left = f"{len(store.records[kind]):,} of its {store.counts[kind]:,} {kind.replace('_', ' ')} are left"
+    refused = sum(request.status == 429 for request in store.log)
+    requests = f"it got {len(store.log):,} requests, and answered {refused:,} of them with 429 (wait)"
+    say("", f"Sandbox: {left}; {requests}.")
+    if run is None:
+        return
+    say(f"The run folder stays: {short(run.folder)}")
+    names = [name for name in RUN_FILES if (run.folder / name).exists()]
+    say(*(f"  {n:14} {RUN_FILES[n]}" for n in names if n != "failed.csv" or run.summary["failed"]), "")
+    if run.summary["resume"]:
+        say(
+            "The store ends here, so the command above finds none. This starts it as it is now, and goes on:",
+            "  " + commands.sandbox("--", "--resume", short(run.folder)),
+            "Or serve it, and run the command above by hand, in another terminal:",
+            "  " + commands.sandbox("--serve"),
+        )
+    else:
+        say(
+            "To try more, such as the README's cookbook, serve a new store of this kind:",
+            "  " + commands.sandbox("--serve"),
+        )
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -2254,23 +2517,35 @@ def main(argv: list[str] | None = None) -> int:
     split = arguments.index("--") if "--" in arguments else len(arguments)
     options = arguments[split + 1 :]
     own = make_parser().parse_args(arguments[:split])
-    quota = own.quota or None
-    pace = f"{quota} requests per {own.window:g} s" if quota else "any number of requests"
-    with (
-        FakeStore(customers=own.customers, quota=quota, window=own.window, latency=own.latency) as store,
-        tempfile.TemporaryDirectory(prefix="sandbox-") as name,
-    ):
-        folder = Path(name)
-        ini = store.config(folder)
-        print(
-            f"Sandbox: a made-up BigCommerce store on https://{store.host},"
-            f" with {own.customers:,} made-up customers.\n"
-            f"It allows {pace} and takes {own.latency:g} s for each; it goes when the tool ends.",
-            file=sys.stderr,
+    quota, runs = own.quota or None, Path(own.folder)
+    serving = own.serve or "--serve" in options
+    last = last_run(runs)
+    resumable = serving and last is not None and last.summary["resume"] is not None
+    resuming = any(option.partition("=")[0] == "--resume" for option in options)
+    with contextlib.ExitStack() as stack:
+        try:
+            store = stack.enter_context(
+                Sandbox(
+                    runs / "sandbox",
+                    customers=own.customers,
+                    keep=resumable or resuming,
+                    quota=quota,
+                    window=own.window,
+                    latency=own.latency,
+                )
+            )
+        except OSError as error:
+            say(f"Sandbox: {error}")
+            return 2
+        pace = f"{quota} requests per {own.window:g} s" if quota else "any number of requests"
+        say(
+            f"Sandbox: a made-up BigCommerce store on this machine, https://{store.host}, with"
+            f" {store.size()} and some of every other kind of record. Nobody in it is real, and nothing"
+            f" leaves this machine. It allows {pace} and takes {own.latency:g} s for each.",
+            "",
         )
-        if own.serve or "--serve" in options:
-            return serve(store, ini)
-        return run_tool(store, ini, folder, options)
+        commands = Commands(store, own.folder)
+        return serve(store, commands, last) if serving else run_tool(store, commands, runs, options)
 
 
 if __name__ == "__main__":

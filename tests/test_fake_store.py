@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
@@ -538,24 +535,6 @@ def test_leaving_frees_everything() -> None:
     assert not store.ca_file.exists()
     with pytest.raises(OSError, match=r"refused|reset|aborted|Max retries"):
         requests.get(f"https://{store.host}/", timeout=10)
-
-
-@posix
-def test_the_sandbox_serves_and_cleans_up() -> None:
-    """`--serve` tells how to reach the store; Ctrl-C ends it with exit status 0."""
-    command = [sys.executable, "-m", "tests.fake_store", "--customers", "3", "--serve"]
-    with subprocess.Popen(
-        command, cwd=Path(__file__).parent.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout
-        assert process.stderr
-        lines = iter(process.stdout.readline, "")
-        ini = Path(next(line for line in lines if "--config" in line).split()[-1])
-        assert ini.exists()
-        process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 0
-        assert process.stderr.read().count("\n") == 2
-    assert not ini.exists()
 
 
 # --- the store and BigCommerce's own description of it -------------------------------------------

@@ -129,7 +129,7 @@ def test_moved_api_is_shown(
 def test_reason_is_one_line_on_stderr(make_store: MakeStore, tool: RiggedTool) -> None:
     """Why a run ended early is a whole line of stderr too: stdout may be redirected, or wrapped."""
     store = make_store(customers=30, **QUIET)
-    store.scopes.discard("store_v2_customers")
+    store.faults.append(Fault("DELETE", times=9, status=403, body={"title": "no"}))
     outcome = tool(store, None, "--yes")
     assert [line for line in outcome.err.splitlines() if outcome.summary["reason"] in line]
 

@@ -129,8 +129,8 @@ def test_a_dry_run_of_all_and_of_some(make_store: MakeStore, tool: RiggedTool, r
     for number, record in before.items():
         own = {name: value for name, value in record.items() if name not in kind.sub_resources}
         assert own.items() <= records[number].items()
-    assert f"60 {resource}" in outcome.err
-    whole = rf"(?i)\ball {resource}\b|whole store"
+    assert f"60 {resource.replace('_', ' ')}" in outcome.err
+    whole = rf"(?i)\ball {resource.replace('_', ' ')}\b|whole store"
     assert re.search(whole, outcome.err)
     some = tool(store, None, "--dry-run", "--resource", resource, "--limit", "3")
     assert not re.search(whole, some.err)

@@ -58,7 +58,7 @@ def test_run_folder_is_private(make_store: MakeStore, installed: Tool) -> None:
     assert outcome.folder is not None
     assert stat.S_IMODE(outcome.folder.stat().st_mode) == 0o700
     assert outcome.folder.name.startswith(f"{store.store_hash}-customers-2")
-    names = "plan.json backup.jsonl selected.csv journal.jsonl failed.csv summary.json run.log"
+    names = "plan.json backup.jsonl selected.csv journal.jsonl failed.csv summary.json report.html run.log"
     assert {path.name for path in outcome.folder.iterdir()} == set(names.split())
 
 
@@ -120,7 +120,8 @@ def test_backup_says_where_it_is_cut(make_store: MakeStore, tool: RiggedTool) ->
     outcome = tool(store, None, "--dry-run")
     said = {record["id"]: record["backup_cut"] for record in outcome.backup if "backup_cut" in record}
     assert said == short
-    assert "warning: 4 records" in outcome.err
+    assert "4 customers with more addresses or attributes" in " ".join(outcome.err.split())
+    assert outcome.summary["backup_cut"] == 4
 
 
 def test_summary_is_live(make_store: MakeStore, tool: RiggedTool) -> None:
