@@ -21,14 +21,13 @@ import socket
 import ssl
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import pexpect
 import pytest
@@ -233,9 +232,19 @@ class Process(abc.ABC):
     def _ended(self, timeout: float) -> bool:
         """Wait so long for its end; whether it came."""
 
-    @abc.abstractmethod
-    def _output(self, timeout: float) -> tuple[str, str]:
-        """What it wrote, once it has ended."""
+    def _gather(self, *pipes: IO[str]) -> None:
+        """Read stdout and stderr as they come: a pipe that nobody reads gets full."""
+        self._written = ["", ""]
+        self._readers = [
+            threading.Thread(target=self._read, args=(number, pipe), daemon=True)
+            for number, pipe in enumerate(pipes)
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def _read(self, number: int, pipe: IO[str]) -> None:
+        with pipe:
+            self._written[number] = pipe.read()
 
     def poll(self) -> int | None:
         return self.returncode
@@ -254,7 +263,9 @@ class Process(abc.ABC):
 
     def communicate(self, timeout: float = 100) -> tuple[str, str]:
         self.wait(timeout)
-        return self._output(timeout)
+        for reader in self._readers:
+            reader.join(timeout)
+        return self._written[0], self._written[1]
 
 
 class Forked(Process):
@@ -268,17 +279,12 @@ class Forked(Process):
         assert self._process.pid is not None
         self.pid = self._process.pid
         self._lock = threading.Lock()
-        self._written = ["", ""]
-        self._readers = []
-        for number, (ours, theirs) in enumerate(ends):
+        pipes = []
+        for ours, theirs in ends:
             theirs.close()
-            reader = threading.Thread(target=self._read, args=(number, ours), daemon=True)
-            reader.start()
-            self._readers.append(reader)
-
-    def _read(self, number: int, end: Connection) -> None:
-        with open(end.fileno(), encoding="utf-8", closefd=False) as file, end:
-            self._written[number] = file.read()
+            with ours:
+                pipes.append(open(os.dup(ours.fileno()), encoding="utf-8"))  # noqa: SIM115
+        self._gather(*pipes)
 
     @property
     def returncode(self) -> int | None:
@@ -288,31 +294,28 @@ class Forked(Process):
     def _ended(self, timeout: float) -> bool:
         return bool(wait([self._process.sentinel], timeout))
 
-    def _output(self, timeout: float) -> tuple[str, str]:
-        for reader in self._readers:
-            reader.join(timeout)
-        return self._written[0], self._written[1]
-
 
 class Started(Process):
-    """A process that is started anew; files take its output, since a pipe that nobody reads gets full."""
+    """A process that is started anew."""
 
     def __init__(self, rig: Rig, command: list[str], environ: Mapping[str, str], cwd: Path) -> None:
         python, own = sys.executable, dict(environ)
         if WINDOWS:  # past the launcher of the venv, which would be killed in the place of Python
             python, own["__PYVENV_LAUNCHER__"] = sys._base_executable, python  # type: ignore[attr-defined]
-        self._files = [tempfile.TemporaryFile("w+", encoding="utf-8") for _ in range(2)]  # noqa: SIM115
         self._process = subprocess.Popen(
             [python, "-m", "tests.preloaded"],
             cwd=TOOL.parent,
             env=own,
             stdin=subprocess.PIPE,
-            stdout=self._files[0],
-            stderr=self._files[1],
-            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
         )
         self.pid = self._process.pid
         assert self._process.stdin
+        assert self._process.stdout
+        assert self._process.stderr
+        self._gather(self._process.stdout, self._process.stderr)
         hand_over(self._process.stdin, rig, command[1:], environ, str(cwd))
 
     @property
@@ -323,11 +326,6 @@ class Started(Process):
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout)
         return self.returncode is not None
-
-    def _output(self, timeout: float) -> tuple[str, str]:
-        for file in self._files:
-            file.seek(0)
-        return self._files[0].read(), self._files[1].read()
 
 
 class RiggedTool(Tool):

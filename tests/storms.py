@@ -27,14 +27,26 @@ from typing import Any
 
 from bulk_delete import RESOURCES
 from tests.fake_store import FakeStore, Fault, Request
-from tests.rigged import COUNTS, QUIET, Outcome, RiggedTool, Wire, counts, journal, journal_sent, wait_until
+from tests.launcher import KILL
+from tests.rigged import (
+    COUNTS,
+    KILLED,
+    QUIET,
+    Outcome,
+    RiggedTool,
+    Wire,
+    counts,
+    journal,
+    journal_sent,
+    wait_until,
+)
 
 MOST_TRIES = 8
 TIMEOUT = 0.4  # seconds, which no clock of the rig shortens
 KINDS = ("customers", "customers", "customers", "products", "redirects", "brands", "promotions", "coupons")
 PAGE = "<html><head><title>Sorry, we are down</title></head><body>soon</body></html>"
 STATES = {0, 3, 4, 5}  # how a run may end that nobody ended
-ENDED = {-signal.SIGKILL: "kill -9", 130: "SIGINT", 143: "SIGTERM"}
+ENDED = {KILLED: "kill -9", 130: "SIGINT", 143: "SIGTERM"}
 
 
 # --- what goes wrong ----------------------------------------------------------------------------------
@@ -213,7 +225,7 @@ class Storm:
         return found
 
     def kill(self, _request: Request | None = None) -> None:
-        self.signal(signal.SIGKILL)
+        self.signal(KILL)
         with contextlib.suppress(Exception):
             self.tool.running().wait()
 
@@ -313,14 +325,14 @@ class Storm:
             self.expect("--resume" in outcome.text or outcome.resumed, "exit 5 without a command to resume")
 
     def was_sent(self, name: str) -> bool:
-        number = signal.SIGKILL if name == "kill -9" else signal.Signals[name]
+        number = KILL if name == "kill -9" else signal.Signals[name]
         return number in self.sent_signals
 
     def check_journal(self, folder: Path, planned: set[int], deleted: set[int]) -> None:
         """It only grows, knew of each DELETE before the store, and proves nothing that is still there."""
         data = (folder / "journal.jsonl").read_bytes()
         torn = bool(data) and not data.endswith(b"\n")
-        self.expect(not torn or self.statuses[-1] == -signal.SIGKILL, "the journal's last line is torn")
+        self.expect(not torn or self.statuses[-1] == KILLED, "the journal's last line is torn")
         if torn:
             (folder / "journal.jsonl").write_bytes(data[: data.rfind(b"\n") + 1])  # as a resume does
         entries = journal(folder)

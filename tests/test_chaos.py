@@ -189,6 +189,7 @@ def test_a_second_delete_that_finds_nothing(make_store: MakeStore, tmp_path: Pat
     assert outcome.status == 0, outcome.text
 
 
+@posix
 def test_storms() -> None:
     """N2, N12: through faults of all kinds at once nothing goes but the plan, and the counts are true."""
     total = raise_storms(3, seed=1013)  # of a lag the tests above tell

@@ -18,7 +18,7 @@ import pytest
 
 from tests import fake_store
 from tests.fake_store import Sandbox
-from tests.rigged import CONTROL, RICH, TOOL
+from tests.rigged import CONTROL, RICH, TOOL, posix
 
 START = [sys.executable, "-m", "tests.fake_store"]
 FAST = ["--customers", "20", "--latency", "0"]
@@ -121,6 +121,7 @@ def summary(folder: Path) -> dict[str, Any]:
     return read
 
 
+@posix
 def test_the_first_command(tmp_path: Path, terminal: Callable[..., pexpect.spawn[str]]) -> None:
     """On a terminal the sandbox says what it is, lets the tool ask, and says where the run folder is."""
     child = terminal(*START, *FAST)
@@ -142,6 +143,7 @@ def test_the_first_command(tmp_path: Path, terminal: Callable[..., pexpect.spawn
     assert set(files) <= {path.name for path in folder.iterdir()}
 
 
+@posix
 def test_a_declined_run_goes_on_as_printed(
     tmp_path: Path, terminal: Callable[..., pexpect.spawn[str]], serving: Callable[..., list[str]]
 ) -> None:
@@ -165,6 +167,7 @@ def test_a_declined_run_goes_on_as_printed(
     assert summary(tmp_path / "runs")["deleted"] == 20
 
 
+@posix
 def test_an_interrupted_run_goes_on(tmp_path: Path, terminal: Callable[..., pexpect.spawn[str]]) -> None:
     """After Ctrl-C what was deleted stays so, and the one line that is printed deletes the rest."""
     child = terminal(*START, "--customers", "120", "--latency", "0.2")
@@ -227,6 +230,7 @@ def test_records_of_every_kind(tmp_path: Path) -> None:
         assert (tmp_path / "staff.txt").exists()
 
 
+@posix
 def test_a_finished_run_leaves_a_whole_store(tmp_path: Path, serving: Callable[..., list[str]]) -> None:
     """Where no run can be gone on with, `--serve` has all records again, for the README's cookbook."""
     assert run(tmp_path, *FAST).returncode == 0
@@ -240,6 +244,7 @@ def test_a_finished_run_leaves_a_whole_store(tmp_path: Path, serving: Callable[.
     assert "20 customers" in done.stderr
 
 
+@posix
 def test_one_sandbox_at_a_time(tmp_path: Path, serving: Callable[..., list[str]]) -> None:
     """A second sandbox in the same folder is refused, and the first one's files are not touched."""
     serving(*FAST)
@@ -264,6 +269,7 @@ def test_somebody_s_own_folder(tmp_path: Path) -> None:
     assert own.read_text() == "my own"
 
 
+@posix
 def test_without_what_only_posix_has(serving: Callable[..., list[str]]) -> None:
     """The sandbox serves, and ends at Ctrl-C, where there is nothing that Windows does not have."""
     assert len(serving(*FAST, program=("-c", WITHOUT_POSIX))) == 4
