@@ -4507,7 +4507,11 @@ class Pace:
         return f"{bars}\n{most / self.step:,.0f} requests a second at most; a bar is {self.step:g} s"
 
 
-REPORT_ROWS = 100  # of each file that the report shows
+REPORT_ROWS = 100  # of each of these files
+REPORTED = {
+    "What did not go, and why (failed.csv)": "failed.csv",
+    "What lists name, and the store does not know (unmatched.csv)": "unmatched.csv",
+}
 REPORT_COLUMNS = 100
 # Colours that can be read on white and on black: black, red, green, yellow, blue, magenta, cyan, white.
 REPORT_COLOURS = "5a5a5a d72832 1e8c3c 966e00 286edc aa46be 00828c 808080"
@@ -4937,7 +4941,8 @@ class Run:
     def check_proven(self) -> None:
         """Raise Unproven when anything that was planned is not proven gone."""
         if left := self.ledger.left():
-            raise Unproven(f"{left:,} of {self.ledger.selected:,} are not proven gone")
+            verb = "is" if left == 1 else "are"
+            raise Unproven(f"{left:,} of {self.ledger.selected:,} {verb} not proven gone")
 
     def tick(self) -> None:
         """Redraw, and rewrite summary.json about once a second; called whatever is waited for."""
@@ -5058,10 +5063,10 @@ class Run:
         yield summary_table(summary, self.name)
         if self._panel_rows:
             yield plan_panel(self._panel_rows, "The plan", "red")
-        for title, name in (("What did not go", "failed.csv"), ("What lists name", "unmatched.csv")):
+        for title, name in REPORTED.items():
             rows, more = self.folder.first_rows(name, REPORT_ROWS + 1)
             if len(rows) > 1:
-                yield report_table(f"{title} ({name})", rows, more, name)
+                yield report_table(title, rows, more, name)
         if chart := self._pace.chart():
             yield Text(f"Requests over time\n{chart}\n")
         yield Text(f"bulk_delete.py {__version__}: {clean(shell_command(sys.argv), 1000)}")

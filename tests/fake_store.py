@@ -1471,7 +1471,8 @@ class FakeStore:
     def __enter__(self) -> Self:
         self._listener = self._listen()
         self.port: int = self._listener.getsockname()[1]
-        self.host = f"localhost:{self.port}"
+        # Windows tries ::1 first for localhost, and takes two seconds to be refused.
+        self.host = f"{'127.0.0.1' if os.name == 'nt' else 'localhost'}:{self.port}"
         self._folder = self.folder or Path(tempfile.mkdtemp(prefix="fake-store-"))
         self.ca_file = self._folder / "ca.pem"
         authority = trustme.CA()
@@ -2122,7 +2123,7 @@ class FakeStore:
     def env(self) -> dict[str, str]:
         """All that the tool needs to reach the store; a proxy of this machine is passed by."""
         reach = {"BC_API_ENDPOINT": self.host, "REQUESTS_CA_BUNDLE": str(self.ca_file)}
-        direct = {"NO_PROXY": "localhost", "no_proxy": "localhost"}
+        direct = dict.fromkeys(("NO_PROXY", "no_proxy"), "localhost,127.0.0.1")
         return reach | direct if urllib.request.getproxies() else reach
 
     def config(self, folder: Path, **cleanup: object) -> Path:

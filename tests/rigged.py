@@ -369,14 +369,15 @@ class Wire:
     a CDN does, so that what goes on are the bytes of HTTP itself.
     """
 
-    def __init__(self, store: FakeStore, *, within_tls: bool = False) -> None:
+    def __init__(self, store: FakeStore, *, within_tls: bool = False, at: str = "127.0.0.1") -> None:
         self.store, self.within_tls = store, within_tls
         self._tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None
         if within_tls:
             self._tls = (store._tls, ssl.create_default_context(cafile=store.ca_file))
         self._beyond = ("127.0.0.1", int(store.host.partition(":")[2]))
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
-        self.host = f"localhost:{self._listener.getsockname()[1]}"
+        self._listener = socket.create_server((at, 0), backlog=128)
+        name = "localhost" if at == "127.0.0.1" else at
+        self.host = f"{name}:{self._listener.getsockname()[1]}"
         self.connections = 0  # that were made so far; the first has the number 1
         self._closing = threading.Event()
         self.treat: Callable[[bytes], bytes | None] = lambda data: data  # to the tool; None: close

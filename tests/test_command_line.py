@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -20,7 +21,7 @@ def listed(record: dict[str, Any]) -> dict[str, Any]:
 
 def resume_is_printed(outcome: Outcome) -> bool:
     command = outcome.summary["resume"]
-    assert f"--resume {outcome.folder}" in command or "--resume runs/" in command
+    assert f"--resume {outcome.folder}" in command or f"--resume runs{os.sep}" in command
     assert "--yes" not in command
     return command in outcome.err
 

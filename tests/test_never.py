@@ -53,6 +53,7 @@ from tests.rigged import (
     MakeStore,
     RiggedTool,
     Tool,
+    Wire,
     assert_all_gone_once,
     assert_says,
     counts,
@@ -291,11 +292,12 @@ def test_never_an_unverified_certificate(
 @linux
 def test_never_a_certificate_of_another_host(store: FakeStore, hurried: RiggedTool) -> None:
     """N15: a certificate that is valid, but for another name, does not do either."""
-    moved = store.host.replace("localhost", "127.0.0.2")
-    outcome = hurried(
-        store, store.config(hurried.folder), "--yes", BC_API_ENDPOINT=moved, NO_PROXY="127.0.0.2"
-    )
+    with Wire(store, at="127.0.0.2") as wire:  # of which the store's certificate says nothing
+        environ = wire.environ() | {"NO_PROXY": "127.0.0.2"}
+        outcome = hurried(store, store.config(hurried.folder), "--yes", **environ)
+        assert wire.connections
     assert outcome.status == 5, outcome.text
+    assert_says(outcome, "certificate")
     assert not store.log
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import os
 import re
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import pytest
 
 from bulk_delete import ORDERS, RESOURCES, Resource, delete_target
 from tests.fake_store import KINDS, NAMES, FakeStore, Record
-from tests.rigged import TOOL, MakeStore, Outcome, RiggedTool, posix
+from tests.rigged import TOOL, MakeStore, Outcome, RiggedTool
 
 # The issue's list, and how each is deleted: by what in the collection, how many at most; "": by path id.
 HOW = {
@@ -440,13 +441,11 @@ def test_a_filter_of_another_resource(make_store: MakeStore, tool: RiggedTool) -
 # --- the command line ----------------------------------------------------------------------------
 
 
-@posix
 def test_resource_list() -> None:
     """--resource list prints each resource with path, scope and filters, and needs no config."""
     command = [sys.executable, str(TOOL), "--resource", "list"]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=True, env={"COLUMNS": "400", "PATH": ""}
-    )
+    environ = {"COLUMNS": "400", "PATH": "", "SYSTEMROOT": os.environ.get("SYSTEMROOT", "")}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environ)
     assert not done.stderr
     words = done.stdout.split()
     for name in HOW:
