@@ -2221,10 +2221,9 @@ def _item(said: object, status: int) -> Item:
 
 @dataclass(frozen=True)
 class Batch:
-    """Ids to delete with one request; `half`: a part of a batch that did not go as a whole."""
+    """Ids to delete with one request."""
 
     ids: tuple[int, ...]
-    half: bool = False
 
 
 def batches(ids: Iterable[int], size: int) -> Iterator[Batch]:
@@ -2237,7 +2236,7 @@ def batches(ids: Iterable[int], size: int) -> Iterator[Batch]:
 def halves(batch: Batch) -> tuple[Batch, ...]:
     """Return a batch that did not go as a whole, in two."""
     middle = (len(batch.ids) + 1) // 2
-    return tuple(Batch(ids, half=True) for ids in (batch.ids[:middle], batch.ids[middle:]) if ids)
+    return tuple(Batch(ids) for ids in (batch.ids[:middle], batch.ids[middle:]) if ids)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -2302,7 +2301,7 @@ def _sorted_by_item(result: BatchResult, items: Mapping[int, Item]) -> BatchResu
             refused[number] = clean(f"{item.status} {item.message}")
         else:
             accepted.append(number)
-    waiting = (Batch(tuple(again), half=True),) if again else ()
+    waiting = (Batch(tuple(again)),) if again else ()
     return replace(result, accepted=tuple(accepted), refused=refused, again=waiting)
 
 
@@ -2894,7 +2893,7 @@ class Store:
             self.client.send(request)
         except TooCostly:
             size = max(1, min(self.client.bucket.largest(), len(batch.ids) - 1))
-            smaller = tuple(replace(part, half=batch.half) for part in batches(batch.ids, size))
+            smaller = tuple(batches(batch.ids, size))
             return replace(self._stopped(batch, request.answers), again=smaller, accepted=())
         except Failure as failure:
             self.workers.stop.set(failure)
@@ -4697,7 +4696,8 @@ class Parser(argparse.ArgumentParser):
             options = [flag[2:] for action in self._actions for flag in action.option_strings]
             close = difflib.get_close_matches(name.lower().lstrip("-"), options, n=1, cutoff=0.8)
             hint = f"did you mean --{close[0]}?" if close else "see --help"
-            raise ConfigError(f"unknown option {clean(name)}; {hint}")
+            fault = "unknown option" if name.startswith("-") else "it is not plain to which option belongs"
+            raise ConfigError(f"{fault} {clean(name)}; {hint}")
         if len(arguments.config or ()) > 1:
             raise ConfigError("--config is there twice, and takes one value: leave one out")
         if not arguments.config and arguments.resource != ["list"]:
