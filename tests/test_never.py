@@ -21,7 +21,7 @@ N17 the token in argv, output, log, journal, file, repr, error message or POST; 
 N18 a part of the token, a proxy's password or the webhook's URL there; test_middlebox.py
 N19 a sleep while holding a lock
 N20 a wall clock for pacing
-N21 a question answered that was not seen (not built yet)
+N21 a question answered that was not seen (test_terminal.py)
 N22 a printed command that goes round a guard; test_selecting.py
 N23 a protective entry that is dropped without a word; test_lists.py, test_selecting.py
 N24 a traceback, a freeze or unbounded memory because of what a store or a proxy answers; test_middlebox.py

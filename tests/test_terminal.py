@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import math
 import re
+import shlex
 import signal
 import subprocess
 import threading
 import time
 from collections.abc import Callable
 
+import pexpect
 import pytest
 from rich.cells import cell_len
 
 from tests.fake_store import Fault
-from tests.rigged import QUIET, SIGNALS, MakeStore, Outcome, Session, Tool, check, wait_until, waiting
+from tests.rigged import QUIET, SIGNALS, MakeStore, Outcome, Session, Tool, check, posix, wait_until, waiting
 
 HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"
 
@@ -227,4 +229,24 @@ def test_what_was_typed_before_the_question(
     assert session.child.isalive()
     session.child.sendline("no")
     assert session.finish().status == 3
+    assert not store.deletes()
+
+
+@posix
+@pytest.mark.parametrize("redirected", ["2>err.log", "2>&1 | cat", "<answer.txt"])
+def test_a_question_that_nobody_sees_is_not_asked(
+    make_store: MakeStore, installed: Tool, redirected: str
+) -> None:
+    """N21: with the messages or the answer redirected nothing is asked: --yes is required, exit 3."""
+    store = make_store(customers=30, **QUIET)
+    (installed.folder / "answer.txt").write_text("30\n")
+    command = shlex.join(installed.command(store.config(installed.folder)))
+    line = f"set -o pipefail; {command} {redirected}"
+    environ = installed.environ(store) | {"TERM": "xterm-256color"}
+    child = pexpect.spawn("bash", ["-c", line], cwd=str(installed.folder), env=environ, timeout=60)
+    child.send("30\n30\n")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 3
+    assert len(store.customers) == 30
     assert not store.deletes()
