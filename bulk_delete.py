@@ -692,6 +692,13 @@ def is_plain_address(text: str) -> bool:
     return bool(plain) and all(re.fullmatch(r"[a-z0-9_-]{1,63}", label) for label in labels)
 
 
+def unseen_letters(text: str) -> str:
+    """Return what to say of the letters of a text that nobody sees, "" where there are none."""
+    unseen = [letter for letter in text if letter != " " and (not letter.isprintable() or letter.isspace())]
+    unseen += UNSEEN_LETTERS.intersection(text)
+    return f" (it holds {first_few([f'U+{ord(letter):04X}' for letter in unseen])})" if unseen else ""
+
+
 def moment(text: object) -> datetime:
     """Return a date or date-time of the API, in UTC where it names no zone; raises ValueError."""
     parsed = datetime.fromisoformat(str(text))
@@ -967,7 +974,7 @@ class Entries:
             wanted = ["a positive whole number"] * by_id + ["one plain e-mail address"] * by_email
             made = re.fullmatch(r"[0-9]+[.,]0+|[0-9]+([.,][0-9]+)?E\+?[0-9]+", text, re.IGNORECASE)
             hint = f" (a spreadsheet's: make the column whole numbers, and {AS_CSV})" if made else ""
-            raise ValueError(f"{clean(text)!r} is not {' or '.join(wanted)}{hint}")
+            raise ValueError(f"{clean(text)!r} is not {' or '.join(wanted)}{hint or unseen_letters(text)}")
 
     def drop_repeated_ids(self) -> None:
         """Leave each id where it stands first.
@@ -1016,7 +1023,7 @@ class Layout:
 
 # How the files begin that a spreadsheet makes besides CSV UTF-8 => what they are.
 SPREADSHEETS = {
-    b"PK\x03\x04": "an Excel workbook",
+    b"PK\x03\x04": "an Excel workbook, or another document",
     b"\xd0\xcf\x11\xe0": "an Excel workbook",
     b"\xff\xfe": "UTF-16 text",
     b"\xfe\xff": "UTF-16 text",
@@ -1153,7 +1160,11 @@ def find_columns(
     if SEVERAL in (ids, emails, item) or (ids is None and emails is None):
         shown = ", ".join(clean(name, 40) for name in header if name)
         wanted = f"id or {resource.singular_words} id" + (" or email" if by_email else "")
-        raise ValueError(f"line 1: not plain which column is the {wanted}; there are: {shown}")
+        alone = "id or address" if by_email else "id"
+        raise ValueError(
+            f"line 1: this is neither one {alone}, alone on its line, nor a header; it is not plain which "
+            f"column is the {wanted}; there are: {shown}{unseen_letters(''.join(header))}"
+        )
     return Layout(separator, tuple(header), ids, emails if keep or ids is None else None, item)
 
 
@@ -1436,7 +1447,7 @@ INI_FAULTS = {
     configparser.DuplicateSectionError: "[{section}] is there twice; join the two",
     configparser.DuplicateOptionError: "{option} is there twice in [{section}]; keep one",
     configparser.MissingSectionHeaderError: "a section must come first; write [store] above it",
-    configparser.ParsingError: "this is neither [section] nor key = value",
+    configparser.ParsingError: "this is neither [section] nor key = value (with =, not :)",
 }
 
 
@@ -1505,9 +1516,12 @@ def read_store(path: Path, section: Mapping[str, str], environ: Mapping[str, str
     return {"host": host, **found}
 
 
+QUOTES = "'\"“”„‘’"
+
+
 def check_no_quotes(source: str, value: str) -> None:
     """Raise ConfigError, which never shows the value, for one in quotes: an ini needs none."""
-    if value[:1] in ("'", '"') or value[-1:] in ("'", '"'):
+    if value and (value[0] in QUOTES or value[-1] in QUOTES):
         raise ConfigError(f"{source} stands in quotes: take them out")
 
 
@@ -3496,6 +3510,12 @@ class Ledger:
         self._maybe_deleted.discard(number)
         self.selected -= 1
 
+    def recall(self, failed: Mapping[int, str]) -> None:
+        """Take in why ids did not go before, where nothing was tried with them since: id => reason."""
+        for number, reason in failed.items():
+            if self._outcomes.get(number) is Outcome.NOT_ATTEMPTED:
+                self.set(number, Outcome.FAILED, reason)
+
     def apply(self, result: BatchResult) -> None:
         """Take in what became of a batch; N7: nothing counts as deleted before it is read back."""
         self._maybe_deleted.update(result.maybe_deleted)
@@ -3850,19 +3870,26 @@ class RunFolder:
         """Write failed.csv: who it is, as selected.csv has it, and why."""
         failed = sorted(number for number in ledger.reasons if ledger.outcome(number) is Outcome.FAILED)
         known = self._selected_rows(set(failed)) if failed else {}
-        blank = [""] * len(resource.show)
-        rows = ((number, *known.get(number, blank), ledger.reasons[number]) for number in failed)
+        width = len(resource.show)
+        who = {number: (*known.get(number, ()), *[""] * width)[:width] for number in failed}
+        rows = ((number, *who[number], ledger.reasons[number]) for number in failed)
         self._write_csv("failed.csv", itertools.chain([("id", *resource.show, "reason")], rows))
 
     def _rows(self, name: str) -> Iterator[list[str]]:
         """Yield the rows of a CSV of the folder; none of one that is not there, or cannot be read."""
-        with suppress(OSError, csv.Error), open(self.path / name, encoding="utf-8", newline="") as file:
+        path = self.path / name  # which somebody may have edited meanwhile
+        with suppress(OSError, csv.Error), open(path, encoding="utf-8", errors="replace", newline="") as file:
             yield from csv.reader(file)
 
     def _selected_rows(self, ids: Container[int]) -> dict[int, list[str]]:
         """Return what selected.csv says of these ids; nothing of those that it does not hold."""
         rows = (row for row in self._rows("selected.csv") if row and positive_id(row[0]))
         return {int(row[0]): row[1:] for row in rows if int(row[0]) in ids}
+
+    def read_failed(self) -> dict[int, str]:
+        """Return who did not go in the processes before this one, and why: id => reason."""
+        rows = (row for row in self._rows("failed.csv") if row and positive_id(row[0]))
+        return {int(row[0]): clean(row[-1]) for row in rows}
 
     def first_rows(self, name: str, count: int) -> tuple[list[list[str]], int]:
         """Return so many rows of a CSV, its header first, and how many more it has; none where it is not."""
@@ -4307,6 +4334,8 @@ class Screen:
                 if last is None:
                     break
                 del rows[last]
+        if self._err.is_terminal and self._lines(plan_panel(rows, title, style)) > self._err.height - 3:
+            rows = [(label, clean(text, self._err.width)) for label, text in rows]
         self.show(plan_panel(rows, title, style))
 
     def _lines(self, panel: Panel) -> int:
@@ -4347,6 +4376,7 @@ class Screen:
         self._phase = display = PhaseDisplay(self, name, progress, bars)
         try:
             yield
+            progress.total = progress.done  # a limit was reached, or less was found than asked for
         finally:
             self._phase = None
             with suppress(OSError):
@@ -4447,15 +4477,18 @@ def verified_words(summary: Mapping[str, Any]) -> str:
     """Return what was proven, as the ticket tells it."""
     if not summary["selected"]:
         return "there was nothing to verify"
-    if not summary["verified"]:
-        return f"no: {summary['unknown'] + summary['not_attempted']:,} are not proven"
+    if unproven := summary["unknown"] + summary["not_attempted"]:
+        return f"no: not yet proven of {unproven:,}"
     if summary["failed"]:
         return f"every id was read back: {summary['failed']:,} did not go"
     return "yes: every id was read back, and is gone"
 
 
-def summary_table(summary: Mapping[str, Any], name: str) -> Panel:
-    """Return the final table: what was selected, what became of it, and where the proof is."""
+def summary_table(summary: Mapping[str, Any], name: str, *, unclear: bool = False) -> Panel:
+    """Return the final table: what was selected, what became of it, and where the proof is.
+
+    unclear: not all that was sent was accepted, or it was still there when it was read.
+    """
     good = summary["exit_status"] == 0
     rows = [("Result", f"{summary['status']}, exit status {summary['exit_status']}")]
     if summary["reason"]:
@@ -4463,8 +4496,10 @@ def summary_table(summary: Mapping[str, Any], name: str) -> Panel:
     rows += [("Store", name), ("Resource", summary["resource"])]
     for number, (key, words) in enumerate(COUNTS.items()):
         if summary[key] or number < 3:
+            if key == "unknown" and unclear:
+                words = "{:,} sent, not yet proven gone"
             rows.append((key.replace("_", " ").capitalize(), words.format(summary[key])))
-    if summary["status"] in ("completed", "interrupted"):
+    if summary["status"] == "completed" or (summary["status"] == "interrupted" and summary["selected"]):
         rows.append(("Verified", verified_words(summary)))
     waits = f"{summary['retries']:,} retries, {summary['rate_limited']:,} times told to wait"
     started = summary["started_at"][:19].replace("T", " ")
@@ -4511,7 +4546,7 @@ REPORTED = {
     "What did not go, and why (failed.csv)": "failed.csv",
     "What lists name, and the store does not know (unmatched.csv)": "unmatched.csv",
 }
-REPORT_COLUMNS = 100
+REPORT_COLUMNS = 120
 # Colours that can be read on white and on black: black, red, green, yellow, blue, magenta, cyan, white.
 REPORT_COLOURS = "5a5a5a d72832 1e8c3c 966e00 286edc aa46be 00828c 808080"
 REPORT_THEME = TerminalTheme(
@@ -4524,9 +4559,9 @@ REPORT_FORMAT = """<!DOCTYPE html>
 <title>bulk_delete.py: {title}</title>
 <style>
 :root {{{{ color-scheme: light dark; }}}}
-pre {{{{ font: 14px/1.3 Menlo, Consolas, "DejaVu Sans Mono", monospace; }}}}
+pre {{{{ font: 13px/1.3 Menlo, Consolas, "DejaVu Sans Mono", monospace; }}}}
 @page {{{{ margin: 10mm; }}}}
-@media print {{{{ pre {{{{ font-size: 8.5pt; }}}} }}}}
+@media print {{{{ pre {{{{ font-size: 7.2pt; }}}} }}}}
 </style>
 </head>
 <body><pre>{{code}}</pre></body>
@@ -4655,7 +4690,8 @@ def check_age(config: Config, plan: Plan) -> None:
             f"the plan is of the future ({clean(plan.created_at)}): correct the clock, or start a new run"
         )
     if config.yes and config.resume and plan.age() > DAY:
-        age = f"the plan is {plan.age().days} days old"
+        days = plan.age().days
+        age = f"the plan is {days} day{'s' * (days > 1)} old"
         raise Refused(f"{age}: look at it, and resume it without --yes", planned=True)
 
 
@@ -4694,9 +4730,13 @@ class Parser(argparse.ArgumentParser):
         if unknown:
             name = unknown[0].partition("=")[0]
             options = [flag[2:] for action in self._actions for flag in action.option_strings]
-            close = difflib.get_close_matches(name.lower().lstrip("-"), options, n=1, cutoff=0.8)
+            close = difflib.get_close_matches(name.lower().lstrip("-–—"), options, n=1, cutoff=0.8)
             hint = f"did you mean --{close[0]}?" if close else "see --help"
-            fault = "unknown option" if name.startswith("-") else "it is not plain to which option belongs"
+            fault = (
+                "unknown option"
+                if name.startswith(("-", "–", "—"))
+                else "it is not plain to which option belongs"
+            )
             raise ConfigError(f"{fault} {clean(name)}; {hint}")
         if len(arguments.config or ()) > 1:
             raise ConfigError("--config is there twice, and takes one value: leave one out")
@@ -4796,6 +4836,7 @@ class Run:
         self.has_read = not config.resume
         # What the processes before this one came to.
         self.earlier = self.folder.earlier() if config.resume else {}
+        self._failed_before = self.folder.read_failed() if config.resume else {}
         self._started_at = str(self.earlier.get("started_at") or utc_now())
         # Since when it is at work; what passes while the question stands is taken off.
         self._began = time.monotonic()
@@ -4827,12 +4868,14 @@ class Run:
         if ids:
             check_keep_unknown(self.config, todo.plan)
             check_age(self.config, todo.plan)
-            asked_at = time.monotonic()
             if not self.config.yes:
                 known = clean((self.info or {}).get("name") or f"the store {self.config.store_hash}", 60)
                 what = f"{self.config.resource.counted(len(ids))} of {known}"
-                confirm(self.screen, self.stop, len(ids), what)
-            self._began += time.monotonic() - asked_at
+                asked_at = time.monotonic()
+                try:
+                    confirm(self.screen, self.stop, len(ids), what)
+                finally:
+                    self._began += time.monotonic() - asked_at
             # An order, or a child of a selected record, may have come in while the question stood.
             ids = self.without_orders(ids)
             check_cascade(ids, read_parents(self.store), self.config.resource)
@@ -4910,6 +4953,15 @@ class Run:
     def show(self, todo: Todo) -> None:
         """Show what will be deleted, and how long that takes."""
         count, resource = len(todo.ids), self.config.resource
+        requests = self.store.requests_for(count)
+        facts = {
+            "Store": self.name,
+            "Delete": resource.counted(count),
+            **todo.facts,
+            "It takes": f"{requests:,} requests, about {self.estimate(requests)}" if count else "",
+            "Note": resource.note,
+        }
+        self._panel_rows = plan_rows(resource, facts, todo.sample)
         if not count:
             nothing = "nothing is left to delete" if self.config.resume else "nothing is selected"
             self.screen.say(f"{nothing}: {resource.words} of {self.name}")
@@ -4917,15 +4969,6 @@ class Run:
                 if text := todo.facts.get(label):
                     self.screen.say(f"{label}: {text}")
             return
-        requests = self.store.requests_for(count)
-        facts = {
-            "Store": self.name,
-            "Delete": resource.counted(count),
-            **todo.facts,
-            "It takes": f"{requests:,} requests, about {self.estimate(requests)}",
-            "Note": resource.note,
-        }
-        self._panel_rows = plan_rows(resource, facts, todo.sample)
         dry = self.config.dry_run
         title = "Dry run: this would be deleted" if dry else "This cannot be undone"
         self.screen.show_plan(self._panel_rows, title, "cyan" if dry else "red")
@@ -4964,7 +5007,8 @@ class Run:
         if isinstance(self.stop.failure, Interrupted) and not self._told_stopping:
             self._told_stopping = True
             count = len(self.folder.journal.unanswered())
-            waits = f"waiting for {count} DELETEs that are on their way (Ctrl-C again: leave at once)"
+            deletes = f"{count} DELETE" + "s" * (count > 1)
+            waits = f"waiting for {deletes} on the way (Ctrl-C again: leave at once)"
             self.screen.say(f"stopping: {waits if count else 'writing down what was done'}", "bold")
 
     def elapsed(self) -> float:
@@ -5006,7 +5050,7 @@ class Run:
     def before(self, name: str) -> float:
         """Return what the processes before this one came to of that count, 0 where it is not known."""
         value = self.earlier.get(name)
-        return value if isinstance(value, (int, float)) and value > 0 else 0
+        return value if isinstance(value, (int, float)) and 0 < value < 1e12 else 0
 
     def resume_command(self) -> str:
         """Return the exact command that goes on with this run, without --yes."""
@@ -5029,6 +5073,7 @@ class Run:
 
     def finish(self, failure: Failure | None) -> int:
         """Write what became of it, show it, tell of it; returns the exit status."""
+        self.ledger.recall(self._failed_before)
         status, exit_status = ending(failure, planned=self.plan is not None)
         if status == "completed" and self.ledger.left() and failure is None:
             status = "planned"  # a dry run
@@ -5058,9 +5103,14 @@ class Run:
         self.folder.write_summary(summary, lasting=True)
         self.folder.write_report(report_html(summary["status"], self.report(summary)))
 
+    def table(self, summary: Mapping[str, Any]) -> Panel:
+        """Return the final table."""
+        unclear = bool(self.ledger.doubts or self.config.resume)
+        return summary_table(summary, self.name, unclear=unclear)
+
     def report(self, summary: Mapping[str, Any]) -> Iterator[Any]:
         """Yield the parts of the report, as rich prints them."""
-        yield summary_table(summary, self.name)
+        yield self.table(summary)
         if self._panel_rows:
             yield plan_panel(self._panel_rows, "The plan", "red")
         for title, name in REPORTED.items():
@@ -5070,10 +5120,12 @@ class Run:
         if chart := self._pace.chart():
             yield Text(f"Requests over time\n{chart}\n")
         yield Text(f"bulk_delete.py {__version__}: {clean(shell_command(sys.argv), 1000)}")
+        if summary["resume"]:
+            yield Text(f"To go on: {clean(summary['resume'], 1000)}")
 
     def show_summary(self, summary: Mapping[str, Any]) -> None:
         """Show the final table, and what to do next."""
-        self.screen.show(summary_table(summary, self.name), final=not self.config.json)
+        self.screen.show(self.table(summary), final=not self.config.json)
         if self.config.json:
             with suppress(BrokenPipeError):  # nobody reads it any more
                 print(json.dumps(summary), flush=True)

@@ -2405,7 +2405,11 @@ def lines_to_paste(
 def say(*paragraphs: str) -> None:
     """Tell the person; what begins with spaces is not broken, since it is to be copied."""
     for text in paragraphs:
-        lines = [text] if text.startswith(" ") else textwrap.wrap(text, 79, break_long_words=False)
+        lines = (
+            [text]
+            if text.startswith(" ")
+            else textwrap.wrap(text, 79, break_long_words=False, break_on_hyphens=False)
+        )
         print("\n".join(lines), file=sys.stderr, flush=True)
 
 

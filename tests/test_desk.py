@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.fake_store import FakeStore, Fault, Request
-from tests.rigged import QUIET, TOOL, MakeStore, RiggedTool, Session, Tool, posix
+from tests.rigged import QUIET, TOOL, MakeStore, Outcome, RiggedTool, Session, Tool, posix
 
 CONFIG = "[store]\nstore_hash = sandbox1\naccess_token = sandbox-token-not-a-secret\n"
 
@@ -270,6 +272,81 @@ def test_a_resume_shows_what_the_first_run_showed(store: FakeStore, hurried: Rig
     assert selected[0].split() == selected[1].split()
     assert "1 known, 1 spared" in " ".join(selected[0].replace("│", " ").split())
     assert "backup.jsonl" in again.err
+
+
+@pytest.fixture
+def half_failed(store: FakeStore, hurried: RiggedTool) -> Outcome:
+    """A run of 30, of which the store refuses one for good."""
+    number = sorted(store.customers)[4]
+    body = {"title": "is locked"}
+    store.faults.append(Fault("DELETE", where=names(number), times=math.inf, status=422, body=body))
+    outcome = hurried.run(store)
+    assert outcome.status == 4, outcome.text
+    return outcome
+
+
+def test_a_resume_that_tries_nothing_keeps_what_failed(
+    store: FakeStore, hurried: RiggedTool, half_failed: Outcome
+) -> None:
+    """What did not go, and was not tried again, is failed still, for the same reason."""
+    again = hurried(store, None, "--resume", str(half_failed.folder))  # there is no terminal
+    assert again.status == 3, again.text
+    assert (again.summary["failed"], again.summary["not_attempted"]) == (1, 0)
+    assert again.failed == half_failed.failed
+    assert hurried.resume(store, half_failed.folder).status == 4
+
+
+@pytest.mark.parametrize("name", ["selected.csv", "unmatched.csv", "failed.csv"])
+@pytest.mark.parametrize("content", ["id,email\n11,José\n".encode("cp1252"), b"\xff\x00", b'"', b"id\n11\n"])
+def test_a_file_that_somebody_saved_anew(
+    store: FakeStore, hurried: RiggedTool, half_failed: Outcome, name: str, content: bytes
+) -> None:
+    """A CSV of the run folder that a spreadsheet has saved anew ends no run, and shifts no column."""
+    assert half_failed.folder is not None
+    (half_failed.folder / name).write_bytes(content)
+    again = hurried.resume(store, half_failed.folder)
+    assert again.status == 4, again.text
+    assert [reason for reason in again.failed.values() if "is locked" in reason]
+
+
+def test_the_report_of_a_resume_with_nothing_left(store: FakeStore, hurried: RiggedTool) -> None:
+    """A resume of what is done tells the plan in its report all the same."""
+    done = hurried.run(store)
+    again = hurried.resume(store, done.folder)
+    assert again.status == 0, again.text
+    assert again.folder is not None
+    page = (again.folder / "report.html").read_text(encoding="utf-8")
+    assert "The plan" in page
+    assert "ALL customers of the store" in page
+
+
+@posix
+def test_the_wait_at_the_question_is_no_work(make_store: MakeStore, terminal: Callable[..., Session]) -> None:
+    """Time at work is without the wait at the question, also where the answer is no."""
+    session = terminal(make_store(customers=3, **QUIET))
+    session.child.expect_exact("Type 3 to delete")
+    time.sleep(2.5)
+    session.child.sendline("no")
+    assert session.finish().summary["elapsed_seconds"] < 2.0
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("a@x.example, b@x.example\n", "neither one id or address, alone on its line"),
+        ("Ada <ada@x.example>\n", "neither one id or address, alone on its line"),
+        ("a@x.example\u00a0\n", "U+00A0"),
+        ("a@x.example\nb@x.exa\u200bmple\n", "U+200B"),
+        ("Customer Email\na@x.example\n", "id or customer id or email"),
+    ],
+)
+def test_a_list_as_merchants_send_it(desk: Path, content: str, expected: str) -> None:
+    """What a merchant's mail holds is refused with what a list is, and what nobody sees is named."""
+    (desk / "list.txt").write_text(content, encoding="utf-8")
+    command = (TOOL, "--config", "store.ini", "--ids", "list.txt")
+    status, words = said(sys.executable, *command, folder=desk)
+    assert status == 2, words
+    assert expected in words
 
 
 def test_a_run_that_listed_nothing_leaves_nothing(store: FakeStore, hurried: RiggedTool) -> None:
