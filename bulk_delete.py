@@ -4690,8 +4690,8 @@ def check_age(config: Config, plan: Plan) -> None:
             f"the plan is of the future ({clean(plan.created_at)}): correct the clock, or start a new run"
         )
     if config.yes and config.resume and plan.age() > DAY:
-        days = plan.age().days
-        age = f"the plan is {days} day{'s' * (days > 1)} old"
+        days = "a day" if plan.age().days == 1 else f"{plan.age().days} days"
+        age = f"the plan is {days} old"
         raise Refused(f"{age}: look at it, and resume it without --yes", planned=True)
 
 
