@@ -59,6 +59,7 @@ import email.utils
 import enum
 import errno
 import hashlib
+import heapq
 import html
 import http.client
 import importlib
@@ -82,7 +83,7 @@ import time
 import unicodedata
 from array import array
 from collections import Counter, deque
-from collections.abc import Callable, Container, Iterable, Iterator, KeysView, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, KeysView, Mapping, Sequence, Set
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
@@ -610,14 +611,15 @@ SECRET_PART = 12  # characters of a secret that tell too much of it
 def without_parts(line: str) -> str:
     """Return a line without parts of SECRETS, in whatever case: somebody else may have cut or folded it.
 
-    What stands around such a part, up to the next space, goes along. The parts of a URL are no secret.
+    The whole word that holds such a part goes along. The parts of a URL are no secret.
     """
     folded = line.lower()
     for secret in SECRETS:
         parts = {secret[at : at + SECRET_PART].lower() for at in range(len(secret) - SECRET_PART + 1)}
         if "://" not in secret and any(part in folded for part in parts):
-            pattern = "|".join(map(re.escape, parts))
-            line = re.sub(rf"[!-~]{{0,99}}({pattern})[!-~]{{0,99}}", "[secret]", line, flags=re.IGNORECASE)
+            words = re.split(r"(\s+)", line)
+            told = (any(part in word.lower() for part in parts) for word in words)
+            line = "".join("[secret]" if tells else word for tells, word in zip(told, words, strict=True))
     return line
 
 
@@ -2054,12 +2056,13 @@ class Answer:
         """Whether it comes from the API, and not from something in between."""
         return isinstance(self.json, (dict, list))
 
-    @property
+    @cached_property
     def words(self) -> str:
         """Status and the store's own words, the title of a page, or what is known in their place."""
         if self.status == 0:
             return self.problem
-        said = "; ".join(dict.fromkeys(_messages(self.json))) if self.is_json else self._title
+        messages = filter(None, itertools.islice(_messages(self.json), MOST_MESSAGES))
+        said = "; ".join(dict.fromkeys(messages)) if self.is_json else self._title
         return f"{self.status} {said}".strip()
 
     @property
@@ -2079,8 +2082,15 @@ class Answer:
         return max(retry_after(self.headers, names), float(in_body) if sound else 0.0)
 
 
+MOST_MESSAGES = 200  # of an error, that are looked at
+
+
 def _messages(said: object, depth: int = 0) -> Iterator[str]:
-    """Yield what an error says, from the outside in: V3's title and errors, V2's list of messages."""
+    """Yield what an error says, from the outside in: V3's title and errors, V2's list of messages.
+
+    Between them "" for each thing that was looked at, so that who reads can stop in time.
+    """
+    yield ""
     if depth > 8:
         return
     if isinstance(said, str):
@@ -2484,6 +2494,13 @@ def proxy_variable() -> str:
     return next((name for name in names if os.environ.get(name)), "HTTPS_PROXY")
 
 
+PROXY_URL = re.compile(
+    r"((https?|socks4a?|socks5h?)://([^\s/?#@]+@)?)?"  # requests takes a user only behind a scheme
+    r"([\w-]+(\.[\w-]+)*\.?|\[[0-9a-f:.]+\])(:[0-9]{1,5})?/?",
+    re.ASCII | re.IGNORECASE,
+)
+
+
 def check_proxies(proxies: Mapping[str, str]) -> None:
     """Raise ConfigError for a proxy that cannot be used; its value is never shown."""
     for scheme in ("https", "all"):
@@ -2492,8 +2509,8 @@ def check_proxies(proxies: Mapping[str, str]) -> None:
         user_and_password = url.partition("://")[2].rpartition("@")[0]
         SECRETS.update(text for text in (url, *user_and_password.split(":")[1:]) if len(text) > 3)
         try:
-            parts = urlsplit(url if "://" in url else f"http://{url}")
-            sound = bool(parts.hostname) and (parts.port or 1) > 0 and not parts.path.strip("/")
+            port = urlsplit(url if "://" in url else f"http://{url}").port
+            sound = bool(PROXY_URL.fullmatch(url)) and port != 0
         except ValueError:
             sound = False
         if not sound:
@@ -3090,12 +3107,14 @@ class Listing:
         self.total = total
         edges = [list(map(id_of, first.records))]
         yield first.records
-        del first  # a page is memory
+        first = replace(first, records=[])  # a page is memory
+        if total == 0 and workers.call(page_of, 1).records:  # two empty reads end a list
+            raise ListingChanged("the store listed nothing, and then something")
         if pages == 1:
-            self._check_end(1, size, total)
+            self._check_end(first, 1, size, total)
             return
         page = workers.call(page_of, pages)
-        self._check_end(pages, len(page.records), page.total - (pages - 1) * size)
+        self._check_end(first, pages, len(page.records), page.total - (pages - 1) * size)
         last = page.records[: total - (pages - 1) * size]
         edges.append(list(map(id_of, last)))
         for page in workers.in_order(page_of, range(2, pages), store.ahead):
@@ -3107,7 +3126,7 @@ class Listing:
             if ids != list(map(id_of, page.records[: len(ids)])):
                 raise ListingChanged("records moved while the pages were read")
 
-    def _check_end(self, pages: int, length: int, promised: int) -> None:
+    def _check_end(self, first: Page, pages: int, length: int, promised: int) -> None:
         """Raise ListingChanged where a full last page is followed by more than a total accounts for.
 
         The store's total is a claim: it may count a page only. What was added meanwhile counts in a later
@@ -3115,10 +3134,10 @@ class Listing:
         """
         if length > promised:
             raise ListingChanged(f"the store lists more records than the {self.total:,} that it promised")
-        if length < PAGE_LIMIT:
+        if length < first.per_page:
             return
         after = self._store.workers.call(self._store.listed, pages + 1, **self._filters)
-        if after.records and after.total <= pages * PAGE_LIMIT:
+        if after.records and after.total <= pages * first.per_page:
             raise ListingChanged(f"the store lists more records than the {self.total:,} that it promised")
 
 
@@ -3323,7 +3342,7 @@ def everything(store: Store) -> Iterator[list[Record]]:
         with suppress(ListingChanged):
             yield from Listing(store, {}).pages()
             return
-    raise Refused("the listing of all records was never complete: try again when nobody changes them")
+    raise Unreadable("the listing of all records was never complete: try again when nobody changes them")
 
 
 def store_total(store: Store, config: Config, listing: Listing, selection: Selection) -> int:
@@ -3468,8 +3487,16 @@ class Outcome(enum.StrEnum):
 class Ledger:
     """The outcome of every planned id: each has exactly one, so the counts always add up."""
 
-    def __init__(self, selected: int, maybe_deleted: Iterable[int] = (), gone: Iterable[int] = ()) -> None:
+    def __init__(
+        self,
+        selected: int,
+        maybe_deleted: Iterable[int] = (),
+        gone: Iterable[int] = (),
+        refused: Iterable[int] = (),
+    ) -> None:
         self.selected = selected
+        # Ids whose DELETE was refused before a resume: one absence does not prove them gone.
+        self.refused_before = frozenset(refused)
         # Why an id did not go, in the store's words.
         self.reasons: dict[int, str] = {}
         # The last words on an id that used up its retries.
@@ -3654,12 +3681,26 @@ def csv_cell(value: object) -> str:
     return f"'{text}" if text[:1] in tuple("=+-@") else text
 
 
+@dataclass(frozen=True)
+class Replayed:
+    """What the journal says of the earlier processes of a run."""
+
+    maybe_deleted: Set[int]
+    # Proven.
+    gone: Set[int]
+    # Refused by the store, at least once.
+    refused: Set[int]
+    # Seconds for which the store was seen to list what it had deleted.
+    lag: float
+
+
 class Journal:
     """journal.jsonl: append-only, on disk before it returns; its lock makes a run one process's.
 
-    A line is {"sent": ids}, written before their DELETE leaves, or {"ids", "answer", "acted"}, written
-    after: what came, and which of the ids it may have deleted; or {"gone": ids}: they were read back, and
-    are proven; or {"lag": seconds}: for so long the store listed what it had deleted.
+    A line is {"sent": ids}, written before their DELETE leaves, or {"ids", "answer", "acted", "refused"},
+    written after: what came, which of the ids it may have deleted, and which it refused, if any; or {"gone":
+    ids}: they were read back, and are proven; or {"lag": seconds}: for so long the store listed what it had
+    deleted.
     """
 
     def __init__(self, path: Path) -> None:
@@ -3677,8 +3718,8 @@ class Journal:
             fault = f"{path.parent} cannot be locked ({getattr(error, 'strerror', error)})"
             raise Refused(f"{fault}: put the run folders on a disk that can, with --runs-dir") from error
 
-    def replay(self) -> tuple[set[int], set[int], float]:
-        """Return the ids that may have been deleted before, those proven gone, and the lag.
+    def replay(self) -> Replayed:
+        """Return what the earlier processes of the run have noted.
 
         A torn line at the end is cut off. Raises Refused for a line that is none of the journal's.
         """
@@ -3691,6 +3732,7 @@ class Journal:
         maybe_deleted: set[int] = set()
         unanswered: set[int] = set()
         gone: set[int] = set()
+        refused: set[int] = set()
         lag = 0.0
         for number, line in enumerate(whole.splitlines(), 1):
             try:
@@ -3700,10 +3742,11 @@ class Journal:
                 unanswered.difference_update(entry.get("ids", ()))
                 maybe_deleted.update(entry.get("acted", ()))
                 gone.update(entry.get("gone", ()))
+                refused.update(entry.get("refused", ()))
                 lag = min(max(lag, entry.get("lag", 0.0)), PATIENCE)
             except (ValueError, AttributeError, TypeError) as error:
                 raise Refused(f"{self._path}, line {number}: this is no journal's line") from error
-        return maybe_deleted | unanswered, gone, lag
+        return Replayed(maybe_deleted | unanswered, gone, refused, lag)
 
     def sent(self, batch: Batch) -> None:
         """Note the batch before its DELETE leaves."""
@@ -3715,7 +3758,8 @@ class Journal:
         """Note what came of a batch."""
         with self._lock:
             self._unanswered.discard(result.batch)
-        self._append({"ids": result.batch.ids, "answer": result.answer, "acted": result.maybe_deleted})
+        entry = {"ids": result.batch.ids, "answer": result.answer, "acted": result.maybe_deleted}
+        self._append(entry | ({"refused": [*result.refused]} if result.refused else {}))
 
     def gone(self, ids: Sequence[int]) -> None:
         """Note which ids are proven gone, so that no resume forgets it."""
@@ -3815,10 +3859,10 @@ class RunFolder:
 
     def read_ledger(self, plan: Plan) -> tuple[Ledger, float]:
         """Return what the journal knows of the plan, and the lag; raises Refused for another's journal."""
-        maybe_deleted, gone, lag = self.journal.replay()
-        if not maybe_deleted | gone <= set(plan.ids):
+        noted = self.journal.replay()
+        if not noted.maybe_deleted | noted.gone | noted.refused <= set(plan.ids):
             raise Refused(f"the journal in {self.path} is not its plan's: start a new run")
-        return Ledger(len(plan.ids), maybe_deleted, gone), lag
+        return Ledger(len(plan.ids), noted.maybe_deleted, noted.gone, noted.refused), noted.lag
 
     def read_backup(self, plan: Plan) -> str:
         """Return where the plan's backup is, or what is wrong with it."""
@@ -4113,10 +4157,16 @@ def there_though_unlisted(job: Job, chunk: Sequence[int], records: Sequence[Reco
 
     The store said no to their DELETE, so one absence does not prove them gone.
     """
-    store, listed = job.store, set(map(job.store.resource.id_of, records))
-    refused = [n for n in chunk if n not in listed and job.ledger.outcome(n) is Outcome.FAILED]
-    if not store.resource.read_by:
-        return set()
+    store, ledger, listed = job.store, job.ledger, set(map(job.store.resource.id_of, records))
+    refused = [
+        number
+        for number in chunk
+        if number not in listed
+        and (ledger.outcome(number) is Outcome.FAILED or number in ledger.refused_before)
+    ]
+    if refused and not store.resource.read_by:  # then a second listing
+        found = listed_among(store, IdSet(sorted(refused)))
+        return set(refused) if found is None else set(map(store.resource.id_of, found))
     reads = ((number, store.workers.call(store.find, store.resource.read_by, [number])) for number in refused)
     return {number for number, again in reads if again is None or again}
 
@@ -4181,7 +4231,8 @@ def control(store: Store, ids: Sequence[int], there: Sequence[int] = ()) -> None
     """
     if not store.resource.read_by or not ids:
         return
-    chunk, size = ids[: store.chunk_size], store.chunk_size
+    size = store.chunk_size
+    chunk = ids if there else heapq.nlargest(size, ids)  # no query of the plan is longer
     while True:
         present = read_present(store, chunk, size) or set()
         size = min(size, store.chunk_size)  # a read that was too long was halved
@@ -4214,7 +4265,8 @@ def control_by_listing(store: Store, ids: Sequence[int]) -> None:
         return
     there = [store.resource.id_of(record) for record in store.workers.call(store.listed, 1).records[-6:]]
     if there:
-        planned = [number for number in ids[: PAGE_LIMIT - len(there)] if number not in there]
+        longest = heapq.nlargest(PAGE_LIMIT - len(there), ids)
+        planned = [number for number in longest if number not in there]
         middle, (one, two) = len(planned) // 2, (len(there) // 3, 2 * len(there) // 3)
         mixed = [*there[:one], *planned[:middle], *there[one:two], *planned[middle:], *there[two:]]
         control(store, mixed, there)
@@ -4690,7 +4742,7 @@ def check_age(config: Config, plan: Plan) -> None:
             f"the plan is of the future ({clean(plan.created_at)}): correct the clock, or start a new run"
         )
     if config.yes and config.resume and plan.age() > DAY:
-        days = "a day" if plan.age().days == 1 else f"{plan.age().days} days"
+        days = "1 day" if plan.age().days == 1 else f"{plan.age().days} days"
         age = f"the plan is {days} old"
         raise Refused(f"{age}: look at it, and resume it without --yes", planned=True)
 
@@ -4832,6 +4884,8 @@ class Run:
         concurrent = min(config.max_concurrent, config.resource.max_concurrent)
         self.workers = Workers(concurrent, stop, self.tick)
         self.store = Store(config, self.client, self.workers, self.progress)
+        # Ids that a resume has read, and found there.
+        self._there: Set[int] = frozenset()
         # Whether anything was read of the plan: before it, a resume leaves the files as they were.
         self.has_read = not config.resume
         # What the processes before this one came to.
@@ -4869,7 +4923,7 @@ class Run:
             check_keep_unknown(self.config, todo.plan)
             check_age(self.config, todo.plan)
             if not self.config.yes:
-                known = clean((self.info or {}).get("name") or f"the store {self.config.store_hash}", 60)
+                known = clean(self.told("name") or f"the store {self.config.store_hash}", 60)
                 what = f"{self.config.resource.counted(len(ids))} of {known}"
                 asked_at = time.monotonic()
                 try:
@@ -4929,7 +4983,12 @@ class Run:
         with self.screen.phase("Re-reading", self.progress, count):
             control_by_listing(self.store, plan.ids)
             result = read_into_ledger(self.job(), plan.ids)
+            if self._lag and any(self.ledger.outcome(n) is Outcome.UNKNOWN for n in result.there):
+                self.progress.warnings.append(f"the store may still list what it deleted: {self._lag:.0f} s")
+                self.workers.sleep(self._lag)
+                result = read_into_ledger(self.job(), result.there + result.unknown, shown=False)
         self.has_read = True
+        self._there = frozenset(result.there)
         ids = self.without_orders(result.there + result.unknown)
         check_cascade(ids, read_parents(self.store), self.config.resource)
         age = f"{duration(plan.age().total_seconds())} old, {RESOURCES[plan.resource].counted(count)}"
@@ -4945,9 +5004,10 @@ class Run:
             return ids
         self.orders.read_on(self.store)
         late = [number for number in ids if number in self.orders.customers]
-        for number in late:
-            self.ledger.spare(number)
-        self.spared_late += len(late)
+        for number in late:  # but what may be gone by an earlier DELETE was not spared
+            if number in self._there or self.ledger.outcome(number) is Outcome.NOT_ATTEMPTED:
+                self.ledger.spare(number)
+                self.spared_late += 1
         return array("q", (number for number in ids if number not in self.orders.customers))
 
     def show(self, todo: Todo) -> None:
@@ -5002,6 +5062,11 @@ class Run:
             except Failure as failure:
                 self.stop.set(failure)
 
+    def told(self, key: str) -> str:
+        """Return what GET /v2/store told, "" where it did not."""
+        value = (self.info or {}).get(key)
+        return "" if value is None else clean(value)
+
     def tell_stopping(self) -> None:
         """Say at once that a signal came, and what is still waited for."""
         if isinstance(self.stop.failure, Interrupted) and not self._told_stopping:
@@ -5024,7 +5089,7 @@ class Run:
             "exit_status": exit_status,
             "reason": reason or None,
             "version": __version__,
-            "store": {name: (self.info or {}).get(key) for name, key in STORE_FIELDS.items()},
+            "store": {name: self.told(key) or None for name, key in STORE_FIELDS.items()},
             "store_hash": self.config.store_hash,
             "run_folder": str(self.folder.path) if self.has_proof() else None,
             "resource": self.config.resource.name,
@@ -5074,12 +5139,14 @@ class Run:
     def finish(self, failure: Failure | None) -> int:
         """Write what became of it, show it, tell of it; returns the exit status."""
         self.ledger.recall(self._failed_before)
+        kept = self.has_proof()  # an answer that comes now changes nothing any more
         status, exit_status = ending(failure, planned=self.plan is not None)
         if status == "completed" and self.ledger.left() and failure is None:
             status = "planned"  # a dry run
         summary = self.summary(status, exit_status, str(failure or ""))
         try:
-            self.write_results(summary)
+            if kept and self.has_read:  # a resume that has read nothing leaves all as it was
+                self.write_results(summary)
         except Failure as unwritten:
             summary = self.summary("interrupted", unwritten.exit_status, str(unwritten))
         try:
@@ -5089,14 +5156,12 @@ class Run:
             summary = self.summary("interrupted", unprinted.exit_status, str(unprinted))
             self.screen.say(f"bulk_delete.py: {unprinted}", "bold red")
         self.tell("completed" if summary["exit_status"] in (0, 4) else "interrupted", summary)
-        if not self.has_proof():
+        if not kept:
             self.folder.discard()
         return int(summary["exit_status"])
 
     def write_results(self, summary: Mapping[str, Any]) -> None:
-        """Write failed.csv, summary.json and the report; nothing where a resume has read nothing."""
-        if not self.has_read or not self.has_proof():
-            return
+        """Write failed.csv, summary.json and the report."""
         tried = summary["status"] == "completed" or self.ledger.reasons or not self.config.resume
         if self.plan is not None and tried:
             self.folder.write_failed(self.ledger, self.config.resource)
@@ -5252,7 +5317,7 @@ def ending(failure: Failure | None, *, planned: bool) -> tuple[str, int]:
         return "completed", failure.exit_status
     if isinstance(failure, Refused) and failure.planned:
         return "planned", failure.exit_status
-    if isinstance(failure, (ReadRefused, ConfigError)) and planned:
+    if isinstance(failure, (ReadRefused, Unreadable, ConfigError)) and planned:
         return "interrupted", StoreError.exit_status  # what was deleted before stays deleted
     return "refused" if isinstance(failure, (Refused, ConfigError)) else "interrupted", failure.exit_status
 

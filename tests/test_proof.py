@@ -421,3 +421,149 @@ def test_a_sticky_record_on_a_resume(store: FakeStore, hurried: RiggedTool) -> N
     assert again.status == 4, again.text
     assert again.failed.keys() == {victim}
     assert names(victim)(store.deletes()[-1])
+
+
+# --- what an adversary found ----------------------------------------------------------------------
+
+LOCKED = {"title": "is locked"}
+EMPTY: dict[str, Any] = {"data": [], "meta": {"pagination": {"total": 0, "total_pages": 0, "per_page": 250}}}
+
+
+def refused(*victims: int) -> Fault:
+    """The store refuses to delete these for good."""
+    return Fault("DELETE", where=names(*victims), times=math.inf, status=422, body=LOCKED)
+
+
+def test_a_query_that_is_cut_at_a_length(make_store: MakeStore, hurried: RiggedTool) -> None:
+    """What drops the end of a long query is noticed: the control is as long as any query of the plan."""
+    store = make_store(products=1500, customers=0, **QUIET)
+
+    def cut(request: Request) -> None:
+        text = request.query["id:in"][:1100]
+        request.query["id:in"] = text.rpartition(",")[0] if len(text) == 1100 else text
+
+    store.faults = [Fault(where=lambda r: "id:in" in r.query, times=math.inf, hook=cut)]
+    outcome = hurried.run(store, "--resource", "products")
+    assert outcome.status == 3 or not store.records["products"], outcome.text
+
+
+def test_a_total_of_a_page_that_is_smaller(make_store: MakeStore, hurried: RiggedTool) -> None:
+    """A page is full by what the store says a page is, so its total is held to the next page."""
+    store = make_store(brands=600, customers=0, **QUIET)
+
+    def rewrite(request: Request, answer: Any) -> Any:
+        page = int(request.query.get("page", 1))
+        records = sorted(store.records["brands"].values(), key=lambda record: record["name"])
+        shown = records[100 * (page - 1) : 100 * page]
+        pagination = {"total": len(shown), "count": len(shown), "per_page": 100, "current_page": page}
+        return {"data": shown, "meta": {"pagination": pagination}}
+
+    store.faults = [Fault("GET", "v3/catalog/brands", times=math.inf, rewrite=rewrite)]
+    outcome = hurried.run(store, "--resource", "brands")
+    assert outcome.status == 3, outcome.text
+    assert not store.deletes()
+
+
+def test_a_refusal_outlives_a_resume(store: FakeStore, hurried: RiggedTool) -> None:
+    """What was refused is read once more, alone, on a resume too: one empty read does not make it gone."""
+    victims = sorted(store.customers)[:3]
+    store.faults = [refused(*victims)]
+    done = hurried.run(store)
+    assert counts(done) == {"deleted": 27, "failed": 3}
+    empty = Fault("GET", where=lambda r: read_backs(r) and len(r.ids) > 9, skip=1, body=EMPTY, status=200)
+    store.faults.append(empty)
+    again = hurried.resume(store, done.folder)
+    assert again.status != 0, again.text
+    assert set(store.customers) == set(victims)
+    assert again.summary["already_gone"] == 0
+
+
+def test_an_empty_listing_is_read_twice(make_store: MakeStore, hurried: RiggedTool) -> None:
+    """Where a list has no id filter, one stray empty listing proves nothing."""
+    store = make_store(promotions=20, customers=0, **QUIET)
+    first_after: list[bool] = []
+
+    def once(request: Request) -> bool:
+        meant = request.method == "GET" and "promotions" in request.path and bool(store.deletes())
+        if meant and not first_after:
+            first_after.append(True)
+            return True
+        return False
+
+    store.faults = [
+        Fault(where=once, times=math.inf, status=200, body=EMPTY),
+        Fault("DELETE", times=math.inf, status=204),
+    ]
+    outcome = hurried.run(store, "--resource", "promotions")
+    assert outcome.status == 4, outcome.text
+    assert outcome.summary["deleted"] == 0
+    assert first_after
+
+
+def nested(depth: int) -> Any:
+    return [nested(depth - 1) for _ in range(10)] if depth else [f"word {depth}"] * 10
+
+
+@pytest.mark.timeout(60)  # it took 18 s for each look at each answer
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"title": "no", "errors": ["x" * 5000 + "sandbox-token-not" + "y" * 5000] * 100},
+        {"title": "no", "errors": nested(5)},
+        {"title": "no", "errors": [[[[[[[[[]] * 30] * 30] * 30]] * 30]]]},
+    ],
+    ids=["parts of the token", "nested messages", "nested nothing"],
+)
+def test_an_error_of_very_many_words(store: FakeStore, tool: RiggedTool, body: Any) -> None:
+    """N26: an error that never ends is looked at in part, and neither freezes the run nor tells a secret."""
+    store.faults = [Fault("DELETE", times=math.inf, status=422, body=body)]
+    outcome = tool.run(store, max_error_rate=0)
+    assert outcome.status in (4, 5), outcome.text
+    assert "sandbox-token-not" not in outcome.text
+
+
+def test_the_store_names_itself_like_the_token(store: FakeStore, hurried: RiggedTool) -> None:
+    """N17: what GET /v2/store says stands in the summary without secrets."""
+    escaped = "".join(f"\\u{ord(letter):04x}" for letter in store.token)
+    body = f'{{"name": "{escaped}", "domain": "x", "plan_name": "{store.token[:-2]}"}}'
+    store.faults = [Fault("GET", "v2/store", times=math.inf, status=200, body=body)]
+    outcome = hurried.run(store, "--json")
+    assert outcome.status == 0, outcome.text
+    assert store.token[:-2] not in outcome.text + json.dumps(outcome.summary)
+
+
+def test_a_resume_within_the_lag(make_store: MakeStore, tmp_path: Path) -> None:
+    """A resume waits as long as the store was seen to list what it had deleted, and sends nothing twice."""
+    tool = RiggedTool(tmp_path, Rig(speed=10))
+    store = make_store(customers=60, lag=1.5, **QUIET)
+    stop = Fault("DELETE", skip=3, hook=lambda _: tool.signal(signal.SIGTERM))
+    store.faults = [stop]
+    stopped = tool.run(store, max_concurrent=1)
+    assert stopped.status == 143, stopped.text
+    again = tool.resume(store, stopped.folder)
+    assert again.status == 0, again.text
+    sent = [number for request in store.deletes() for number in request.ids]
+    assert len(sent) == len(set(sent)) == 60
+    assert again.summary["deleted"] == 60
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    [
+        "bob:pw99@127.0.0.1:9",
+        "http://bob:pw99@ho st:80",
+        "ftp://bob:pw99@host:80",
+        "http://bob:pw99@a..b:80",
+        "http://bob:1234?pw99@host:9",
+        "http://bob:1#pw99@host:9",
+        "http://bob:p@pw99@host:9",
+    ],
+)
+def test_a_proxy_that_cannot_be_meant(store: FakeStore, hurried: RiggedTool, proxy: str) -> None:
+    """A20: exit 2 names the variable of the proxy, and nothing of its value."""
+    config = store.config(hurried.folder)
+    outcome = hurried(store, config, "--yes", HTTPS_PROXY=proxy, NO_PROXY="", no_proxy="")
+    assert outcome.status == 2, outcome.text
+    assert_says(outcome, "HTTPS_PROXY")
+    assert "pw99" not in outcome.text
+    assert not store.log
