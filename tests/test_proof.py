@@ -470,7 +470,7 @@ def test_a_refusal_outlives_a_resume(store: FakeStore, hurried: RiggedTool) -> N
     store.faults = [refused(*victims)]
     done = hurried.run(store)
     assert counts(done) == {"deleted": 27, "failed": 3}
-    empty = Fault("GET", where=lambda r: read_backs(r) and len(r.ids) > 9, skip=1, body=EMPTY, status=200)
+    empty = Fault("GET", where=lambda r: read_backs(r) and len(r.ids) == 30, skip=1, body=EMPTY, status=200)
     store.faults.append(empty)
     again = hurried.resume(store, done.folder)
     assert again.status != 0, again.text
