@@ -608,15 +608,22 @@ def clean(text: object, limit: int = 200) -> str:
 SECRET_PART = 12  # characters of a secret that tell too much of it
 
 
+@cache
+def secret_parts(secret: str) -> frozenset[str]:
+    """Return the parts of a secret that tell too much of it, in small letters; those of a URL do not."""
+    starts = () if "://" in secret else range(len(secret) - SECRET_PART + 1)
+    return frozenset(secret[at : at + SECRET_PART].lower() for at in starts)
+
+
 def without_parts(line: str) -> str:
     """Return a line without parts of SECRETS, in whatever case: somebody else may have cut or folded it.
 
-    The whole word that holds such a part goes along. The parts of a URL are no secret.
+    The whole word that holds such a part goes along.
     """
     folded = line.lower()
     for secret in SECRETS:
-        parts = {secret[at : at + SECRET_PART].lower() for at in range(len(secret) - SECRET_PART + 1)}
-        if "://" not in secret and any(part in folded for part in parts):
+        parts = secret_parts(secret)
+        if any(part in folded for part in parts):
             words = re.split(r"(\s+)", line)
             told = (any(part in word.lower() for part in parts) for word in words)
             line = "".join("[secret]" if tells else word for tells, word in zip(told, words, strict=True))
@@ -2455,7 +2462,8 @@ class AnswerReader(io.RawIOBase):
         left = self._deadline - time.perf_counter()
         if left <= 0:
             raise TimeoutError("an answer that does not end")
-        self._socket.settimeout(min(self._timeout, left))
+        if left < self._timeout:
+            self._socket.settimeout(left)
         return self._raw.readinto(buffer)
 
     def close(self) -> None:
@@ -2470,7 +2478,7 @@ class BoundedResponse(http.client.HTTPResponse):
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
         self.fp.close()
-        self.fp = io.BufferedReader(AnswerReader(sock))
+        self.fp = io.BufferedReader(AnswerReader(sock), 2**16)
 
 
 # The one way in: the pools of urllib3 make the connections, and a connection its answer, of this class.
