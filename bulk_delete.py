@@ -3300,8 +3300,9 @@ def gather(store: Store, config: Config, orders: Orders, files: RecordFiles) -> 
         named = selection.named if can_look_up(store.resource, selection.named) else None
         files.restart()
         begin_listing(store, len(named.entries) if named else 0)
+        pages = named_pages(store, named) if named else listing.pages()
         try:
-            for records in named_pages(store, named) if named else listing.pages():
+            for records in pages:
                 if listing.total != store.progress.total and not named:
                     begin_listing(store, listing.total)
                 files.write(selection.take(records))
@@ -3311,9 +3312,8 @@ def gather(store: Store, config: Config, orders: Orders, files: RecordFiles) -> 
             break
         except ListingChanged as change:
             list_again(store, change, tries_left)
-    # Of an unfiltered listing that is whole, no entry is left to be asked for.
-    narrowed = named or config.filters or selection.full
-    look_up(store, selection.kept if narrowed else ())
+    if named or config.filters or selection.full:  # else the listing has shown all that there is
+        look_up(store, selection.kept)
     selection.duplicates = listing.duplicates + getattr(config.ids_entries, "duplicates", 0)
     selection.total = store_total(store, config, listing, selection)
     return selection
@@ -4242,10 +4242,9 @@ def control(store: Store, ids: Sequence[int], there: Sequence[int] = ()) -> None
     size = store.chunk_size
     chunk = ids if there else heapq.nlargest(size, ids)  # no query of the plan is longer
     while True:
-        present = read_present(store, chunk, size) or set()
+        heeded = heeds(store, chunk, size, there)
         size = min(size, store.chunk_size)  # a read that was too long was halved
-        missing = [number for number in chunk if number not in present]
-        if present.issuperset(there) and present and not (missing and hides(store, missing)):
+        if heeded:
             store.chunk_size, store.batch_size = size, min(store.batch_size, size)
             return
         if size == 1:
@@ -4255,6 +4254,13 @@ def control(store: Store, ids: Sequence[int], there: Sequence[int] = ()) -> None
                 "could be proven; try again"
             )
         size = (min(size, len(chunk)) + 1) // 2
+
+
+def heeds(store: Store, chunk: Sequence[int], size: int, there: Sequence[int]) -> bool:
+    """Tell whether reads of that size find all of a chunk that is there; there: ids that surely are."""
+    present = read_present(store, chunk, size) or set()
+    missing = [number for number in chunk if number not in present]
+    return bool(present) and present.issuperset(there) and not (missing and hides(store, missing))
 
 
 def hides(store: Store, ids: Sequence[int]) -> bool:
@@ -4926,29 +4932,33 @@ class Run:
         check_count(self.config, len(todo.ids))
         if self.config.dry_run and todo.ids:
             return
-        ids: Sequence[int] = todo.ids
-        if ids:
-            check_keep_unknown(self.config, todo.plan)
-            check_age(self.config, todo.plan)
-            if not self.config.yes:
-                known = clean(self.told("name") or f"the store {self.config.store_hash}", 60)
-                what = f"{self.config.resource.counted(len(ids))} of {known}"
-                asked_at = time.monotonic()
-                try:
-                    confirm(self.screen, self.stop, len(ids), what)
-                finally:
-                    self._began += time.monotonic() - asked_at
-            # An order, or a child of a selected record, may have come in while the question stood.
-            ids = self.without_orders(ids)
-            check_cascade(ids, read_parents(self.store), self.config.resource)
-            if not self.config.resume:  # a resume has done so before it read back
-                control(self.store, ids)
+        ids = self.approve(todo) if todo.ids else ()
         self.store.expect(0, len(ids))
         job = self.job()
         for phase, function in (("Deleting", delete), ("Verifying", verify)) if ids else ():
             with self.screen.phase(phase, self.progress, len(ids)):
                 function(job, ids)
         self.check_proven()
+
+    def approve(self, todo: Todo) -> Sequence[int]:
+        """Return the ids that may go, once the guards and the person have said yes; raises Refused."""
+        config = self.config
+        check_keep_unknown(config, todo.plan)
+        check_age(config, todo.plan)
+        if not config.yes:
+            known = clean(self.told("name") or f"the store {config.store_hash}", 60)
+            asked_at = time.monotonic()
+            try:
+                what = f"{config.resource.counted(len(todo.ids))} of {known}"
+                confirm(self.screen, self.stop, len(todo.ids), what)
+            finally:
+                self._began += time.monotonic() - asked_at
+        # An order, or a child of a selected record, may have come in while the question stood.
+        ids = self.without_orders(todo.ids)
+        check_cascade(ids, read_parents(self.store), config.resource)
+        if not config.resume:  # a resume has done so before it read back
+            control(self.store, ids)
+        return ids
 
     def job(self) -> Job:
         """Return what deleting and verifying need."""
@@ -5101,8 +5111,8 @@ class Run:
             "store_hash": self.config.store_hash,
             "run_folder": str(self.folder.path) if self.has_proof() else None,
             "resource": self.config.resource.name,
-            "filters": dict(plan.filters) if plan else {},
-            "selection": dict(plan.selection) if plan else dict(self.config.selection),
+            "filters": dict(getattr(plan, "filters", {})),
+            "selection": dict(getattr(plan, "selection", self.config.selection)),
             "selected": self.ledger.selected,
             **counts,
             **{name: getattr(plan, name, 0) for name in ("duplicates", "not_found", "keep_unknown")},
@@ -5291,19 +5301,25 @@ def few_entries(entries: Sequence[tuple[str, str]], purpose: str) -> str:
     )
 
 
-def selected_words(config: Config, selection: Selection) -> str:
-    """Return what is selected, in the words given, whether that is the whole store, and what is excepted."""
-    words, everything = config.resource.words, f"ALL {config.resource.words} of the store"
+def meant_words(config: Config) -> str:
+    """Return which records are meant, in the words given; "" for all of them."""
     conditions = [f"{name}={item.text}" for name, item in config.filters.items()]
     conditions += [f"match {config.selection['match']}"] if config.match else []
     listed = f" listed in {config.ids}" if config.ids else ""
-    meant = f"the {words}{listed}" + (f" with {' and '.join(conditions)}" if conditions else "")
+    return listed + (f" with {' and '.join(conditions)}" if conditions else "")
+
+
+def selected_words(config: Config, selection: Selection) -> str:
+    """Return what is selected, in the words given, whether that is the whole store, and what is excepted."""
+    everything = f"ALL {config.resource.words} of the store"
     whole = len(selection.ids) == selection.total and (config.resource.has_total or not selection.full)
-    narrowed = listed or conditions or config.limit is not None
-    if not narrowed:
+    meant = meant_words(config)
+    if not meant and config.limit is None:
         meant = everything
     elif whole:
-        meant += f", which are {everything}"
+        meant = f"the {config.resource.words}{meant}, which are {everything}"
+    else:
+        meant = f"the {config.resource.words}{meant}"
     excepted = [
         f"the {len(found.entries):,} of {found.entries.name} ({found.known:,} known, {found.spared:,} spared)"
         for found in selection.kept

@@ -20,6 +20,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -431,7 +432,8 @@ def raise_storm(seed: int) -> Storm:
         try:
             storm.rage()
         except Exception as error:  # what the checks of every run raise, or a run that does not end
-            storm.wrong.append(f"{type(error).__name__}: {error}")
+            line = traceback.extract_tb(error.__traceback__)[-1].line
+            storm.wrong.append(f"{type(error).__name__}: {error} (at: {line})")
         storm.wrong += [text for text in store.violations if "at once" not in text]
     return storm
 
