@@ -466,8 +466,10 @@ def test_a_file_that_cannot_be_written_at_the_end(
 
     def obstruct(_request: Request) -> None:
         (folder,) = hurried.folders()
-        (folder / name).unlink(missing_ok=True)
-        (folder / name).mkdir()
+        while not (folder / name).is_dir():  # the running tool may write it anew in between
+            (folder / name).unlink(missing_ok=True)
+            with suppress(FileExistsError):
+                (folder / name).mkdir()
 
     store.faults = [Fault("GET", where=read_backs, hook=obstruct)]
     config = store.config(hurried.folder)
