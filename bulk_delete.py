@@ -2632,6 +2632,10 @@ class Client:
             retries += 1
             self._count("retries")
 
+    def on_their_way(self) -> int:
+        """Return how many requests wait for their answers."""
+        return len(self._waiting)
+
     def longest(self) -> float:
         """Return the seconds for which the oldest request on its way waits; 0 where there is none."""
         now = time.perf_counter()
@@ -5089,7 +5093,7 @@ class Run:
         """Say at once that a signal came, and what is still waited for."""
         if isinstance(self.stop.failure, Interrupted) and not self._told_stopping:
             self._told_stopping = True
-            count = len(self.folder.journal.unanswered())
+            count = self.client.on_their_way() if self.folder.journal.unanswered() else 0
             deletes = f"{count} DELETE" + "s" * (count > 1)
             waits = f"waiting for {deletes} on the way (Ctrl-C again: leave at once)"
             self.screen.say(f"stopping: {waits if count else 'writing down what was done'}", "bold")
