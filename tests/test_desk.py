@@ -211,9 +211,8 @@ def test_ctrl_c_at_work_says_what_it_waits_for(make_store: MakeStore, tool: Rigg
     store.faults.append(Fault("DELETE", skip=12, hook=lambda _: tool.signal(signal.SIGINT)))
     outcome = tool.run(store)
     assert outcome.status == 130, outcome.text
-    found = re.search(r"stopping: waiting for (\d) DELETEs? on the way", outcome.err)
-    assert found
-    assert 1 <= int(found[1]) <= 5
+    # The last answers may have come in just before it says so.
+    assert re.search(r"stopping: (waiting for [1-5] DELETEs? on the way|writing down)", outcome.err)
     words = " ".join(outcome.out.split())
     assert f"Unknown {outcome.summary['unknown']} accepted, not yet read back" in words
     assert "stopped by Ctrl-C" in words
