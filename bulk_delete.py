@@ -283,8 +283,8 @@ class Progress:
 
 # --- portability --------------------------------------------------------------------------------------
 #
-# What only POSIX has, each thing in one place, beside what stands for it on Windows. (The third such thing,
-# SIGHUP, is left out of SIGNALS above.)
+# What only POSIX has, each thing in one place, beside what stands for it on Windows. (SIGHUP alone stands
+# above, in SIGNALS.)
 
 
 def lock_file(handle: int) -> None:
@@ -2359,14 +2359,14 @@ EXPLANATIONS = {
     401: "the store refused the access token (401): check access_token and store_hash in {path}, or "
     "BIGCOMMERCE_ACCESS_TOKEN",
     403: "the token may not {action} (403): give its API account the OAuth scope {scope}",
-    404: "there is nothing at this address to {action} ({said}): check store_hash in {path}",
+    404: "asked to {action}, the store says that there is no such thing ({said}): check store_hash in {path}",
     4: "the store refused to {action} ({said}): correct what it names",
 }
 
 
 def explain(status: int, **facts: object) -> str:
     """Return one sentence on an answer that ends the run, and what to do; facts: as in EXPLANATIONS."""
-    other = "the store's answer is no way to {action} ({said}): ask BigCommerce's support"
+    other = "asked to {action}, the store says what nobody expects ({said}): ask BigCommerce's support"
     words = EXPLANATIONS.get(status) or EXPLANATIONS.get(status // 100, other)
     return words.format(status=status, **facts)
 
@@ -4802,12 +4802,9 @@ class Parser(argparse.ArgumentParser):
             options = [flag[2:] for action in self._actions for flag in action.option_strings]
             close = difflib.get_close_matches(name.lower().lstrip("-–—"), options, n=1, cutoff=0.8)
             hint = f"did you mean --{close[0]}?" if close else "see --help"
-            fault = (
-                "unknown option"
-                if name.startswith(("-", "–", "—"))
-                else "it is not plain to which option belongs"
-            )
-            raise ConfigError(f"{fault} {clean(name)}; {hint}")
+            is_option = name.startswith(("-", "–", "—"))
+            fault = f"unknown option {clean(name)}" if is_option else f"{clean(name)} belongs to no option"
+            raise ConfigError(f"{fault}; {hint}")
         if len(arguments.config or ()) > 1:
             raise ConfigError("--config is there twice, and takes one value: leave one out")
         if not arguments.config and arguments.resource != ["list"]:

@@ -45,6 +45,9 @@ class Neighbours:
         if outcome.status == 3:
             assert_says(outcome)
             assert not self.store.deletes()
+            assert outcome.folder is not None
+            # There is a plan only if the control, right before the first DELETE, finds none of it.
+            assert not (outcome.folder / "plan.json").exists() or "does not heed" in outcome.err
             assert outcome.summary["resume"] is None
             return
         assert outcome.status == 0, outcome.text
