@@ -2749,13 +2749,24 @@ class Page:
     """One page of a listing."""
 
     records: list[Record]
-    # How many records and pages the store promises in all; V2 does not tell, and it is 0.
+    # How many records the store promises in all; V2 does not tell, and it is 0.
     total: int = 0
-    pages: int = 0
     # Records a page, as the store says.
-    per_page: int = 0
+    per_page: int = PAGE_LIMIT
     # Bytes of the answer.
     weight: int = 0
+
+    @property
+    def pages(self) -> int:
+        """How many pages the store promises in all."""
+        return max(1, math.ceil(self.total / self.per_page))
+
+
+def joined(pages: Sequence[Page]) -> Page:
+    """Return pages that follow one another as one."""
+    records = [record for page in pages for record in page.records]
+    per_page, weight = sum(page.per_page for page in pages), sum(page.weight for page in pages)
+    return Page(records, min(page.total for page in pages), per_page, weight)
 
 
 def read_page(answer: Answer, resource: Resource) -> Page:
@@ -2775,9 +2786,8 @@ def read_page(answer: Answer, resource: Resource) -> Page:
             "(meta.pagination.total), so it cannot be trusted to be complete"
         )
     per_page = value_at(answer.json, "meta.pagination.per_page")
-    if type(per_page) is not int or not 0 < per_page <= PAGE_LIMIT:
-        per_page = PAGE_LIMIT
-    return Page(records, total, max(1, math.ceil(total / per_page)), per_page, len(answer.body))
+    sound = type(per_page) is int and 0 < per_page <= PAGE_LIMIT
+    return Page(records, total, per_page if sound else PAGE_LIMIT, len(answer.body))
 
 
 def check_id(record: object, resource: Resource) -> None:
@@ -2793,7 +2803,7 @@ def chunks(values: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     return (values[start : start + size] for start in range(0, len(values), size))
 
 
-PAGE_SIZES = (PAGE_LIMIT, 125, 50, 25)  # each a part of the first
+PAGE_SIZES = (PAGE_LIMIT, 125, 50, 25)  # records; each a part of the first
 HEAVY = 16 * 2**20  # bytes of pages to be read ahead
 
 
@@ -2844,50 +2854,37 @@ class Store:
         if verdict is Verdict.RETRY:
             raise Unanswered(f"the store does not answer ({answer.words}): try again once it does")
 
-    def page(self, resource: Resource, **params: Any) -> Page:
-        """Return one page of a listing; raises Unreadable for an answer that cannot be relied on."""
-        request = Request("GET", resource, resource.path)
-        asked = Asked(self.client, request)
-        answer = next(sdk_listing(resource.path).iterall(connection=asked, **{"limit": PAGE_LIMIT, **params}))
+    def page(
+        self, resource: Resource, number: int | None = None, size: int = PAGE_LIMIT, **params: Any
+    ) -> Page:
+        """Return that page of a listing, or, without a number, the one that begins at params' min_id.
+
+        While it stays unanswered it is asked for with fewer records, down to 25: one with a number is put
+        together of several, one without is shorter. Raises Unreadable for what cannot be relied on.
+        """
+        while True:
+            part = min(size, self._page_size)
+            parts = size // part if number else 1
+            pages: list[Page] = []
+            for place in range((number or 1) * parts - parts + 1, (number or 1) * parts + 1):
+                request = Request("GET", resource, resource.path)
+                asked, sent = Asked(self.client, request), {"limit": part, "page": place, **params}
+                answer = next(sdk_listing(resource.path).iterall(connection=asked, **sent))
+                if judge("GET", answer) is Verdict.RETRY and part > PAGE_SIZES[-1]:
+                    smaller = next(smaller for smaller in PAGE_SIZES if smaller < part)
+                    self._page_size = min(self._page_size, smaller)
+                    break
+                pages.append(self._read(request, answer))
+            else:
+                return joined(pages)
+
+    def _read(self, request: Request, answer: Answer) -> Page:
+        """Return what a GET was answered with; raises ReadRefused, Unanswered and Unreadable."""
         self._check_read(request, answer)
         self.has_listed = True
-        page = read_page(answer, resource)
+        page = read_page(answer, request.resource)
         self._heaviest = max(self._heaviest, page.weight)
         return page
-
-    def listed(self, number: int, **params: Any) -> Page:
-        """Return that page of 250 records of a V3 listing, oldest first where the API sorts.
-
-        While it stays unanswered it is put together of smaller ones, down to 25 records each.
-        """
-        for size in PAGE_SIZES[PAGE_SIZES.index(self._page_size) :]:
-            parts = PAGE_LIMIT // size
-            try:
-                pages = [
-                    self.page(self.resource, **{"limit": size, "page": part, **self.params, **params})
-                    for part in range((number - 1) * parts + 1, number * parts + 1)
-                ]
-            except Unanswered:
-                if size == PAGE_SIZES[-1]:
-                    raise
-                continue
-            self._page_size = size
-            total = min(page.total for page in pages)
-            records = [record for page in pages for record in page.records]
-            per_page = pages[0].per_page * parts
-            return Page(records, total, max(1, math.ceil(total / per_page)), per_page)
-        raise AssertionError("the smallest size returns or raises")
-
-    def listed_from(self, least: int, resource: Resource, **params: Any) -> list[Record]:
-        """Return the page of a V2 listing that begins with this id, smaller while it stays unanswered."""
-        while True:
-            try:
-                wanted = {"limit": self._page_size, "page": 1, "min_id": least}
-                return self.page(resource, **wanted, **resource.params, **params).records
-            except Unanswered:
-                if self._page_size == PAGE_SIZES[-1]:
-                    raise
-                self._page_size = PAGE_SIZES[PAGE_SIZES.index(self._page_size) + 1]
 
     def ahead(self) -> int:
         """Return how many pages may be read ahead: fewer when they are heavy."""
@@ -2904,8 +2901,10 @@ class Store:
         value_of: Callable[[Record], Any] = resource.id_of
         if by != resource.read_by:
             asked, value_of = set(map(comparable_address, values)), resource.address_of
+        sent = {"limit": PAGE_LIMIT, "page": 1, by: ",".join(map(str, values)), **params}
+        request = Request("GET", resource, resource.path, sent)
         try:
-            page = self.page(resource, **{by: ",".join(map(str, values))}, page=1, **params)
+            page = self._read(request, self.client.send(request))
         except Unreadable:
             return None
         except (ReadRefused, Unanswered) as failure:
@@ -3072,9 +3071,9 @@ def pages_by_id(store: Store, resource: Resource, least: int = 1, **params: Any)
     Each page begins behind the last id of the one before, and an empty one ends them. Raises Unreadable when
     the ids do not rise.
     """
-    while records := store.workers.call(store.listed_from, least, resource, **params) or store.workers.call(
-        store.listed_from, least, resource, **params
-    ):  # one empty page may be a stray answer: two end the list
+    page_from = partial(store.workers.call, store.page, resource, **resource.params, **params)
+    # One empty page may be a stray answer: two end the list.
+    while records := page_from(min_id=least).records or page_from(min_id=least).records:
         ids = [least - 1, *map(resource.id_of, records)]
         if any(later <= earlier for earlier, later in itertools.pairwise(ids)):
             raise Unreadable(f"the store does not list {resource.words} by id, so records may be missed")
@@ -3099,57 +3098,60 @@ class Listing:
         self.duplicates = 0
         # Records that the first page promised; 0 before it, and for V2.
         self.total = 0
+        self._seen = IdSet()
 
     def pages(self) -> Iterator[list[Record]]:
-        """Yield the records, a page at a time; raises ListingChanged when there may be holes."""
-        seen, resource = IdSet(), self._store.resource
-        by_id = pages_by_id(self._store, resource, **self._filters)
-        for page in self._counted_pages() if resource.has_total else by_id:
-            fresh = [record for record in page if seen.add(resource.id_of(record))]
-            self.duplicates += len(page) - len(fresh)
-            yield fresh
-        if resource.has_total and len(seen) != self.total:
-            raise ListingChanged(f"the store promised {self.total} records and listed {len(seen)}")
+        """Return the records, a page at a time; ListingChanged is raised when there may be holes."""
+        by_id = partial(pages_by_id, self._store, self._store.resource, **self._filters)
+        return self._counted_pages() if self._store.resource.has_total else by_id()
 
     def _counted_pages(self) -> Iterator[list[Record]]:
-        store, id_of, workers = self._store, self._store.resource.id_of, self._store.workers
-        page_of = partial(self._store.listed, **self._filters)
+        store, workers = self._store, self._store.workers
+        params: dict[str, Any] = store.params | self._filters
+        page_of = partial(store.page, store.resource, **params)
         first = workers.call(page_of, 1)
-        total, pages, size = first.total, first.pages, len(first.records)
-        self.total = total
-        edges = [list(map(id_of, first.records))]
-        yield first.records
-        first = replace(first, records=[])  # a page is memory
-        if total == 0 and workers.call(page_of, 1).records:  # two empty reads end a list
+        self.total, pages, size = first.total, first.pages, len(first.records)
+        edges = {1: self._ids(first.records)}
+        yield self._fresh(first.records)
+        if self.total == 0 and workers.call(page_of, 1).records:  # two empty reads end a list
             raise ListingChanged("the store listed nothing, and then something")
-        if pages == 1:
-            self._check_end(first, 1, size, total)
-            return
-        page = workers.call(page_of, pages)
-        self._check_end(first, pages, len(page.records), page.total - (pages - 1) * size)
-        last = page.records[: total - (pages - 1) * size]
-        edges.append(list(map(id_of, last)))
-        for page in workers.in_order(page_of, range(2, pages), store.ahead):
-            if page.total < total or not page.records:
-                raise ListingChanged("records went while the pages were read")
-            yield page.records
-        yield last
-        for ids, page in zip(edges, workers.in_order(page_of, (1, pages), store.ahead), strict=True):
-            if ids != list(map(id_of, page.records[: len(ids)])):
-                raise ListingChanged("records moved while the pages were read")
+        last = first if pages == 1 else workers.call(page_of, pages)
+        del first  # a page is memory
+        self._check_end(page_of, last, pages, last.total - (pages - 1) * size)
+        if pages > 1:
+            records = last.records[: self.total - (pages - 1) * size]
+            edges[pages] = self._ids(records)
+            for page in workers.in_order(page_of, range(2, pages), store.ahead):
+                if page.total < self.total or not page.records:
+                    raise ListingChanged("records went while the pages were read")
+                yield self._fresh(page.records)
+            yield self._fresh(records)
+            for ids, page in zip(edges.values(), workers.in_order(page_of, edges, store.ahead), strict=True):
+                if ids != self._ids(page.records[: len(ids)]):
+                    raise ListingChanged("records moved while the pages were read")
+        if len(self._seen) != self.total:
+            raise ListingChanged(f"the store promised {self.total} records and listed {len(self._seen)}")
 
-    def _check_end(self, first: Page, pages: int, length: int, promised: int) -> None:
-        """Raise ListingChanged where a full last page is followed by more than a total accounts for.
+    def _ids(self, records: Iterable[Record]) -> list[int]:
+        return list(map(self._store.resource.id_of, records))
+
+    def _fresh(self, page: Sequence[Record]) -> list[Record]:
+        """Return the records of a page that were not listed before."""
+        fresh = [record for record in page if self._seen.add(self._store.resource.id_of(record))]
+        self.duplicates += len(page) - len(fresh)
+        return fresh
+
+    def _check_end(self, page_of: Callable[[int], Page], last: Page, pages: int, promised: int) -> None:
+        """Raise ListingChanged where the last page, or one behind it, holds more than a total accounts for.
 
         The store's total is a claim: it may count a page only. What was added meanwhile counts in a later
         total.
         """
-        if length > promised:
-            raise ListingChanged(f"the store lists more records than the {self.total:,} that it promised")
-        if length < first.per_page:
-            return
-        after = self._store.workers.call(self._store.listed, pages + 1, **self._filters)
-        if after.records and after.total <= pages * first.per_page:
+        more = len(last.records) > promised
+        if not more and len(last.records) >= last.per_page:
+            after = self._store.workers.call(page_of, pages + 1)
+            more = bool(after.records) and after.total <= pages * last.per_page
+        if more:
             raise ListingChanged(f"the store lists more records than the {self.total:,} that it promised")
 
 
@@ -3303,12 +3305,11 @@ def gather(store: Store, config: Config, orders: Orders, files: RecordFiles) -> 
         selection, listing = Selection(config, orders), Listing(store, config.filters)
         named = selection.named if can_look_up(store.resource, selection.named) else None
         files.restart()
-        begin_listing(store, len(named.entries) if named else 0)
-        pages = named_pages(store, named) if named else listing.pages()
+        store.progress.begin(0)
+        expect_records(store, len(named.entries) if named else 0)
         try:
-            for records in pages:
-                if listing.total != store.progress.total and not named:
-                    begin_listing(store, listing.total)
+            for records in named_pages(store, named) if named else listing.pages():
+                expect_records(store, listing.total)
                 files.write(selection.take(records))
                 store.progress.advance(len(records))
                 if selection.full:
@@ -3331,10 +3332,10 @@ def list_again(store: Store, change: ListingChanged, tries_left: int) -> None:
     store.progress.warnings.append(f"{change}; listing again")
 
 
-def begin_listing(store: Store, total: int) -> None:
-    """Tell screen and bucket how many records are to come; 0: that is not known."""
-    store.progress.begin(total)
-    if total:
+def expect_records(store: Store, total: int) -> None:
+    """Tell screen and bucket, once it is known, how many records are to come; 0: it is not."""
+    if total and total != store.progress.total:
+        store.progress.begin(total)
         store.expect(total // PAGE_LIMIT + 3, total)
 
 
@@ -3363,7 +3364,7 @@ def store_total(store: Store, config: Config, listing: Listing, selection: Selec
         narrowed = config.filters or config.ids_entries or selection.full
         return -1 if narrowed else selection.listed
     if config.filters or config.ids_entries:
-        return store.workers.call(store.listed, 1, limit=1).total
+        return store.workers.call(store.page, store.resource, 1, size=1).total
     return listing.total
 
 
@@ -4197,15 +4198,16 @@ def read_back(store: Store, ids: Sequence[int]) -> Iterator[tuple[Sequence[int],
 
 def listed_among(store: Store, ids: IdSet) -> list[Record] | None:
     """Return those of the ids that a complete listing still holds; None when none was complete."""
-    for _ in range(LISTINGS):
-        try:
-            pages = Listing(store, {}).pages()
-            return [record for page in pages for record in page if store.resource.id_of(record) in ids]
-        except ListingChanged:
-            continue
-        except Unreadable:
-            break
-    return None
+    try:
+        listed = {
+            store.resource.id_of(record): record
+            for records in everything(store)
+            for record in records
+            if store.resource.id_of(record) in ids
+        }
+    except Unreadable:
+        return None
+    return list(listed.values())
 
 
 def verify(job: Job, ids: Sequence[int]) -> None:
@@ -4281,7 +4283,10 @@ def control_by_listing(store: Store, ids: Sequence[int]) -> None:
     """
     if not store.resource.read_by or not ids:
         return
-    there = [store.resource.id_of(record) for record in store.workers.call(store.listed, 1).records[-6:]]
+    there = [
+        store.resource.id_of(record)
+        for record in store.workers.call(store.page, store.resource, 1).records[-6:]
+    ]
     if there:
         longest = heapq.nlargest(PAGE_LIMIT - len(there), ids)
         planned = [number for number in longest if number not in there]
