@@ -424,11 +424,6 @@ class Resource:
         """The most ids in one DELETE."""
         return self.max_batch if self.delete_by else 1
 
-    @property
-    def scope_words(self) -> str:
-        """The OAuth scope as the control panel names it."""
-        return self.scope if self.scope.endswith("read_only") else f"{self.scope} (modify)"
-
     def id_of(self, record: Record) -> int:
         """Return a record's id."""
         number: int = record[self.id_field]
@@ -2178,31 +2173,15 @@ def _judge_read(status: int) -> Verdict:
 
 def _judge_delete(answer: Answer, done: Sequence[int]) -> Verdict:
     items = item_results(answer)
-    if items and all(item.throttled for item in items.values()):
+    if items and all(verdict is Verdict.THROTTLED for verdict, _ in items.values()):
         return Verdict.THROTTLED
     if items or answer.status in (*done, 200, 207):
         return Verdict.DONE
     return Verdict.REFUSED if answer.status in (400, 404, 409, 413, 422, 423) else Verdict.FATAL
 
 
-@dataclass(frozen=True)
-class Item:
-    """What an answer says of one of its ids."""
-
-    status: int
-    message: str = ""
-
-    @property
-    def throttled(self) -> bool:
-        """Whether the id has to wait; ERR_TOO_MANY_REQUEST is the marketplace's word for it."""
-        return self.status == 429 or "TOO_MANY_REQUEST" in self.message.upper()
-
-    @property
-    def failed(self) -> bool:
-        """Whether the id was refused."""
-        return not self.throttled and not 200 <= self.status <= 299
-
-
+# What an answer says of one of its ids: DONE, THROTTLED or REFUSED, and in which words.
+Item = tuple[Verdict, str]
 _ID_IN_WORDS = re.compile(r"\bid=(\d{1,18})\b|\[(\d{1,18})\]")
 
 
@@ -2243,31 +2222,27 @@ def _listed(body: Record, key: str) -> list[Any]:
 
 def _item(said: object, status: int) -> Item:
     """Return what is said of an id, its own status before that of its kind of list."""
-    if not isinstance(said, dict):
-        return Item(status, clean(said))
-    own = said.get("status")
-    words = said.get("message") or said.get("title") or ("" if status == 200 else json.dumps(said))
-    return Item(own if type(own) is int else status, clean(words))
+    if isinstance(said, dict):
+        own = said.get("status")
+        said = said.get("message") or said.get("title") or ("" if status == 200 else json.dumps(said))
+        status = own if type(own) is int else status
+    words = clean(f"{status} {said}")
+    if status == 429 or "TOO_MANY_REQUEST" in words.upper():  # the marketplace's word for it
+        return Verdict.THROTTLED, words
+    return Verdict.DONE if 200 <= status <= 299 else Verdict.REFUSED, words
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Ids to delete with one request."""
-
-    ids: tuple[int, ...]
+Batch = tuple[int, ...]  # ids to delete with one request
 
 
-def batches(ids: Iterable[int], size: int) -> Iterator[Batch]:
+def chunks(values: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Yield the values in parts of that size."""
+    return (values[start : start + size] for start in range(0, len(values), size))
+
+
+def batches(ids: Sequence[int], size: int) -> Iterator[Batch]:
     """Yield the ids in batches of that size, as they are asked for."""
-    iterator = iter(ids)
-    while chunk := tuple(itertools.islice(iterator, size)):
-        yield Batch(chunk)
-
-
-def halves(batch: Batch) -> tuple[Batch, ...]:
-    """Return a batch that did not go as a whole, in two."""
-    middle = (len(batch.ids) + 1) // 2
-    return tuple(Batch(ids) for ids in (batch.ids[:middle], batch.ids[middle:]) if ids)
+    return map(tuple, chunks(ids, size))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -2297,43 +2272,45 @@ class BatchResult:
     @property
     def maybe_deleted(self) -> tuple[int, ...]:
         """Those that some attempt may have deleted, whatever came last."""
-        return self.batch.ids if self.unclear else self.accepted
+        return self.batch if self.unclear else self.accepted
 
 
 def batch_result(batch: Batch, answers: Sequence[Answer], resource: Resource) -> BatchResult:
     """Return what the answers to the attempts at a batch mean for its ids; the last one settles it."""
-    last, ids = answers[-1], batch.ids
-    verdict = judge("DELETE", last, resource.done)
-    in_part = resource.deletes_known_on_404 and last.status == 404 and len(ids) > 1
-    unclear = any(map(may_have_acted, answers[:-1])) or verdict is Verdict.RETRY or in_part
+    last, verdict = answers[-1], judge("DELETE", answers[-1], resource.done)
+    in_part = resource.deletes_known_on_404 and last.status == 404 and len(batch) > 1
     used_up = verdict is Verdict.RETRY
+    unclear = any(map(may_have_acted, answers[:-1])) or used_up or in_part
     result = BatchResult(batch=batch, answer=last.words, unclear=unclear, retries_used_up=used_up)
     items = {} if last.status in resource.done else item_results(last)
     # A 422 that names none of the ids, but places in the list perhaps, refuses all of them.
-    if verdict is Verdict.DONE and (last.status != 422 or not items.keys().isdisjoint(ids)):
+    if verdict is Verdict.DONE and (last.status != 422 or not items.keys().isdisjoint(batch)):
         return _sorted_by_item(result, items)
-    if len(ids) > 1:
-        return replace(result, again=halves(batch))
+    if len(batch) > 1:
+        return replace(result, again=tuple(batches(batch, (len(batch) + 1) // 2)))
     if last.status == 404:
-        return replace(result, missing=ids)
-    if result.retries_used_up:  # A11: an attempt may have acted
-        return replace(result, accepted=ids)
-    return replace(result, refused={ids[0]: last.words})
+        return replace(result, missing=batch)
+    if used_up:  # A11: an attempt may have acted
+        return replace(result, accepted=batch)
+    return replace(result, refused={batch[0]: last.words})
 
 
 def _sorted_by_item(result: BatchResult, items: Mapping[int, Item]) -> BatchResult:
     """Return the result with each id where the answer puts it; an id of which nothing is said is accepted."""
-    accepted, again, refused = [], [], {}
-    for number in result.batch.ids:
-        item = items.get(number, Item(200))
-        if item.throttled:
-            again.append(number)
-        elif item.failed:
-            refused[number] = clean(f"{item.status} {item.message}")
-        else:
-            accepted.append(number)
-    waiting = (Batch(tuple(again)),) if again else ()
-    return replace(result, accepted=tuple(accepted), refused=refused, again=waiting)
+    said = [(number, *items.get(number, (Verdict.DONE, ""))) for number in result.batch]
+    again = tuple(number for number, verdict, _ in said if verdict is Verdict.THROTTLED)
+    return replace(
+        result,
+        accepted=tuple(number for number, verdict, _ in said if verdict is Verdict.DONE),
+        refused={number: words for number, verdict, words in said if verdict is Verdict.REFUSED},
+        again=(again,) if again else (),
+    )
+
+
+def unsettled(batch: Batch, answers: Sequence[Answer]) -> BatchResult:
+    """Return what is known of a batch that no answer settled."""
+    unclear, said = any(map(may_have_acted, answers)), answers[-1].words if answers else "not sent"
+    return BatchResult(batch=batch, answer=said, unclear=unclear, accepted=batch if unclear else ())
 
 
 def delete_target(resource: Resource, ids: Sequence[int]) -> tuple[str, dict[str, str]]:
@@ -2361,14 +2338,8 @@ EXPLANATIONS = {
     403: "the token may not {action} (403): give its API account the OAuth scope {scope}",
     404: "asked to {action}, the store says that there is no such thing ({said}): check store_hash in {path}",
     4: "the store refused to {action} ({said}): correct what it names",
+    0: "asked to {action}, the store says what nobody expects ({said}): ask BigCommerce's support",
 }
-
-
-def explain(status: int, **facts: object) -> str:
-    """Return one sentence on an answer that ends the run, and what to do; facts: as in EXPLANATIONS."""
-    other = "asked to {action}, the store says what nobody expects ({said}): ask BigCommerce's support"
-    words = EXPLANATIONS.get(status) or EXPLANATIONS.get(status // 100, other)
-    return words.format(status=status, **facts)
 
 
 # --- store --------------------------------------------------------------------------------------------
@@ -2406,6 +2377,7 @@ class Connection(OAuthConnection):  # type: ignore[misc]  # the SDK has no types
         """
         # Encoded here: the SDK's %2C for each comma is parsed again in four places.
         query = "?" + urlencode(params, safe=":,") if params else ""
+        way = " through the proxy" if self._session.proxies else ""
         try:
             response = self._run_method(method, path + query)
             with closing(response):
@@ -2414,7 +2386,6 @@ class Connection(OAuthConnection):  # type: ignore[misc]  # the SDK has no types
         except (requests.exceptions.ProxyError, requests.exceptions.InvalidSchema) as error:
             return self._no_proxy(error)
         except requests.Timeout:
-            way = " through the proxy" if self._session.proxies else ""
             return Answer(0, problem=f"no answer within {self.timeout:g} s{way}")
         except requests.exceptions.SSLError as error:
             if "CERTIFICATE_VERIFY_FAILED" not in str(error):
@@ -2424,7 +2395,6 @@ class Connection(OAuthConnection):  # type: ignore[misc]  # the SDK has no types
         except requests.exceptions.InvalidURL as error:
             raise ConfigError(f"{clean(error)}: check BC_API_ENDPOINT") from error
         except Exception as error:  # N26: urllib3 and http.client raise much that requests does not wrap
-            way = " through the proxy" if self._session.proxies else ""
             return Answer(0, problem=f"{network_reason(error)}{way}")
 
     def _no_proxy(self, error: Exception) -> Answer:
@@ -2570,11 +2540,6 @@ class Request:
     answers: list[Answer] = field(default_factory=list)
 
 
-def too_long(seconds: float) -> StoreError:
-    """Return the end of a run that was told to wait too long."""
-    return StoreError(f"the store says to wait {seconds / 60:,.0f} minutes: resume then")
-
-
 class Client:
     """Sends each request until an answer settles it; the one place that retries, or ends a run for it.
 
@@ -2630,7 +2595,6 @@ class Client:
                 return answer
             self._await_retry(retries, answer)
             retries += 1
-            self._count("retries")
 
     def on_their_way(self) -> int:
         """Return how many requests wait for their answers."""
@@ -2643,12 +2607,18 @@ class Client:
 
     def _await_retry(self, retries: int, answer: Answer) -> None:
         """Wait before the next attempt, everybody where the answer says so; raises StoreError if too long."""
-        told, backoff = answer.wait, retry_delay(retries, 0, {}, self._random.uniform(0.5, 1.0)) or 0.0
-        if told > PATIENCE:
-            raise self._stop.set(too_long(told))
+        told, backoff = self._waits(retries, answer)
         if told:
             self.bucket.pause(told, refused=False)
         self._stop.sleep(max(told, backoff))
+        self._count("retries")
+
+    def _waits(self, attempt: int, answer: Answer) -> tuple[float, float]:
+        """Return the seconds that an answer says to wait, and the backoff; raises StoreError if too long."""
+        told = answer.wait
+        if told > PATIENCE:
+            raise self._stop.set(StoreError(f"the store says to wait {told / 60:,.0f} minutes: resume then"))
+        return told, retry_delay(attempt, 0, {}, self._random.uniform(0.5, 1.0)) or 0.0
 
     def _leave(self, request: Request) -> float:
         """Wait for the tokens of one attempt; returns the time when it leaves."""
@@ -2697,20 +2667,23 @@ class Client:
     def pause(self, answer: Answer) -> None:
         """Pause everybody for as long as the answer says; raises StoreError rather than wait too long."""
         self._count("rate_limited")
-        jitter = self._random.uniform(0.5, 1.0)
-        told = answer.wait
-        if told > PATIENCE:
-            raise self._stop.set(too_long(told))
-        backoff = retry_delay(self.bucket.refusals_in_a_row, 429, {}, jitter) or 0.0
+        told, backoff = self._waits(self.bucket.refusals_in_a_row, answer)
         if self.bucket.pause(told or backoff) >= REFUSALS:
             words = f"the store answered 429 (too many requests) {REFUSALS} times in a row"
             raise self._stop.set(StoreError(f"{words}: resume when its other apps are quieter"))
 
     def explain(self, request: Request, answer: Answer) -> str:
         """Return one sentence on an answer that ends the run, and what to do."""
-        action = f"{'delete' if request.method == 'DELETE' else 'read'} {request.resource.words}"
-        facts = {"action": action, "scope": request.resource.scope_words, "said": answer.words}
-        return explain(answer.status, host=self._config.host, path=self._config.path, **facts)
+        resource, status = request.resource, answer.status
+        words = EXPLANATIONS.get(status) or EXPLANATIONS.get(status // 100, EXPLANATIONS[0])
+        return words.format(
+            action=f"{'delete' if request.method == 'DELETE' else 'read'} {resource.words}",
+            scope=resource.scope if resource.scope.endswith("read_only") else f"{resource.scope} (modify)",
+            said=answer.words,
+            status=status,
+            host=self._config.host,
+            path=self._config.path,
+        )
 
 
 class SdkListing(ListableApiResource):  # type: ignore[misc]  # the SDK has no types
@@ -2719,6 +2692,8 @@ class SdkListing(ListableApiResource):  # type: ignore[misc]  # the SDK has no t
     The SDK does not take V3's envelope {"data": …} off, so it would yield its keys; and making an object of
     its own of each record costs 100 ms a page.
     """
+
+    resource_name = ""  # the request has its path
 
     @classmethod
     def _make_request(cls, method: str, url: str, connection: Asked, *_: Any, **sent: Any) -> Answer:
@@ -2736,12 +2711,6 @@ class Asked:
 
     client: Client
     request: Request
-
-
-@cache
-def sdk_listing(path: str) -> Any:
-    """Return the listing of that path; one class for each, since a class is freed late, and all it holds."""
-    return type("Listing", (SdkListing,), {"resource_name": path})
 
 
 @dataclass(frozen=True)
@@ -2796,11 +2765,6 @@ def check_id(record: object, resource: Resource) -> None:
     if type(number) is not int or not 0 < number < 2**63:
         wrong = f"without an id that is a positive whole number ({clean(number)!r})"
         raise Unreadable(f"the store listed one of its {resource.words} {wrong}")
-
-
-def chunks(values: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """Yield the values in parts of that size."""
-    return (values[start : start + size] for start in range(0, len(values), size))
 
 
 PAGE_SIZES = (PAGE_LIMIT, 125, 50, 25)  # records; each a part of the first
@@ -2869,7 +2833,7 @@ class Store:
             for place in range((number or 1) * parts - parts + 1, (number or 1) * parts + 1):
                 request = Request("GET", resource, resource.path)
                 asked, sent = Asked(self.client, request), {"limit": part, "page": place, **params}
-                answer = next(sdk_listing(resource.path).iterall(connection=asked, **sent))
+                answer = next(SdkListing.iterall(connection=asked, **sent))
                 if judge("GET", answer) is Verdict.RETRY and part > PAGE_SIZES[-1]:
                     smaller = next(smaller for smaller in PAGE_SIZES if smaller < part)
                     self._page_size = min(self._page_size, smaller)
@@ -2928,32 +2892,22 @@ class Store:
 
     def delete_batch(self, batch: Batch, journal: Journal) -> BatchResult:
         """DELETE the batch, noted in the journal before it leaves. Never raises Failure: see Stop."""
-        path, params = delete_target(self.resource, batch.ids)
-        cost = len(batch.ids) if self._count_items else 1
+        path, params = delete_target(self.resource, batch)
+        cost = len(batch) if self._count_items else 1
         request = Request("DELETE", self.resource, path, params, cost, announce=lambda: journal.sent(batch))
         try:
             self.client.send(request)
         except TooCostly:
-            size = max(1, min(self.client.bucket.largest(), len(batch.ids) - 1))
-            smaller = tuple(batches(batch.ids, size))
-            return replace(self._stopped(batch, request.answers), again=smaller, accepted=())
+            size = max(1, min(self.client.bucket.largest(), len(batch) - 1))
+            smaller = tuple(batches(batch, size))
+            return replace(unsettled(batch, request.answers), again=smaller, accepted=())
         except Failure as failure:
             self.workers.stop.set(failure)
-            return self._stopped(batch, request.answers)
-        return self._settled(batch, request.answers)
-
-    def _stopped(self, batch: Batch, answers: Sequence[Answer]) -> BatchResult:
-        """Return what is known of a batch that no answer settled."""
-        unclear = any(map(may_have_acted, answers))
-        said = answers[-1].words if answers else "not sent"
-        return BatchResult(batch=batch, answer=said, unclear=unclear, accepted=batch.ids if unclear else ())
-
-    def _settled(self, batch: Batch, answers: Sequence[Answer]) -> BatchResult:
-        """Return what the answers mean for the batch; pauses everybody if some of its ids have to wait."""
-        result = batch_result(batch, answers, self.resource)
-        if result.again and (result.accepted or result.refused):
+            return unsettled(batch, request.answers)
+        result = batch_result(batch, request.answers, self.resource)
+        if result.again and (result.accepted or result.refused):  # some of its ids have to wait
             with suppress(Failure):  # the stop flag is set then
-                self.client.pause(answers[-1])
+                self.client.pause(request.answers[-1])
         return result
 
 
@@ -3570,7 +3524,7 @@ class Ledger:
             (self.doubts if number in self._maybe_deleted else self.reasons)[number] = result.answer
         for number, reason in result.refused.items():
             self.set(number, Outcome.FAILED, reason)
-        for number in itertools.chain.from_iterable(batch.ids for batch in result.again):
+        for number in itertools.chain.from_iterable(result.again):
             self.set(number, self._open_outcome(number))
 
     def read_back(self, number: int, *, there: bool) -> None:
@@ -3765,13 +3719,13 @@ class Journal:
         """Note the batch before its DELETE leaves."""
         with self._lock:
             self._unanswered.add(batch)
-        self._append({"sent": batch.ids})
+        self._append({"sent": batch})
 
     def result(self, result: BatchResult) -> None:
         """Note what came of a batch."""
         with self._lock:
             self._unanswered.discard(result.batch)
-        entry = {"ids": result.batch.ids, "answer": result.answer, "acted": result.maybe_deleted}
+        entry = {"ids": result.batch, "answer": result.answer, "acted": result.maybe_deleted}
         self._append(entry | ({"refused": [*result.refused]} if result.refused else {}))
 
     def gone(self, ids: Sequence[int]) -> None:
@@ -3985,7 +3939,7 @@ WITHOUT_EFFECT = 3  # batches in a row of which nothing went, before one was pro
 
 
 def delete_batches(
-    store: Store, ids: Iterable[int], journal: Journal, *, at_once: int
+    store: Store, ids: Sequence[int], journal: Journal, *, at_once: int
 ) -> Iterator[BatchResult]:
     """Delete the ids in batches, so many submitted at a time, and yield each result as it comes.
 
@@ -4099,7 +4053,7 @@ def delete_batches_of(job: Job, ids: Sequence[int], tally: Tally, *, at_once: in
                 job.stop.set(reason)
     finally:
         for batch in job.journal.unanswered():  # what is left here was not waited for
-            job.ledger.apply(BatchResult(batch=batch, accepted=batch.ids, unclear=True))
+            job.ledger.apply(BatchResult(batch=batch, accepted=batch, unclear=True))
     job.stop.check()
 
 
