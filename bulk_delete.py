@@ -1229,8 +1229,8 @@ class Found:
 #
 # Turns store.ini and the command line into one frozen Config, or says which file, key or option is wrong. A
 # field of Config that is made by `setting` is an option: its name is the key in [cleanup] and, with dashes,
-# the option of the command line. To add an option is to add such a field, and its line in config.example.ini.
-# Whether a number is sensible for this store is decided later.
+# the option of the command line. To add an option is to add such a field, and its lines in HELP and in
+# config.example.ini. Whether a number is sensible for this store is decided later.
 
 
 def number_between(low: float, high: float, wanted: str, *, of: type = int) -> Callable[[str], Any]:
@@ -1249,6 +1249,11 @@ def number_between(low: float, high: float, wanted: str, *, of: type = int) -> C
 def whole_number(low: int) -> Callable[[str], int]:
     """Return a converter for whole numbers from low on."""
     return number_between(low, math.inf, f"a whole number of {low} or more")
+
+
+def seconds_up_to(most: int) -> Callable[[str], float]:
+    """Return a converter for a time in seconds."""
+    return number_between(1e-3, most, f"a number of seconds above 0, and at most {most}", of=float)
 
 
 def percentage(text: str) -> float:
@@ -1270,6 +1275,14 @@ def known_resource(text: str) -> Resource:
     if text not in RESOURCES:
         raise ValueError(f"must be a resource ({nearest(text, RESOURCES)})")
     return RESOURCES[text]
+
+
+def name_and_value(text: str) -> tuple[str, str]:
+    """Convert NAME=VALUE."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError("must be NAME=VALUE")
+    return name.strip().lower(), value
 
 
 def field_and_pattern(text: str) -> Match:
@@ -1312,13 +1325,11 @@ class Option:
 
     # text => value; raises ValueError that completes "NAME …".
     convert: Callable[[str], Any]
-    help: str = ""
-    metavar: str = "N"
     in_ini: bool = True
     on_argv: bool = True
     # May be given more than once, and makes a tuple.
     repeats: bool = False
-    # As repeats, and the ini's and the command line's values add up.
+    # And the ini's and the command line's values add up.
     adds_up: bool = False
     # Part of the selection, which --resume takes from the plan.
     selects: bool = False
@@ -1332,19 +1343,14 @@ class Option:
         return "--" + self.name.replace("_", "-")
 
     @property
-    def makes_tuple(self) -> bool:
-        """Whether it may be given more than once."""
-        return self.repeats or self.adds_up
-
-    @property
     def is_switch(self) -> bool:
         """Whether it takes no value on the command line."""
         return self.convert is yes_or_no
 
 
-def setting(default: Any, *option: Any, secret: bool = False, **more: Any) -> Any:
-    """Return a field of Config that is an option; option and more: the fields of Option."""
-    return field(default=default, repr=not secret, metadata={"option": Option(*option, **more)})
+def setting(default: Any, convert: Callable[[str], Any], *, secret: bool = False, **more: Any) -> Any:
+    """Return a field of Config that is an option; convert and more: the fields of Option."""
+    return field(default=default, repr=not secret, metadata={"option": Option(convert, **more)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -1360,74 +1366,39 @@ class Config:
     client_id: str
     domain: str
 
-    # What to delete; filters are those of [filters] and --filter, by name.
-    resource: Resource = setting(
-        RESOURCES["customers"],
-        known_resource,
-        "what to delete (customers); list: show all",
-        "NAME",
-        selects=True,
-    )
-    filters: Mapping[str, Filter] = field(default_factory=dict)
-    match: tuple[Match, ...] = setting(
-        (),
-        field_and_pattern,
-        "only records whose FIELD holds the REGEX; FIELD!=REGEX: does not hold it",
-        "FIELD=REGEX",
-        repeats=True,
-        selects=True,
-    )
-    ids: Path | None = setting(
-        None, some_path, "only those whose ids or e-mail addresses FILE lists", "FILE", selects=True
-    )
-    keep: tuple[Path, ...] = setting(
-        (),
-        some_path,
-        "not those whose ids or e-mail addresses FILE lists",
-        "FILE",
-        adds_up=True,
-        selects=True,
-    )
-    spare_with_orders: bool = setting(False, yes_or_no, "not the customers that have orders", selects=True)
-    limit: int | None = setting(None, whole_number(1), "only the first N: a trial", selects=True)
+    # What to delete.
+    resource: Resource = setting(RESOURCES["customers"], known_resource, selects=True)
+    # By name; those of [filters] too.
+    filter: Mapping[str, Filter] = setting((), name_and_value, in_ini=False, repeats=True, selects=True)
+    match: tuple[Match, ...] = setting((), field_and_pattern, repeats=True, selects=True)
+    ids: Path | None = setting(None, some_path, selects=True)
+    keep: tuple[Path, ...] = setting((), some_path, repeats=True, adds_up=True, selects=True)
+    spare_with_orders: bool = setting(False, yes_or_no, selects=True)
+    limit: int | None = setting(None, whole_number(1), selects=True)
 
     # Safety.
-    max_delete: int | None = setting(None, whole_number(0), "refuse to delete more than N", resumes=True)
-    dry_run: bool = setting(False, yes_or_no, "list, write the plan, and delete nothing")
-    yes: bool = setting(False, yes_or_no, "do not ask before deleting", in_ini=False)
-    resume: Path | None = setting(
-        None, some_path, "go on with an earlier run's plan", "RUN_FOLDER", in_ini=False
-    )
-    runs_dir: Path = setting(Path("runs"), some_path, "where the run folders go (runs)", "DIR")
-    no_backup: bool = setting(False, yes_or_no, "write no backup.jsonl")
+    max_delete: int | None = setting(None, whole_number(0), resumes=True)
+    dry_run: bool = setting(False, yes_or_no)
+    yes: bool = setting(False, yes_or_no, in_ini=False)
+    resume: Path | None = setting(None, some_path, in_ini=False)
+    runs_dir: Path = setting(Path("runs"), some_path)
+    no_backup: bool = setting(False, yes_or_no)
 
     # Pace: a ceiling a window, ids in one DELETE (None: the resource's maximum), requests at once.
-    rate_limit: int | None = setting(
-        None, whole_number(1), "at most N requests in each of the store's windows", resumes=True
-    )
-    batch_size: int | None = setting(
-        None, whole_number(1), "ids in one DELETE (the most the resource takes)", resumes=True
-    )
-    max_concurrent: int = setting(
-        5, number_between(1, 5, "a whole number from 1 to 5"), "requests at once, 1 to 5 (5)", resumes=True
-    )
+    rate_limit: int | None = setting(None, whole_number(1), resumes=True)
+    batch_size: int | None = setting(None, whole_number(1), resumes=True)
+    max_concurrent: int = setting(5, number_between(1, 5, "a whole number from 1 to 5"), resumes=True)
     min_requests_remaining: int = setting(0, whole_number(0), on_argv=False)
     count_items: bool = setting(False, yes_or_no, on_argv=False)
     max_retries: int = setting(5, number_between(0, 20, "a whole number from 0 to 20"), on_argv=False)
     # Seconds to wait for an answer, or for more of it.
-    timeout: float = setting(
-        60.0,
-        number_between(1e-3, 3600, "a number of seconds above 0, and at most 3600", of=float),
-        on_argv=False,
-    )
+    timeout: float = setting(60.0, seconds_up_to(3600), on_argv=False)
     # In percent of the selection.
     max_error_rate: float = setting(10.0, percentage, on_argv=False)
 
     # Output.
-    json: bool = setting(
-        False, yes_or_no, "the summary as JSON on stdout, all else on stderr", in_ini=False, resumes=True
-    )
-    verbose: bool = setting(False, yes_or_no, "show every request as run.log has it")
+    json: bool = setting(False, yes_or_no, in_ini=False, resumes=True)
+    verbose: bool = setting(False, yes_or_no)
     webhook_url: str = setting("", web_address, on_argv=False, secret=True)
 
     # What --ids and --keep list.
@@ -1444,7 +1415,7 @@ OPTIONS = {
     item.name: replace(item.metadata["option"], name=item.name) for item in fields(Config) if item.metadata
 }
 STORE_KEYS = ("store_hash", "access_token", "client_id", "domain")
-Ini = Mapping[str, Mapping[str, str]]  # section => key => value
+Keys = Mapping[str, str]  # of a section of the ini => their values
 
 # What configparser raises => what to say of the line; a subclass stands before its base.
 INI_FAULTS = {
@@ -1455,7 +1426,7 @@ INI_FAULTS = {
 }
 
 
-def read_ini(path: Path) -> Ini:
+def read_ini(path: Path) -> Mapping[str, Keys]:
     """Return the sections of an ini file; raises ConfigError, which never quotes a line."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -1479,7 +1450,7 @@ def read_ini(path: Path) -> Ini:
     return {name: dict(parser.items(name)) for name in parser.sections()}
 
 
-def check_names(path: Path, ini: Ini) -> None:
+def check_names(path: Path, ini: Mapping[str, Keys]) -> None:
     """Raise ConfigError for a section or key that nobody reads: a typo may select too much."""
     keys = [name for name, option in OPTIONS.items() if option.in_ini]
     known = {"store": STORE_KEYS, "cleanup": keys, "filters": ini.get("filters", {})}
@@ -1494,7 +1465,7 @@ def check_names(path: Path, ini: Ini) -> None:
             raise ConfigError(f"{path}: unknown key {key} in [{section}]; {nearest(key, known[section])}")
 
 
-def read_store(path: Path, section: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, Any]:
+def read_store(path: Path, section: Keys, environ: Mapping[str, str]) -> dict[str, Any]:
     """Return the fields of Config that [store] and the environment set; raises ConfigError."""
     for key, value in section.items():
         check_no_quotes(f"{path}: {key} in [store]", value)
@@ -1548,7 +1519,7 @@ def bare_domain(url: object) -> str:
     return re.sub(r"^https?://|/.*$", "", str(url).lower())
 
 
-def read_options(arguments: argparse.Namespace, cleanup: Mapping[str, str]) -> dict[str, Any]:
+def read_options(arguments: argparse.Namespace, cleanup: Keys) -> dict[str, Any]:
     """Return the fields of Config that options set: the command line over the ini; raises ConfigError."""
     values: dict[str, Any] = {"selection": {}, "resume_options": []}
     for name, text in cleanup.items() if not arguments.resume else ():  # though the command line may win
@@ -1558,12 +1529,13 @@ def read_options(arguments: argparse.Namespace, cleanup: Mapping[str, str]) -> d
         if not texts:
             continue
         converted = [convert_one(option, text, source) for text in texts]
-        values[name] = tuple(converted) if option.makes_tuple else converted[-1]
+        values[name] = tuple(converted) if option.repeats else converted[-1]
         if option.selects and values[name]:
             values["selection"][name] = " and ".join(texts)
         if option.resumes and source == option.flag:
             values["resume_options"] += repeated(option, texts[-1])
-    values["selection"].pop("resource", None)
+    for name in ("resource", "filter"):  # these have keys of their own in summary.json
+        values["selection"].pop(name, None)
     return values
 
 
@@ -1583,9 +1555,7 @@ def convert_one(option: Option, text: str, source: str) -> Any:
         raise ConfigError(f"{source} {error}{shown}") from error
 
 
-def given_texts(
-    option: Option, arguments: argparse.Namespace, cleanup: Mapping[str, str]
-) -> tuple[list[str], str]:
+def given_texts(option: Option, arguments: argparse.Namespace, cleanup: Keys) -> tuple[list[str], str]:
     """Return what was given for an option, and the name of where; raises ConfigError beside --resume.
 
     With --resume the selection is the plan's, so what selects is an error on the command line, and is not
@@ -1604,29 +1574,27 @@ def given_texts(
 def check_once(option: Option, texts: Sequence[str]) -> None:
     """Raise ConfigError for an option that takes one value, and is given more; a switch may be repeated."""
     several = len(set(texts)) > 1 if option.is_switch else len(texts) > 1
-    if several and not option.makes_tuple:
+    if several and not option.repeats:
         raise ConfigError(f"{option.flag} is there twice, and takes one value: leave one out")
 
 
 def read_filters(
-    arguments: argparse.Namespace, section: Mapping[str, str], resource: Resource
+    given: Iterable[tuple[str, str]], path: Path, section: Keys, types: Keys
 ) -> dict[str, Filter]:
-    """Return filters by name, the command line's over the ini's, each checked; raises ConfigError."""
-    if arguments.resume and arguments.filter:
-        raise ConfigError("--filter selects, but --resume takes the plan's selection: leave it out")
-    given = {}
-    for argument in arguments.filter or []:
-        name, equals, text = argument.partition("=")
-        name = name.strip().lower()
-        if not equals or name in given:
-            fault = "is there twice; join the two" if equals else "must be NAME=VALUE"
-            raise ConfigError(f"--filter {clean(argument)!r} {fault}")
-        given[name] = (f"--filter {name}", text)
-    in_ini = {name: (f"{arguments.config}: {name} in [filters]", text) for name, text in section.items()}
+    """Return filters by name, the command line's over the ini's, each checked; raises ConfigError.
+
+    types: those of the resource, as in make_filter.
+    """
+    texts = {name: (f"{path}: {name} in [filters]", text) for name, text in section.items()}
+    for name, text in given:
+        source = f"--filter {clean(name)}"
+        if texts.get(name, ("",))[0] == source:
+            raise ConfigError(f"{source} is there twice; join the two")
+        texts[name] = (source, text)
     filters = {}
-    for name, (source, text) in ({} if arguments.resume else in_ini | given).items():
+    for name, (source, text) in texts.items():
         try:
-            filters[name] = make_filter(name, text, resource.filter_types())
+            filters[name] = make_filter(name, text, types)
         except ValueError as error:
             raise ConfigError(f"{source} {error}") from error
     return filters
@@ -1645,7 +1613,7 @@ def read_list_file(option: str, path: Path, resource: Resource) -> Entries:
 def check_together(config: Config) -> None:
     """Raise ConfigError for options that exclude one another."""
     resource, size = config.resource, config.batch_size
-    if config.filters and config.ids is not None:
+    if config.filter and config.ids is not None:
         raise ConfigError("--ids and filters exclude each other: use one, and --match for the rest")
     if config.spare_with_orders and resource.name != "customers":
         raise ConfigError(f"--spare-with-orders is for customers, not for {resource.name}: leave it out")
@@ -1663,9 +1631,10 @@ def read_config(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Co
     check_names(path, ini)
     cleanup = ini.get("cleanup", {})
     store, options = read_store(path, ini["store"], environ), read_options(arguments, cleanup)
+    given, in_ini = options.pop("filter", ()), {} if arguments.resume else ini.get("filters", {})
     config = Config(path=path, **store, **options)
     resource = config.resource
-    config = replace(config, filters=read_filters(arguments, ini.get("filters", {}), resource))
+    config = replace(config, filter=read_filters(given, path, in_ini, resource.filter_types()))
     check_together(config)
     return replace(
         config,
@@ -1675,14 +1644,14 @@ def read_config(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Co
     )
 
 
-def config_warnings(config: Config, cleanup: Mapping[str, str]) -> list[str]:
+def config_warnings(config: Config, cleanup: Keys) -> list[str]:
     """Return what to warn of: an ini that others can read, a protection of it that argv weakens."""
     mode = readable_by_others(config.path)
     readable = f"{config.path} can be read by others (mode {mode:04o}): chmod 600 {config.path}"
     return [readable] * bool(mode) + ([] if config.resume else list(weakened(config, cleanup)))
 
 
-def weakened(config: Config, cleanup: Mapping[str, str]) -> Iterator[str]:
+def weakened(config: Config, cleanup: Keys) -> Iterator[str]:
     """Yield what to say of protections of the ini that the command line replaces by weaker ones."""
     path = config.path
     for name, most in (("max_delete", config.max_delete), ("limit", config.limit)):
@@ -3175,7 +3144,7 @@ class Selection:
         # Of each filter with a list of values, those that no record has had.
         self.unseen_values = {
             name: set(item.values)
-            for name, item in config.filters.items()
+            for name, item in config.filter.items()
             if len(item.values) > 1 and not name.endswith(":not_in")
         }
         self._config = config
@@ -3226,14 +3195,14 @@ class Selection:
 
     def _is_meant(self, record: Record) -> bool:
         """Tell whether the filters mean the record; raises Refused if the store does not heed them."""
-        for item in self._config.filters.values():
+        for item in self._config.filter.values():
             if not item.fits(record, as_sent=True):
                 alien = f"{self._resource.words} {self._resource.id_of(record)}, which is none of them"
                 shown = f"{item.name}={clean(item.text, 80)}"
                 raise Refused(f"the store ignored the filter {shown}: it listed {alien}")
         for name, values in self.unseen_values.items():
-            values -= self._config.filters[name].found_in(record) if values else set()
-        return all(item.fits(record) for item in self._config.filters.values())
+            values -= self._config.filter[name].found_in(record) if values else set()
+        return all(item.fits(record) for item in self._config.filter.values())
 
     def spare_with_orders(self) -> None:
         """Take those out again that have ordered meanwhile."""
@@ -3256,7 +3225,7 @@ class Selection:
 def gather(store: Store, config: Config, orders: Orders, files: RecordFiles) -> Selection:
     """Return what goes, its full records in the files; raises Refused when no listing is complete."""
     for tries_left in reversed(range(LISTINGS)):
-        selection, listing = Selection(config, orders), Listing(store, config.filters)
+        selection, listing = Selection(config, orders), Listing(store, config.filter)
         named = selection.named if can_look_up(store.resource, selection.named) else None
         files.restart()
         store.progress.begin(0)
@@ -3271,7 +3240,7 @@ def gather(store: Store, config: Config, orders: Orders, files: RecordFiles) -> 
             break
         except ListingChanged as change:
             list_again(store, change, tries_left)
-    if named or config.filters or selection.full:  # else the listing has shown all that there is
+    if named or config.filter or selection.full:  # else the listing has shown all that there is
         look_up(store, selection.kept)
     selection.duplicates = listing.duplicates + getattr(config.ids_entries, "duplicates", 0)
     selection.total = store_total(store, config, listing, selection)
@@ -3315,9 +3284,9 @@ def everything(store: Store) -> Iterator[list[Record]]:
 def store_total(store: Store, config: Config, listing: Listing, selection: Selection) -> int:
     """Return how many records the store has, -1 where that is not known."""
     if not store.resource.has_total:
-        narrowed = config.filters or config.ids_entries or selection.full
+        narrowed = config.filter or config.ids_entries or selection.full
         return -1 if narrowed else selection.listed
-    if config.filters or config.ids_entries:
+    if config.filter or config.ids_entries:
         return store.workers.call(store.page, store.resource, 1, size=1).total
     return listing.total
 
@@ -4772,11 +4741,34 @@ class Parser(argparse.ArgumentParser):
         return arguments
 
 
-HELP_GROUPS = {  # title => names of OPTIONS
-    "what to delete": "resource match ids keep spare_with_orders limit",
-    "safety": "max_delete dry_run yes resume runs_dir no_backup",
-    "pace": "rate_limit batch_size max_concurrent",
-    "output": "json verbose",
+# What --help says, in these groups: option => what stands for its value ("" for a switch), and what it does.
+HELP = {
+    "what to delete": {
+        "filter": ("NAME=VALUE", "only what this filter of the API finds"),
+        "resource": ("NAME", "what to delete (customers); list: show all"),
+        "match": ("FIELD=REGEX", "only records whose FIELD holds the REGEX; FIELD!=REGEX: does not hold it"),
+        "ids": ("FILE", "only those whose ids or e-mail addresses FILE lists"),
+        "keep": ("FILE", "not those whose ids or e-mail addresses FILE lists"),
+        "spare_with_orders": ("", "not the customers that have orders"),
+        "limit": ("N", "only the first N: a trial"),
+    },
+    "safety": {
+        "max_delete": ("N", "refuse to delete more than N"),
+        "dry_run": ("", "list, write the plan, and delete nothing"),
+        "yes": ("", "do not ask before deleting"),
+        "resume": ("RUN_FOLDER", "go on with an earlier run's plan"),
+        "runs_dir": ("DIR", "where the run folders go (runs)"),
+        "no_backup": ("", "write no backup.jsonl"),
+    },
+    "pace": {
+        "rate_limit": ("N", "at most N requests in each of the store's windows"),
+        "batch_size": ("N", "ids in one DELETE (the most the resource takes)"),
+        "max_concurrent": ("N", "requests at once, 1 to 5 (5)"),
+    },
+    "output": {
+        "json": ("", "the summary as JSON on stdout, all else on stderr"),
+        "verbose": ("", "show every request as run.log has it"),
+    },
 }
 EXAMPLES = """\
 examples:
@@ -4802,23 +4794,17 @@ def make_parser() -> Parser:
     )
     add = parser.add_argument
     add("--config", action="append", metavar="FILE", help="the store's ini file (required)")
-    for title, names in HELP_GROUPS.items():
+    for title, options in HELP.items():
         add = parser.add_argument_group(title).add_argument
-        if "resource" in names:
-            add(
-                "--filter",
-                action="append",
-                metavar="NAME=VALUE",
-                help="only what this filter of the API finds",
-            )
-        for item in map(OPTIONS.__getitem__, names.split()):
-            if not item.is_switch:
-                add(item.flag, action="append", metavar=item.metavar, help=item.help)
+        for name, (metavar, words) in options.items():
+            flag = OPTIONS[name].flag
+            if metavar:
+                add(flag, action="append", metavar=metavar, help=words)
                 continue
-            flags = ["-v", item.flag] if item.name == "verbose" else [item.flag]
-            opposite = item.flag.replace("--no-", "--") if "--no-" in item.flag else f"--no-{item.flag[2:]}"
-            add(*flags, dest=item.name, action="append_const", const="yes", help=item.help)
-            add(opposite, dest=item.name, action="append_const", const="no", help=argparse.SUPPRESS)
+            flags = ["-v", flag] if name == "verbose" else [flag]
+            opposite = flag.replace("--no-", "--") if "--no-" in flag else f"--no-{flag[2:]}"
+            add(*flags, dest=name, action="append_const", const="yes", help=words)
+            add(opposite, dest=name, action="append_const", const="no", help=argparse.SUPPRESS)
     add("--version", action="version", version=f"bulk_delete.py {__version__}")
     return parser
 
@@ -5214,7 +5200,7 @@ def make_plan(config: Config, selection: Selection, parents: Mapping[int, int]) 
         host=config.host,
         store_hash=config.store_hash,
         resource=config.resource.name,
-        filters={name: item.text for name, item in config.filters.items()},
+        filters={name: item.text for name, item in config.filter.items()},
         selection=config.selection,
         facts={label: text for label, text in selection_facts(config, selection).items() if text},
         created_at=utc_now(),
@@ -5263,7 +5249,7 @@ def few_entries(entries: Sequence[tuple[str, str]], purpose: str) -> str:
 
 def meant_words(config: Config) -> str:
     """Return which records are meant, in the words given; "" for all of them."""
-    conditions = [f"{name}={item.text}" for name, item in config.filters.items()]
+    conditions = [f"{name}={item.text}" for name, item in config.filter.items()]
     conditions += [f"match {config.selection['match']}"] if config.match else []
     listed = f" listed in {config.ids}" if config.ids else ""
     return listed + (f" with {' and '.join(conditions)}" if conditions else "")

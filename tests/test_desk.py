@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from bulk_delete import HELP_GROUPS, OPTIONS
+from bulk_delete import HELP, OPTIONS
 from tests.fake_store import FakeStore, Fault, Request
 from tests.rigged import QUIET, TOOL, MakeStore, Outcome, RiggedTool, Session, Tool, posix
 
@@ -138,7 +138,7 @@ def test_a_python_that_is_too_old(desk: Path, version: str) -> None:
 
 def test_help_lists_every_option() -> None:
     """Each option of the command line stands in one group of --help, and no other name does."""
-    listed = [name for names in HELP_GROUPS.values() for name in names.split()]
+    listed = [name for options in HELP.values() for name in options]
     assert sorted(listed) == sorted(name for name, option in OPTIONS.items() if option.on_argv)
 
 
