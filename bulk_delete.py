@@ -83,7 +83,7 @@ import time
 import unicodedata
 from array import array
 from collections import Counter, deque
-from collections.abc import Callable, Container, Iterable, Iterator, KeysView, Mapping, Sequence, Set
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
@@ -405,11 +405,6 @@ class Resource:
         """The name of one of them in a sentence."""
         return re.sub("ies$", "y", self.words).removesuffix("s")
 
-    @property
-    def singular(self) -> str:
-        """The name of one of them, as a column of a list names it."""
-        return self.singular_words.replace(" ", "")
-
     def counted(self, count: int) -> str:
         """Return so many of them, in words."""
         return f"{count:,} {self.singular_words if count == 1 else self.words}"
@@ -677,9 +672,7 @@ def spellings(addresses: Iterable[str]) -> list[str]:
         local, at, domain = address.rpartition("@")
         found |= dict.fromkeys((address, unicodedata.normalize("NFC", written)))
         with suppress(UnicodeError):
-            labels = [
-                n[4:].encode().decode("punycode") if n.startswith("xn--") else n for n in domain.split(".")
-            ]
+            labels = [n[4:].encode().decode("punycode") if n[:4] == "xn--" else n for n in domain.split(".")]
             found[f"{local}{at}{'.'.join(labels)}"] = None
     return list(found)
 
@@ -834,13 +827,13 @@ def make_filter(name: str, text: str, types: Mapping[str, str]) -> Filter:
         raise ValueError("has a space after a comma, where the API begins the next value: use --match")
     values = {}
     for part in text.split(",") if listed else [text]:
+        if not part.strip():
+            raise ValueError("has an empty value")
         value = None
         with suppress(ValueError, OverflowError):
             value = kind.read(part.strip())
-        if value is None or not part.strip():
-            raise ValueError(
-                f"needs {kind.wanted}, not {clean(part)!r}" if part.strip() else "has an empty value"
-            )
+        if value is None:
+            raise ValueError(f"needs {kind.wanted}, not {clean(part)!r}")
         values[part] = value
     return Filter(name, text, kind, values)
 
@@ -953,27 +946,22 @@ class Entries:
     # In the order of the file, none twice.
     ids: array[int] = field(default_factory=lambda: array("q"))
     # E-mail addresses: as they are compared => as they were written.
-    emails_written: dict[str, str] = field(default_factory=dict)
+    emails: dict[str, str] = field(default_factory=dict)
     # How many entries were there again.
     duplicates: int = 0
     # Rows of other items in an export of BigCommerce's.
     passed_over: int = 0
 
-    @property
-    def emails(self) -> KeysView[str]:
-        """The e-mail addresses, as they are compared."""
-        return self.emails_written.keys()
-
     def __len__(self) -> int:
-        return len(self.ids) + len(self.emails_written)
+        return len(self.ids) + len(self.emails)
 
     def add(self, text: str, *, by_id: bool, by_email: bool) -> None:
         """Add an id or an address; raises ValueError for anything else."""
         if by_id and (number := positive_id(text)):
             self.ids.append(number)
         elif by_email and is_plain_address(text):
-            self.duplicates += comparable_address(text) in self.emails_written
-            self.emails_written.setdefault(comparable_address(text), text)
+            self.duplicates += comparable_address(text) in self.emails
+            self.emails.setdefault(comparable_address(text), text)
         else:
             wanted = ["a positive whole number"] * by_id + ["one plain e-mail address"] * by_email
             made = re.fullmatch(r"[0-9]+[.,]0+|[0-9]+([.,][0-9]+)?E\+?[0-9]+", text, re.IGNORECASE)
@@ -1016,13 +1004,13 @@ class Layout:
             raise ValueError("more values than the header has columns; quote those that hold a separator")
         if any(cell and not name for cell, name in itertools.zip_longest(row, self.header)):
             raise ValueError("a value in a column without a name; name the column, or take the value out")
-        places = (self.ids, self.emails, self.item)
-        id_cell, email_cell, item = (
-            row[place] if place is not None and place < len(row) else "" for place in places
-        )
-        if self.item is not None and not item:
+
+        def cell(place: int | None) -> str:
+            return row[place] if place is not None and place < len(row) else ""
+
+        if self.item is not None and not cell(self.item):
             raise ValueError("it does not say which kind of item it is")
-        return id_cell, email_cell, item
+        return cell(self.ids), cell(self.emails), cell(self.item)
 
 
 # How the files begin that a spreadsheet makes besides CSV UTF-8 => what they are.
@@ -1061,7 +1049,9 @@ def read_list(text: str, resource: Resource, *, keep: bool) -> Entries:
     rows = csv_rows(text, layout.separator)
     for line, row in itertools.islice(rows, 1 if layout.header else 0, None):
         try:
-            kinds.add(read_row(row, layout, entries, by_email=by_email, singular=resource.singular))
+            kinds.add(
+                read_row(row, layout, entries, by_email=by_email, kind=header_key(resource.singular_words))
+            )
         except ValueError as error:
             raise ValueError(f"line {line}: {error}") from None
     entries.drop_repeated_ids()
@@ -1071,15 +1061,15 @@ def read_list(text: str, resource: Resource, *, keep: bool) -> Entries:
     return entries
 
 
-def read_row(row: Sequence[str], layout: Layout, entries: Entries, *, by_email: bool, singular: str) -> str:
-    """Add what a row names; returns the kind of item that it says it is, "" where it does not say."""
+def read_row(row: Sequence[str], layout: Layout, entries: Entries, *, by_email: bool, kind: str) -> str:
+    """Add what a row of that kind names; returns the kind of item that it is, "" where it does not say."""
     if not layout.header:
         if any(row[1:]):
             raise ValueError("more than one value, and no header says which to take")
         entries.add(row[0], by_id=True, by_email=by_email)
         return ""
     id_cell, email_cell, item = layout.cells(row)
-    if item and header_key(item) != singular:
+    if item and header_key(item) != kind:
         if header_key(item) not in OTHER_ITEMS:
             raise ValueError(f"{clean(item)!r} is no kind of item of an export; rename or remove that column")
         entries.passed_over += 1
@@ -1158,7 +1148,7 @@ def find_columns(
 ) -> Layout:
     """Return which columns of a CSV to read; raises ValueError that names all when that is not plain."""
     names = list(map(header_key, header))
-    ids = column_of(names, ("id", f"{resource.singular}id"))
+    ids = column_of(names, ("id", f"{header_key(resource.singular_words)}id"))
     emails = column_of(names, ("email", "emailaddress") if by_email else ())
     item = column_of(names, ("item", "itemtype"))
     if SEVERAL in (ids, emails, item) or (ids is None and emails is None):
@@ -1209,7 +1199,7 @@ class Found:
 
     def unknown_emails(self) -> list[str]:
         """Return the addresses that no record has had, as they were written."""
-        return [text for email, text in self.entries.emails_written.items() if email not in self._emails]
+        return [text for email, text in self.entries.emails.items() if email not in self._emails]
 
     def unknown(self) -> Iterator[str]:
         """Yield the entries that no record has had."""
@@ -1218,11 +1208,8 @@ class Found:
 
     def shared(self) -> list[str]:
         """Return what to say of addresses that several records have."""
-        return [
-            f"{email} is the address of {len(ids)} {self._resource.words}"
-            for email, ids in self._emails.items()
-            if len(ids) > 1
-        ]
+        counts = ((email, len(ids)) for email, ids in self._emails.items() if len(ids) > 1)
+        return [f"{email} is the address of {count} {self._resource.words}" for email, count in counts]
 
 
 # --- configuration ------------------------------------------------------------------------------------
@@ -1411,9 +1398,7 @@ class Config:
     warnings: Sequence[str] = ()
 
 
-OPTIONS = {
-    item.name: replace(item.metadata["option"], name=item.name) for item in fields(Config) if item.metadata
-}
+OPTIONS = {f.name: replace(f.metadata["option"], name=f.name) for f in fields(Config) if f.metadata}
 STORE_KEYS = ("store_hash", "access_token", "client_id", "domain")
 Keys = Mapping[str, str]  # of a section of the ini => their values
 
@@ -1578,14 +1563,12 @@ def check_once(option: Option, texts: Sequence[str]) -> None:
         raise ConfigError(f"{option.flag} is there twice, and takes one value: leave one out")
 
 
-def read_filters(
-    given: Iterable[tuple[str, str]], path: Path, section: Keys, types: Keys
-) -> dict[str, Filter]:
+def read_filters(given: Iterable[tuple[str, str]], path: Path, ini: Keys, types: Keys) -> dict[str, Filter]:
     """Return filters by name, the command line's over the ini's, each checked; raises ConfigError.
 
     types: those of the resource, as in make_filter.
     """
-    texts = {name: (f"{path}: {name} in [filters]", text) for name, text in section.items()}
+    texts = {name: (f"{path}: {name} in [filters]", text) for name, text in ini.items()}
     for name, text in given:
         source = f"--filter {clean(name)}"
         if texts.get(name, ("",))[0] == source:
@@ -1638,21 +1621,18 @@ def read_config(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Co
     check_together(config)
     return replace(
         config,
-        warnings=config_warnings(config, cleanup),
+        warnings=tuple(config_warnings(config, cleanup)),
         ids_entries=read_list_file("--ids", config.ids, resource) if config.ids else None,
         keep_entries=[read_list_file("--keep", file, resource) for file in config.keep],
     )
 
 
-def config_warnings(config: Config, cleanup: Keys) -> list[str]:
-    """Return what to warn of: an ini that others can read, a protection of it that argv weakens."""
-    mode = readable_by_others(config.path)
-    readable = f"{config.path} can be read by others (mode {mode:04o}): chmod 600 {config.path}"
-    return [readable] * bool(mode) + ([] if config.resume else list(weakened(config, cleanup)))
-
-
-def weakened(config: Config, cleanup: Keys) -> Iterator[str]:
-    """Yield what to say of protections of the ini that the command line replaces by weaker ones."""
+def config_warnings(config: Config, cleanup: Keys) -> Iterator[str]:
+    """Yield what to warn of: an ini that others can read, a protection of it that argv weakens."""
+    if mode := readable_by_others(config.path):
+        yield f"{config.path} can be read by others (mode {mode:04o}): chmod 600 {config.path}"
+    if config.resume:  # the selection is the plan's
+        return
     path = config.path
     for name, most in (("max_delete", config.max_delete), ("limit", config.limit)):
         if name in cleanup and most is not None and most > int(cleanup[name]):
@@ -2368,14 +2348,13 @@ class Connection(OAuthConnection):  # type: ignore[misc]  # the SDK has no types
 
     def _no_proxy(self, error: Exception) -> Answer:
         """Return no answer, for the proxy's sake; raises ConfigError for what the proxy will always say."""
-        reason = network_reason(error)
-        name = proxy_variable()
+        reason, name, fault = network_reason(error), proxy_variable(), ""
         if re.search(r"\b40[137]\b", reason):  # tinyproxy answers 401 to a wrong password
-            raise ConfigError(
-                f"the proxy refuses to connect to {self.host} ({reason}): correct {name}"
-            ) from error
-        if isinstance(error, requests.exceptions.InvalidSchema):
-            raise ConfigError(f"the proxy of {name} cannot be used ({reason}): correct it") from error
+            fault = f"the proxy refuses to connect to {self.host}"
+        elif isinstance(error, requests.exceptions.InvalidSchema):
+            fault = f"the proxy of {name} cannot be used"
+        if fault:
+            raise ConfigError(f"{fault} ({reason}): correct {name}") from error
         return Answer(0, problem=f"no answer from the proxy: {reason}")
 
 
@@ -2522,9 +2501,8 @@ class Client:
         self.counts = Counter(requests=0, retries=0, rate_limited=0)
         # Seconds that all answers took together.
         self.busy_seconds = 0.0
-        self.bucket = TokenBucket(
-            ceiling=config.rate_limit, reserve=config.min_requests_remaining, sleep=stop.sleep
-        )
+        ceiling, reserve = config.rate_limit, config.min_requests_remaining
+        self.bucket = TokenBucket(ceiling=ceiling, reserve=reserve, sleep=stop.sleep)
         self._config, self._stop, self._log = config, stop, log
         # Guards the counts.
         self._lock = threading.Lock()
@@ -2787,9 +2765,7 @@ class Store:
         if verdict is Verdict.RETRY:
             raise Unanswered(f"the store does not answer ({answer.words}): try again once it does")
 
-    def page(
-        self, resource: Resource, number: int | None = None, size: int = PAGE_LIMIT, **params: Any
-    ) -> Page:
+    def page(self, resource: Resource, number: int = 0, size: int = PAGE_LIMIT, **params: Any) -> Page:
         """Return that page of a listing, or, without a number, the one that begins at params' min_id.
 
         While it stays unanswered it is asked for with fewer records, down to 25: one with a number is put
@@ -2799,7 +2775,8 @@ class Store:
             part = min(size, self._page_size)
             parts = size // part if number else 1
             pages: list[Page] = []
-            for place in range((number or 1) * parts - parts + 1, (number or 1) * parts + 1):
+            end = max(number, 1) * parts
+            for place in range(end - parts + 1, end + 1):
                 request = Request("GET", resource, resource.path)
                 asked, sent = Asked(self.client, request), {"limit": part, "page": place, **params}
                 answer = next(SdkListing.iterall(connection=asked, **sent))
@@ -2900,14 +2877,12 @@ class Workers:
         self.await_any([future])
         return future.result()
 
-    def in_order(
-        self, function: Callable[[T], R], items: Iterable[T], ahead: Callable[[], int]
-    ) -> Iterator[R]:
-        """Yield the function of each item, done by the workers, so many ahead, in the order of the items."""
+    def in_order(self, work: Callable[[T], R], items: Iterable[T], ahead: Callable[[], int]) -> Iterator[R]:
+        """Yield the work of each item, done by the workers, so many ahead, in the order of the items."""
         pending: deque[Future[R]] = deque()
         try:
             for item in items:
-                pending.append(self.submit(function, item))
+                pending.append(self.submit(work, item))
                 while len(pending) > ahead():
                     self.await_any([pending[0]])
                     yield pending.popleft().result()
@@ -3142,11 +3117,8 @@ class Selection:
         self.named = Found(config.ids_entries, config.resource) if config.ids_entries else None
         self.kept = [Found(entries, config.resource) for entries in config.keep_entries]
         # Of each filter with a list of values, those that no record has had.
-        self.unseen_values = {
-            name: set(item.values)
-            for name, item in config.filter.items()
-            if len(item.values) > 1 and not name.endswith(":not_in")
-        }
+        lists = (f for f in config.filter.values() if len(f.values) > 1 and not f.name.endswith(":not_in"))
+        self.unseen_values = {item.name: set(item.values) for item in lists}
         self._config = config
         self._resource = config.resource
         self._orders = orders
@@ -3420,30 +3392,39 @@ class Outcome(enum.StrEnum):
         return self in (Outcome.DELETED, Outcome.ALREADY_GONE)
 
 
+@dataclass(frozen=True)
+class Replayed:
+    """What the journal says of the earlier processes of a run."""
+
+    maybe_deleted: Set[int] = frozenset()
+    # Proven.
+    gone: Set[int] = frozenset()
+    # Refused by the store, at least once.
+    refused: Set[int] = frozenset()
+    # Seconds for which the store was seen to list what it had deleted.
+    lag: float = 0.0
+
+
 class Ledger:
     """The outcome of every planned id: each has exactly one, so the counts always add up."""
 
-    def __init__(
-        self,
-        selected: int,
-        maybe_deleted: Iterable[int] = (),
-        gone: Iterable[int] = (),
-        refused: Iterable[int] = (),
-    ) -> None:
+    def __init__(self, selected: int, before: Replayed = Replayed()) -> None:
         self.selected = selected
         # Ids whose DELETE was refused before a resume: one absence does not prove them gone.
-        self.refused_before = frozenset(refused)
+        self._refused_before = before.refused
         # Why an id did not go, in the store's words.
         self.reasons: dict[int, str] = {}
         # The last words on an id that used up its retries.
         self.doubts: dict[int, str] = {}
+        # Seconds for which the store was seen to list what it had deleted.
+        self.lag = before.lag
         # Ids that some attempt, in this process or before a resume, may have deleted.
-        self._maybe_deleted = set(maybe_deleted)
+        self._maybe_deleted = set(before.maybe_deleted)
         # Every id but those not attempted.
         self._outcomes = dict.fromkeys(self._maybe_deleted, Outcome.UNKNOWN)
         self._counts = Counter(self._outcomes.values())
         self._counts[Outcome.NOT_ATTEMPTED] = selected - len(self._outcomes)
-        for number in gone:
+        for number in before.gone:
             self.read_back(number, there=False)
 
     def counts(self) -> dict[str, int]:
@@ -3453,6 +3434,10 @@ class Ledger:
     def outcome(self, number: int) -> Outcome:
         """Return what is known of a planned id."""
         return self._outcomes.get(number, Outcome.NOT_ATTEMPTED)
+
+    def was_refused(self, number: int) -> bool:
+        """Tell whether the store has said no to the DELETE of an id, now or before a resume."""
+        return number in self._refused_before or self.outcome(number) is Outcome.FAILED
 
     def left(self) -> int:
         """Return how many are not proven gone."""
@@ -3617,19 +3602,6 @@ def csv_cell(value: object) -> str:
     return f"'{text}" if text[:1] in tuple("=+-@") else text
 
 
-@dataclass(frozen=True)
-class Replayed:
-    """What the journal says of the earlier processes of a run."""
-
-    maybe_deleted: Set[int]
-    # Proven.
-    gone: Set[int]
-    # Refused by the store, at least once.
-    refused: Set[int]
-    # Seconds for which the store was seen to list what it had deleted.
-    lag: float
-
-
 class Journal:
     """journal.jsonl: append-only, on disk before it returns; its lock makes a run one process's.
 
@@ -3665,24 +3637,21 @@ class Journal:
             whole = text[: text.rfind(b"\n") + 1]
             if whole != text:
                 self._file.truncate(len(whole))
-        maybe_deleted: set[int] = set()
+        noted: dict[str, set[int]] = {"acted": set(), "gone": set(), "refused": set()}
         unanswered: set[int] = set()
-        gone: set[int] = set()
-        refused: set[int] = set()
         lag = 0.0
         for number, line in enumerate(whole.splitlines(), 1):
             try:
                 entry = json.loads(line)
-                maybe_deleted |= unanswered.intersection(entry.get("sent", ()))  # sent again, never answered
+                noted["acted"] |= unanswered.intersection(entry.get("sent", ()))  # sent again, never answered
                 unanswered.update(entry.get("sent", ()))
                 unanswered.difference_update(entry.get("ids", ()))
-                maybe_deleted.update(entry.get("acted", ()))
-                gone.update(entry.get("gone", ()))
-                refused.update(entry.get("refused", ()))
+                for name, ids in noted.items():
+                    ids.update(entry.get(name, ()))
                 lag = min(max(lag, entry.get("lag", 0.0)), PATIENCE)
             except (ValueError, AttributeError, TypeError) as error:
                 raise Refused(f"{self._path}, line {number}: this is no journal's line") from error
-        return Replayed(maybe_deleted | unanswered, gone, refused, lag)
+        return Replayed(noted["acted"] | unanswered, noted["gone"], noted["refused"], lag)
 
     def sent(self, batch: Batch) -> None:
         """Note the batch before its DELETE leaves."""
@@ -3773,9 +3742,9 @@ class RunFolder:
             why = str(error.strerror)
         raise ConfigError(f"--resume {path}: {why}; name a run folder of yours that has a plan")
 
-    def write_plan(self, plan: Plan) -> None:
-        """Write plan.json."""
-        write_atomically(self.path / "plan.json", plan.lines())
+    def write(self, name: str, pieces: Iterable[str], *, lasting: bool = True) -> None:
+        """Write a file of the folder as a whole; lasting: as in write_atomically."""
+        write_atomically(self.path / name, pieces, lasting=lasting)
 
     def read_plan(self, config: Config) -> Plan:
         """Return the plan; raises Refused when it was changed, or is another store's."""
@@ -3784,21 +3753,19 @@ class RunFolder:
             plan = parse_plan(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, TypeError, OverflowError, RecursionError) as error:
             raise Refused(f"{path} cannot be trusted ({clean(error)}): start a new run") from error
-        for name, planned, given in (
-            ("API host", plan.host, config.host),
-            ("store hash", plan.store_hash, config.store_hash),
-        ):
+        for name, words in {"host": "API host", "store_hash": "store hash"}.items():
+            planned, given = getattr(plan, name), getattr(config, name)
             if planned != given:
-                conflict = f"is for the {name} {clean(planned)}, and {config.path} is for {given}"
+                conflict = f"is for the {words} {clean(planned)}, and {config.path} is for {given}"
                 raise Refused(f"{path} {conflict}: name the ini of its store")
         return plan
 
-    def read_ledger(self, plan: Plan) -> tuple[Ledger, float]:
-        """Return what the journal knows of the plan, and the lag; raises Refused for another's journal."""
+    def read_ledger(self, plan: Plan) -> Ledger:
+        """Return what the journal knows of the plan; raises Refused for another's journal."""
         noted = self.journal.replay()
         if not noted.maybe_deleted | noted.gone | noted.refused <= set(plan.ids):
             raise Refused(f"the journal in {self.path} is not its plan's: start a new run")
-        return Ledger(len(plan.ids), noted.maybe_deleted, noted.gone, noted.refused), noted.lag
+        return Ledger(len(plan.ids), noted)
 
     def read_backup(self, plan: Plan) -> str:
         """Return where the plan's backup is, or what is wrong with it."""
@@ -3844,13 +3811,14 @@ class RunFolder:
                 csv.writer(text).writerow(tuple(map(csv_cell, row)))
                 yield text.getvalue()
 
-        write_atomically(self.path / name, lines())
+        self.write(name, lines())
 
     def write_failed(self, ledger: Ledger, resource: Resource) -> None:
         """Write failed.csv: who it is, as selected.csv has it, and why."""
         failed = sorted(number for number in ledger.reasons if ledger.outcome(number) is Outcome.FAILED)
-        known = self._selected_rows(set(failed)) if failed else {}
-        width = len(resource.show)
+        wanted, width = set(failed), len(resource.show)
+        rows_by_id = self._rows_by_id("selected.csv") if failed else ()
+        known = {number: row for number, row in rows_by_id if number in wanted}
         who = {number: (*known.get(number, ()), *[""] * width)[:width] for number in failed}
         rows = ((number, *who[number], ledger.reasons[number]) for number in failed)
         self._write_csv("failed.csv", itertools.chain([("id", *resource.show, "reason")], rows))
@@ -3861,24 +3829,18 @@ class RunFolder:
         with suppress(OSError, csv.Error), open(path, encoding="utf-8", errors="replace", newline="") as file:
             yield from csv.reader(file)
 
-    def _selected_rows(self, ids: Container[int]) -> dict[int, list[str]]:
-        """Return what selected.csv says of these ids; nothing of those that it does not hold."""
-        rows = (row for row in self._rows("selected.csv") if row and positive_id(row[0]))
-        return {int(row[0]): row[1:] for row in rows if int(row[0]) in ids}
+    def _rows_by_id(self, name: str) -> Iterator[tuple[int, list[str]]]:
+        """Yield the rows of a CSV whose first cell is an id, as id and the rest."""
+        return ((int(row[0]), row[1:]) for row in self._rows(name) if row and positive_id(row[0]))
 
     def read_failed(self) -> dict[int, str]:
         """Return who did not go in the processes before this one, and why: id => reason."""
-        rows = (row for row in self._rows("failed.csv") if row and positive_id(row[0]))
-        return {int(row[0]): clean(row[-1]) for row in rows}
+        return {number: clean(row[-1]) for number, row in self._rows_by_id("failed.csv") if row}
 
     def first_rows(self, name: str, count: int) -> tuple[list[list[str]], int]:
         """Return so many rows of a CSV, its header first, and how many more it has; none where it is not."""
         rows = self._rows(name)
         return list(itertools.islice(rows, count)), sum(1 for _ in rows)
-
-    def write_report(self, report: str) -> None:
-        """Write report.html."""
-        write_atomically(self.path / "report.html", [report])
 
     def discard(self) -> None:
         """Remove the folder of a run that ended before anything was listed."""
@@ -3892,7 +3854,7 @@ class RunFolder:
     def write_summary(self, summary: Mapping[str, Any], *, lasting: bool) -> None:
         """Write summary.json; lasting: as in write_atomically."""
         text = json.dumps(summary, indent=1, ensure_ascii=False) + "\n"
-        write_atomically(self.path / "summary.json", [text], lasting=lasting)
+        self.write("summary.json", [text], lasting=lasting)
 
 
 # --- delete and verify --------------------------------------------------------------------------------
@@ -3907,29 +3869,44 @@ PROOF_READS = (0.0, 1.0, 1.0, 2.0, 3.0, 5.0, 8.0, 10.0, 10.0, 10.0, 10.0)  # sec
 WITHOUT_EFFECT = 3  # batches in a row of which nothing went, before one was proven, that end the run
 
 
-def delete_batches(
-    store: Store, ids: Sequence[int], journal: Journal, *, at_once: int
-) -> Iterator[BatchResult]:
-    """Delete the ids in batches, so many submitted at a time, and yield each result as it comes.
+@dataclass
+class Job:
+    """What deleting and verifying need besides the ids."""
+
+    store: Store
+    ledger: Ledger
+    journal: Journal
+    max_error_rate: float
+
+    @property
+    def stop(self) -> Stop:
+        """The stop flag."""
+        return self.store.workers.stop
+
+
+def delete_batches(job: Job, ids: Sequence[int], *, one_by_one: bool) -> Iterator[BatchResult]:
+    """Delete the ids in batches, several at a time or one by one, and yield each result as it comes.
 
     What has to go again is put in by itself: a refused batch's halves at once, so that its bad record is
     known soon; those of a batch that used up its retries after all others, so that a store that is down is
     not asked twenty times for each batch. Ends early once the stop flag is set, with all that was sent
     yielded.
     """
+    store, stop = job.store, job.stop
+    at_once = 1 if one_by_one else 2 * store.workers.count  # so that no worker waits for the main thread
     fresh = batches(ids, store.batch_size)
     soon: deque[Batch] = deque()
     late: deque[Batch] = deque()
     pending: set[Future[BatchResult]] = set()
 
     def following() -> Batch | None:
-        if store.workers.stop.failure is not None:
+        if stop.failure is not None:
             return None
         return soon.popleft() if soon else next(fresh, None) or (late.popleft() if late else None)
 
     while True:
         while len(pending) < at_once and (batch := following()):
-            pending.add(store.workers.submit(store.delete_batch, batch, journal))
+            pending.add(store.workers.submit(store.delete_batch, batch, job.journal))
         if not pending:
             return
         for future in store.workers.await_any(pending, deletes=True):
@@ -3942,8 +3919,8 @@ def delete_batches(
 class Tally:
     """Counts the failures of one pass, and says when and why it must stop."""
 
-    def __init__(self, selected: int, max_error_rate: float) -> None:
-        self._selected, self._max_error_rate = selected, max_error_rate
+    def __init__(self, job: Job) -> None:
+        self._selected, self._max_error_rate = job.ledger.selected, job.max_error_rate
         self._failed = 0
         # Requests in a row that used up their retries.
         self._used_up = 0
@@ -3955,62 +3932,40 @@ class Tally:
         if self._used_up >= USED_UP_IN_A_ROW:
             fault = f"{USED_UP_IN_A_ROW} requests in a row used up their retries (last: {result.answer})"
             return StoreError(f"the store does not answer: {fault}: resume once it is up")
-        if too_many_failed(self._failed, self._selected, self._max_error_rate):
+        # More than 10, too, but for 0 %: there the first one is too many.
+        if self._failed > (
+            max(10, self._selected * self._max_error_rate / 100) if self._max_error_rate else 0
+        ):
             last = next(iter(result.refused.values()), result.answer)
             allowed = f"more than max_error_rate ({self._max_error_rate:g} %) allows (last: {last})"
-            return StoreError(
-                f"{self._failed:,} of {self._selected:,} failed, {allowed}: see why, then resume"
-            )
+            failed = f"{self._failed:,} of {self._selected:,} failed"
+            return StoreError(f"{failed}, {allowed}: see why, then resume")
         return None
-
-
-def too_many_failed(failed: int, selected: int, max_error_rate: float) -> bool:
-    """Tell whether to stop: more than the rate, in percent, and more than 10; for 0 % at the first."""
-    return failed > (0 if max_error_rate == 0 else max(10, selected * max_error_rate / 100))
-
-
-@dataclass
-class Job:
-    """What deleting and verifying need besides the ids, and what they learn of the store."""
-
-    store: Store
-    ledger: Ledger
-    journal: Journal
-    max_error_rate: float
-    # Seconds for which the store was seen to list what it had deleted.
-    lag: float = 0.0
-
-    @property
-    def stop(self) -> Stop:
-        """The stop flag."""
-        return self.store.workers.stop
 
 
 def delete(job: Job, ids: Sequence[int]) -> None:
     """Delete these planned ids, one batch at a time until one is proven; raises Failure at a stop."""
-    tally = Tally(job.ledger.selected, job.max_error_rate)
+    tally = Tally(job)
     # An earlier process of this run may have proven it.
     proven = not job.store.resource.read_by or job.ledger.counts()["deleted"] > 0
     without_effect = 0
     while ids and not proven:
         first, ids = ids[: job.store.batch_size], ids[job.store.batch_size :]
-        delete_batches_of(job, first, tally, at_once=1)
+        delete_batches_of(job, first, tally, one_by_one=True)
         proven = prove(job, first)
-        without_effect += not proven and any(
-            job.ledger.outcome(number) is not Outcome.ALREADY_GONE for number in first
-        )
+        without_effect += not proven and any(job.ledger.outcome(n) is not Outcome.ALREADY_GONE for n in first)
         if without_effect == WITHOUT_EFFECT:
             reasons = job.ledger.doubts | job.ledger.reasons
             last = next((reasons[number] for number in first if number in reasons), "")
             fault = f"of the first {WITHOUT_EFFECT} batches nothing went (last: {last or 'unknown'})"
             raise job.stop.set(StoreError(f"{fault}: see why, then resume"))
-    delete_batches_of(job, ids, tally, at_once=2 * job.store.workers.count)
+    delete_batches_of(job, ids, tally)
 
 
-def delete_batches_of(job: Job, ids: Sequence[int], tally: Tally, *, at_once: int) -> None:
+def delete_batches_of(job: Job, ids: Sequence[int], tally: Tally, *, one_by_one: bool = False) -> None:
     """Delete these ids in batches; raises Failure, with every answer taken in, once a stop is asked for."""
     try:
-        for result in delete_batches(job.store, ids, job.journal, at_once=at_once):
+        for result in delete_batches(job, ids, one_by_one=one_by_one):
             job.ledger.apply(result)
             try:
                 job.journal.result(result)
@@ -4037,15 +3992,14 @@ def prove(job: Job, ids: Sequence[int]) -> bool:
         result = read_into_ledger(job, ids, shown=False)
         if any(job.ledger.outcome(number) is Outcome.DELETED for number in ids):
             if seconds:
-                job.lag = time.monotonic() - began
-                job.journal.lag(job.lag)
+                job.ledger.lag = time.monotonic() - began
+                job.journal.lag(job.ledger.lag)
             return True
         if all(number in job.ledger.doubts for number in result.there):
             return False  # nothing of it was accepted, or it cannot be told
         if not seconds:
-            job.store.progress.warnings.append(
-                f"the store still lists what it says it deleted; waiting for up to {sum(PROOF_READS):.0f} s"
-            )
+            waits = f"waiting for up to {sum(PROOF_READS):.0f} s"
+            job.store.progress.warnings.append(f"the store still lists what it says it deleted; {waits}")
     raise job.stop.set(
         StoreError(
             f"the store accepted the first DELETE, and still lists all of it after {sum(PROOF_READS):.0f} s: "
@@ -4093,13 +4047,8 @@ def there_though_unlisted(job: Job, chunk: Sequence[int], records: Sequence[Reco
 
     The store said no to their DELETE, so one absence does not prove them gone.
     """
-    store, ledger, listed = job.store, job.ledger, set(map(job.store.resource.id_of, records))
-    refused = [
-        number
-        for number in chunk
-        if number not in listed
-        and (ledger.outcome(number) is Outcome.FAILED or number in ledger.refused_before)
-    ]
+    store, listed = job.store, set(map(job.store.resource.id_of, records))
+    refused = [number for number in chunk if number not in listed and job.ledger.was_refused(number)]
     if refused and not store.resource.read_by:  # then a second listing
         found = listed_among(store, IdSet(sorted(refused)))
         return set(refused) if found is None else set(map(store.resource.id_of, found))
@@ -4121,37 +4070,28 @@ def read_back(store: Store, ids: Sequence[int]) -> Iterator[tuple[Sequence[int],
 
 def listed_among(store: Store, ids: IdSet) -> list[Record] | None:
     """Return those of the ids that a complete listing still holds; None when none was complete."""
+    id_of, listed = store.resource.id_of, itertools.chain.from_iterable(everything(store))
     try:
-        listed = {
-            store.resource.id_of(record): record
-            for records in everything(store)
-            for record in records
-            if store.resource.id_of(record) in ids
-        }
+        found = {id_of(record): record for record in listed if id_of(record) in ids}
     except Unreadable:
         return None
-    return list(listed.values())
+    return list(found.values())
 
 
 def verify(job: Job, ids: Sequence[int]) -> None:
     """Read all of them back; delete once more what is still there, and read that again."""
     result = read_into_ledger(job, ids)
-    if job.lag and result.there:  # what was deleted last may still be listed
-        job.store.workers.sleep(job.lag)
+    if job.ledger.lag and result.there:  # what was deleted last may still be listed
+        job.store.workers.sleep(job.ledger.lag)
         result = read_into_ledger(job, result.there + result.unknown)
     resent: set[int] = set()
     for seconds in REREADS:
         if not result.there and not result.unknown:
             return
         not_resent = [number for number in result.there if number not in resent]
-        delete_batches_of(
-            job,
-            not_resent,
-            Tally(job.ledger.selected, job.max_error_rate),
-            at_once=2 * job.store.workers.count,
-        )
+        delete_batches_of(job, not_resent, Tally(job))
         resent.update(not_resent)
-        job.store.workers.sleep(max(seconds, job.lag))
+        job.store.workers.sleep(max(seconds, job.ledger.lag))
         result = read_into_ledger(job, result.there + result.unknown)
     for number in result.there:
         if number in resent:
@@ -4206,10 +4146,8 @@ def control_by_listing(store: Store, ids: Sequence[int]) -> None:
     """
     if not store.resource.read_by or not ids:
         return
-    there = [
-        store.resource.id_of(record)
-        for record in store.workers.call(store.page, store.resource, 1).records[-6:]
-    ]
+    records = store.workers.call(store.page, store.resource, 1).records
+    there = list(map(store.resource.id_of, records[-6:]))
     if there:
         longest = heapq.nlargest(PAGE_LIMIT - len(there), ids)
         planned = [number for number in longest if number not in there]
@@ -4326,19 +4264,18 @@ class Screen:
     def show_plan(self, rows: Rows, title: str, style: str) -> None:
         """Show the panel of a plan; on a small screen without what is needed least."""
         rows = list(rows)
-        for label in LEAST_NEEDED if self._err.is_terminal else ():
-            while self._lines(plan_panel(rows, title, style)) > self._err.height - 3:
-                last = max((n for n, row in enumerate(rows) if row[0] == label), default=None)
-                if last is None:
-                    break
-                del rows[last]
-        if self._err.is_terminal and self._lines(plan_panel(rows, title, style)) > self._err.height - 3:
+
+        def is_too_tall() -> bool:
+            lines = self._err.render_lines(plan_panel(rows, title, style))
+            return self._err.is_terminal and len(lines) > self._err.height - 3
+
+        for label in LEAST_NEEDED:
+            for row in [row for row in reversed(rows) if row[0] == label]:
+                if is_too_tall():
+                    rows.remove(row)
+        if is_too_tall():
             rows = [(label, clean(text, self._err.width)) for label, text in rows]
         self.show(plan_panel(rows, title, style))
-
-    def _lines(self, panel: Panel) -> int:
-        """Return how many lines of the screen a panel takes."""
-        return len(self._err.render_lines(panel))
 
     def ask(self, text: str, stop: Stop) -> str:
         """Return the line that the person types, "" at the end of the file, or of the terminal.
@@ -4540,16 +4477,11 @@ class Pace:
 
 
 REPORT_ROWS = 100  # of each of these files
-REPORTED = {
-    "What did not go, and why (failed.csv)": "failed.csv",
-    "What lists name, and the store does not know (unmatched.csv)": "unmatched.csv",
-}
+REPORTED = {"failed.csv": "What did not go, and why", "unmatched.csv": "What the store does not know"}
 REPORT_COLUMNS = 120
 # Colours that can be read on white and on black: black, red, green, yellow, blue, magenta, cyan, white.
-REPORT_COLOURS = "5a5a5a d72832 1e8c3c 966e00 286edc aa46be 00828c 808080"
-REPORT_THEME = TerminalTheme(
-    (255, 255, 255), (0, 0, 0), [(*bytes.fromhex(colour),) for colour in REPORT_COLOURS.split()]
-)
+COLOURS = "5a5a5a d72832 1e8c3c 966e00 286edc aa46be 00828c 808080"
+REPORT_THEME = TerminalTheme((255, 255, 255), (0, 0, 0), [(*bytes.fromhex(c),) for c in COLOURS.split()])
 REPORT_FORMAT = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -4648,45 +4580,34 @@ def check_paths(config: Config, selection: Selection) -> None:
 
 def check_keep_lists(selection: Selection) -> None:
     """Raise Refused for a list none of whose entries the store knows."""
-    for found in selection.kept:
-        if not found.known:
-            raise Refused(
-                f"--keep {found.entries.name}: the store knows nothing that it lists; is it the right file?"
-            )
+    for entries in (found.entries for found in selection.kept if not found.known):
+        raise Refused(f"--keep {entries.name}: the store knows nothing that it lists; is it the right file?")
 
 
 def check_keep_unknown(config: Config, plan: Plan) -> None:
     """Raise Refused for an entry of --keep that is nobody in the store, when nobody looks at it."""
     if config.yes and plan.keep_unknown:
         entries = f"{plan.keep_unknown:,} {'entry is' if plan.keep_unknown == 1 else 'entries are'}"
-        raise Refused(
-            f"--keep: {entries} nobody in the store, likely misspelt (see unmatched.csv): "
-            "correct the list, or go on without --yes"
-        )
+        fault = f"--keep: {entries} nobody in the store, likely misspelt (see unmatched.csv)"
+        raise Refused(f"{fault}: correct the list, or go on without --yes")
 
 
 def check_cascade(ids: Sequence[int], parents: Mapping[int, int], resource: Resource) -> None:
     """Raise Refused for a selected parent that would take along what is not selected."""
     planned = set(ids) if parents else set()
-    along = [
-        number
-        for number in parents
-        if number not in planned and not planned.isdisjoint(ancestors(number, parents))
-    ]
+    along = [n for n in parents if n not in planned and not planned.isdisjoint(ancestors(n, parents))]
     if along:
         shown = ", ".join(map(str, along[:5])) + (", …" if len(along) > 5 else "")
-        raise Refused(
-            f"{resource.counted(len(along))} that are not selected stand below selected ones, and would go "
-            f"along: {shown}; select them too, or not what is above them"
-        )
+        below = f"{resource.counted(len(along))} that are not selected stand below selected ones"
+        what = "select them too, or not what is above them"
+        raise Refused(f"{below}, and would go along: {shown}; {what}")
 
 
 def check_age(config: Config, plan: Plan) -> None:
     """Raise Refused for a plan of the future, and for one over a day old that nobody looks at."""
     if config.resume and plan.age() < -timedelta(minutes=1):
-        raise Refused(
-            f"the plan is of the future ({clean(plan.created_at)}): correct the clock, or start a new run"
-        )
+        made = clean(plan.created_at)
+        raise Refused(f"the plan is of the future ({made}): correct the clock, or start a new run")
     if config.yes and config.resume and plan.age() > DAY:
         days = "1 day" if plan.age().days == 1 else f"{plan.age().days} days"
         age = f"the plan is {days} old"
@@ -4826,11 +4747,10 @@ class Run:
     def __init__(self, config: Config, screen: Screen, stop: Stop) -> None:
         self.folder = RunFolder.open(config.resume) if config.resume else RunFolder.create(config)
         self.plan = self.folder.read_plan(config) if config.resume else None
-        # What is known of each planned id; and for how long the store was seen to list what it had deleted.
-        self.ledger, self._lag = Ledger(0), 0.0
-        if self.plan is not None:
+        # What is known of each planned id.
+        self.ledger = self.folder.read_ledger(self.plan) if self.plan else Ledger(0)
+        if self.plan:
             config = replace(config, resource=RESOURCES[self.plan.resource])
-            self.ledger, self._lag = self.folder.read_ledger(self.plan)
         if config.verbose:
             self.folder.log.addHandler(ScreenHandler(screen))
         self.config, self.screen, self.stop = config, screen, stop
@@ -4849,8 +4769,7 @@ class Run:
         # Whether anything was read of the plan: before it, a resume leaves the files as they were.
         self.has_read = not config.resume
         # What the processes before this one came to.
-        self.earlier = self.folder.earlier() if config.resume else {}
-        self._failed_before = self.folder.read_failed() if config.resume else {}
+        self.earlier, self._failed_before = self.folder.earlier(), self.folder.read_failed()
         self._started_at = str(self.earlier.get("started_at") or utc_now())
         # Since when it is at work; what passes while the question stands is taken off.
         self._began = time.monotonic()
@@ -4908,7 +4827,7 @@ class Run:
 
     def job(self) -> Job:
         """Return what deleting and verifying need."""
-        return Job(self.store, self.ledger, self.folder.journal, self.config.max_error_rate, self._lag)
+        return Job(self.store, self.ledger, self.folder.journal, self.config.max_error_rate)
 
     def identify(self) -> None:
         """Learn which store it is; raises Refused when it is not the one that the ini is for."""
@@ -4936,7 +4855,7 @@ class Run:
         check_cascade(selection.ids, parents, config.resource)
         plan = make_plan(config, selection, parents)
         self.plan, self.ledger = plan, Ledger(len(plan.ids))
-        self.folder.write_plan(plan)
+        self.folder.write("plan.json", plan.lines())
         facts = {**plan.facts, "Backup": str(files.backup_path or "none")}
         return Todo(plan, plan.ids, facts, selection.sample)
 
@@ -4947,9 +4866,10 @@ class Run:
         with self.screen.phase("Re-reading", self.progress, count):
             control_by_listing(self.store, plan.ids)
             result = read_into_ledger(self.job(), plan.ids)
-            if self._lag and any(self.ledger.outcome(n) is Outcome.UNKNOWN for n in result.there):
-                self.progress.warnings.append(f"the store may still list what it deleted: {self._lag:.0f} s")
-                self.workers.sleep(self._lag)
+            lag = self.ledger.lag
+            if lag and any(self.ledger.outcome(number) is Outcome.UNKNOWN for number in result.there):
+                self.progress.warnings.append(f"the store may still list what it deleted: {lag:.0f} s")
+                self.workers.sleep(lag)
                 result = read_into_ledger(self.job(), result.there + result.unknown, shown=False)
         self.has_read = True
         self._there = frozenset(result.there)
@@ -5130,7 +5050,7 @@ class Run:
         if self.plan is not None and tried:
             self.folder.write_failed(self.ledger, self.config.resource)
         self.folder.write_summary(summary, lasting=True)
-        self.folder.write_report(report_html(summary["status"], self.report(summary)))
+        self.folder.write("report.html", [report_html(summary["status"], self.report(summary))])
 
     def table(self, summary: Mapping[str, Any]) -> Panel:
         """Return the final table."""
@@ -5142,10 +5062,10 @@ class Run:
         yield self.table(summary)
         if self._panel_rows:
             yield plan_panel(self._panel_rows, "The plan", "red")
-        for title, name in REPORTED.items():
+        for name, title in REPORTED.items():
             rows, more = self.folder.first_rows(name, REPORT_ROWS + 1)
             if len(rows) > 1:
-                yield report_table(title, rows, more, name)
+                yield report_table(f"{title} ({name})", rows, more, name)
         if chart := self._pace.chart():
             yield Text(f"Requests over time\n{chart}\n")
         yield Text(f"bulk_delete.py {__version__}: {clean(shell_command(sys.argv), 1000)}")
@@ -5171,12 +5091,9 @@ class Run:
         """Show the command that goes on with this run, where there is a plan that may be gone on with."""
         if self.plan is None or summary["status"] == "refused":
             return
-        if summary["status"] != "planned":
-            self.screen.say("to go on where it ended:")
-        elif summary["not_attempted"] < summary["selected"]:
-            self.screen.say("nothing more was deleted; to delete exactly these:")
-        else:
-            self.screen.say("nothing was deleted; to delete exactly these:")
+        more = " more" if summary["not_attempted"] < summary["selected"] else ""
+        planned = f"nothing{more} was deleted; to delete exactly these:"
+        self.screen.say(planned if summary["status"] == "planned" else "to go on where it ended:")
         self.screen.say(f"  {self.resume_command()}", whole=True)
 
 
@@ -5219,10 +5136,7 @@ def selection_facts(config: Config, selection: Selection) -> dict[str, str]:
     lists = [selection.named, *selection.kept] if selection.named else selection.kept
     passed_over = sum(found.entries.passed_over for found in lists)
     shared = [text for found in lists for text in found.shared()]
-    unseen = [
-        f"{name}: {text}" for name, values in selection.unseen_values.items() for text in sorted(values)
-    ]
-    not_found, unknown = selection.not_found(), selection.keep_unknown()
+    unseen = [f"{name}: {text}" for name, texts in selection.unseen_values.items() for text in sorted(texts)]
     cut = (
         f"{config.resource.counted(selection.cut)} with more addresses or attributes than the API lists: "
         "the backup, the only copy, is cut there (backup_cut)"
@@ -5232,19 +5146,17 @@ def selection_facts(config: Config, selection: Selection) -> dict[str, str]:
         "No record": "" if selection.full else first_few(unseen),
         "Passed over": f"{passed_over:,} rows of other items passed over" if passed_over else "",
         "Shared": first_few(shared),
-        "Not found": few_entries(not_found, "to delete"),
-        "Unknown": few_entries(unknown, "to keep"),
+        "Not found": few_entries("not_found", selection.not_found()),
+        "Unknown": few_entries("keep_unknown", selection.keep_unknown()),
         "Cut": cut if selection.cut and not config.no_backup else "",
         "Spared": f"{selection.spared:,}" if selection.spared else "",
     }
 
 
-def few_entries(entries: Sequence[tuple[str, str]], purpose: str) -> str:
-    """Return what to say of entries of lists that the store does not know."""
+def few_entries(key: str, entries: Sequence[tuple[str, str]]) -> str:
+    """Return what to say of entries of lists that the store does not know; key: theirs in COUNTS."""
     names = first_few([clean(entry) for _, entry in entries])
-    return (
-        f"{len(entries):,} listed {purpose}, unknown to the store (unmatched.csv): {names}" if entries else ""
-    )
+    return f"{COUNTS[key].format(len(entries))}: {names}" if entries else ""
 
 
 def meant_words(config: Config) -> str:
@@ -5257,15 +5169,12 @@ def meant_words(config: Config) -> str:
 
 def selected_words(config: Config, selection: Selection) -> str:
     """Return what is selected, in the words given, whether that is the whole store, and what is excepted."""
-    everything = f"ALL {config.resource.words} of the store"
+    everything, meant = f"ALL {config.resource.words} of the store", meant_words(config)
     whole = len(selection.ids) == selection.total and (config.resource.has_total or not selection.full)
-    meant = meant_words(config)
     if not meant and config.limit is None:
         meant = everything
-    elif whole:
-        meant = f"the {config.resource.words}{meant}, which are {everything}"
     else:
-        meant = f"the {config.resource.words}{meant}"
+        meant = f"the {config.resource.words}{meant}" + (f", which are {everything}" if whole else "")
     excepted = [
         f"the {len(found.entries):,} of {found.entries.name} ({found.known:,} known, {found.spared:,} spared)"
         for found in selection.kept
