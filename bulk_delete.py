@@ -135,11 +135,11 @@ POLL = 0.1  # seconds: the longest sleep between two looks at the stop flag
 # What the person reads when a signal ends a run, its summary written; Windows has no SIGHUP.
 SIGNALS = {
     getattr(signal, name): words
-    for name, words in {
-        "SIGINT": "stopped by Ctrl-C",
-        "SIGTERM": "stopped from outside (SIGTERM)",
-        "SIGHUP": "stopped, since the terminal was closed (SIGHUP)",
-    }.items()
+    for name, words in (
+        ("SIGINT", "stopped by Ctrl-C"),
+        ("SIGTERM", "stopped from outside (SIGTERM)"),
+        ("SIGHUP", "stopped, since the terminal was closed (SIGHUP)"),
+    )
     if hasattr(signal, name)
 }
 
@@ -969,21 +969,11 @@ class Entries:
             raise ValueError(f"{clean(text)!r} is not {' or '.join(wanted)}{hint or unseen_letters(text)}")
 
     def drop_repeated_ids(self) -> None:
-        """Leave each id where it stands first.
-
-        Sorted, and not looked up in a set, which would take most of the memory for a million ids.
-        """
-        if all(first < second for first, second in itertools.pairwise(self.ids)):
-            return
-        repeated = {first for first, second in itertools.pairwise(sorted(self.ids)) if first == second}
-        if unseen := set(repeated):
-            fresh = array("q")
-            for number in self.ids:
-                if number not in repeated or number in unseen:
-                    fresh.append(number)
-                    unseen.discard(number)
-            self.duplicates += len(self.ids) - len(fresh)
-            self.ids = fresh
+        """Leave each id where it stands first."""
+        if any(second <= first for first, second in itertools.pairwise(self.ids)):  # else each is a new one
+            distinct = array("q", dict.fromkeys(self.ids))
+            self.duplicates += len(self.ids) - len(distinct)
+            self.ids = distinct
 
 
 @dataclass(frozen=True)
@@ -3263,11 +3253,6 @@ def store_total(store: Store, config: Config, listing: Listing, selection: Selec
     return listing.total
 
 
-def deepest_first(ids: Sequence[int], parents: Mapping[int, int]) -> array[int]:
-    """Return the ids with children before their parents; parents: of each record its parent's id, or 0."""
-    return array("q", sorted(ids, key=lambda number: -len(ancestors(number, parents))))
-
-
 def ancestors(number: int, parents: Mapping[int, int]) -> list[int]:
     """Return the ids above a record, the nearest first; a circle is walked once."""
     line: list[int] = []
@@ -3386,10 +3371,8 @@ class Outcome(enum.StrEnum):
     UNKNOWN = "unknown"  # maybe deleted, not yet read back
     NOT_ATTEMPTED = "not_attempted"
 
-    @property
-    def is_proven(self) -> bool:
-        """Whether the id is proven gone."""
-        return self in (Outcome.DELETED, Outcome.ALREADY_GONE)
+
+PROVEN = (Outcome.DELETED, Outcome.ALREADY_GONE)  # gone
 
 
 @dataclass(frozen=True)
@@ -3441,7 +3424,7 @@ class Ledger:
 
     def left(self) -> int:
         """Return how many are not proven gone."""
-        return self.selected - self._counts[Outcome.DELETED] - self._counts[Outcome.ALREADY_GONE]
+        return self.selected - sum(self._counts[outcome] for outcome in PROVEN)
 
     def set(self, number: int, outcome: Outcome, reason: str = "") -> None:
         """Let an id have this outcome, and no other."""
@@ -3494,7 +3477,7 @@ class Ledger:
 
     def doubt(self, ids: Iterable[int]) -> list[int]:
         """Take in a read that cannot be relied on; returns those that were not proven before, and stay so."""
-        unproven = [number for number in ids if not self.outcome(number).is_proven]
+        unproven = [number for number in ids if self.outcome(number) not in PROVEN]
         for number in unproven:
             self.set(number, Outcome.UNKNOWN)
         return unproven
@@ -4104,16 +4087,17 @@ def control(store: Store, ids: Sequence[int], there: Sequence[int] = ()) -> None
 
     Absence proves nothing without a control: before the first DELETE one chunk, of records that were just
     listed, is read as verification will read it. What it lacks is asked for again in smaller parts: only if
-    that finds something, the store did not heed all of the first.
+    that finds something, the store did not heed all of the first. there: ids that surely are.
     """
     if not store.resource.read_by or not ids:
         return
     size = store.chunk_size
     chunk = ids if there else heapq.nlargest(size, ids)  # no query of the plan is longer
     while True:
-        heeded = heeds(store, chunk, size, there)
+        present = read_present(store, chunk, size) or set()
+        missing = [number for number in chunk if number not in present]
         size = min(size, store.chunk_size)  # a read that was too long was halved
-        if heeded:
+        if present and present.issuperset(there) and not (missing and hides(store, missing)):
             store.chunk_size, store.batch_size = size, min(store.batch_size, size)
             return
         if size == 1:
@@ -4123,13 +4107,6 @@ def control(store: Store, ids: Sequence[int], there: Sequence[int] = ()) -> None
                 "could be proven; try again"
             )
         size = (min(size, len(chunk)) + 1) // 2
-
-
-def heeds(store: Store, chunk: Sequence[int], size: int, there: Sequence[int]) -> bool:
-    """Tell whether reads of that size find all of a chunk that is there; there: ids that surely are."""
-    present = read_present(store, chunk, size) or set()
-    missing = [number for number in chunk if number not in present]
-    return bool(present) and present.issuperset(there) and not (missing and hides(store, missing))
 
 
 def hides(store: Store, ids: Sequence[int]) -> bool:
@@ -4803,7 +4780,9 @@ class Run:
         for phase, function in (("Deleting", delete), ("Verifying", verify)) if ids else ():
             with self.screen.phase(phase, self.progress, len(ids)):
                 function(job, ids)
-        self.check_proven()
+        if left := self.ledger.left():
+            verb = "is" if left == 1 else "are"
+            raise Unproven(f"{left:,} of {self.ledger.selected:,} {verb} not proven gone")
 
     def approve(self, todo: Todo) -> Sequence[int]:
         """Return the ids that may go, once the guards and the person have said yes; raises Refused."""
@@ -4925,12 +4904,6 @@ class Run:
         seconds = max(windows * client.bucket.window.seconds, requests * latency / self.workers.count)
         return f"{math.ceil(seconds / 60)} min" if seconds > 90 else f"{math.ceil(seconds)} s"
 
-    def check_proven(self) -> None:
-        """Raise Unproven when anything that was planned is not proven gone."""
-        if left := self.ledger.left():
-            verb = "is" if left == 1 else "are"
-            raise Unproven(f"{left:,} of {self.ledger.selected:,} {verb} not proven gone")
-
     def tick(self) -> None:
         """Redraw, and rewrite summary.json about once a second; called whatever is waited for."""
         self.tell_stopping()
@@ -4981,9 +4954,9 @@ class Run:
             "selection": dict(getattr(plan, "selection", self.config.selection)),
             "selected": self.ledger.selected,
             **counts,
-            **{name: getattr(plan, name, 0) for name in ("duplicates", "not_found", "keep_unknown")},
+            **{name: getattr(plan, name, 0) for name in ("duplicates", "not_found")},
             "spared": getattr(plan, "spared", 0) + self.spared_late,
-            "backup_cut": getattr(plan, "backup_cut", 0),
+            **{name: getattr(plan, name, 0) for name in ("keep_unknown", "backup_cut")},
             "verified": status == "completed" and proven,
             **{name: count + self.before(name) for name, count in self.client.counts.items()},
             "started_at": self._started_at,
@@ -5112,7 +5085,9 @@ def python_command() -> str:
 
 
 def make_plan(config: Config, selection: Selection, parents: Mapping[int, int]) -> Plan:
-    """Return the plan of a selection."""
+    """Return the plan of a selection; parents: of each record its parent's id, or 0."""
+    depth = {number: len(ancestors(number, parents)) for number in parents}
+    deepest_first = array("q", sorted(selection.ids, key=lambda number: -depth.get(number, 0)))
     return Plan(
         host=config.host,
         store_hash=config.store_hash,
@@ -5124,7 +5099,7 @@ def make_plan(config: Config, selection: Selection, parents: Mapping[int, int]) 
         duplicates=selection.duplicates,
         not_found=len(selection.not_found()),
         spared=selection.spared,
-        ids=deepest_first(selection.ids, parents) if parents else selection.ids,
+        ids=deepest_first if parents else selection.ids,
         keep_unknown=len(selection.keep_unknown()),
         backup_cut=0 if config.no_backup else selection.cut,
         backup=not config.no_backup,
