@@ -2776,15 +2776,15 @@ class Store:
                     break
                 pages.append(self._read(request, answer))
             else:
-                return joined(pages)
+                page = joined(pages)
+                self._heaviest = max(self._heaviest, page.weight)
+                return page
 
     def _read(self, request: Request, answer: Answer) -> Page:
         """Return what a GET was answered with; raises ReadRefused, Unanswered and Unreadable."""
         self._check_read(request, answer)
         self.has_listed = True
-        page = read_page(answer, request.resource)
-        self._heaviest = max(self._heaviest, page.weight)
-        return page
+        return read_page(answer, request.resource)
 
     def ahead(self) -> int:
         """Return how many pages may be read ahead: fewer when they are heavy."""
@@ -2797,10 +2797,9 @@ class Store:
         there twice, and they are as many as the total says. At most PAGE_LIMIT ids, or EMAIL_LIMIT addresses;
         what is refused for its length, or stays unanswered, is asked for in halves.
         """
-        resource, asked = self.resource, set(values)
-        value_of: Callable[[Record], Any] = resource.id_of
-        if by != resource.read_by:
-            asked, value_of = set(map(comparable_address, values)), resource.address_of
+        resource, by_id = self.resource, by == self.resource.read_by
+        asked = set(values) if by_id else set(map(comparable_address, values))
+        value_of: Callable[[Record], Any] = resource.id_of if by_id else resource.address_of
         sent = {"limit": PAGE_LIMIT, "page": 1, by: ",".join(map(str, values)), **params}
         request = Request("GET", resource, resource.path, sent)
         try:
@@ -2808,23 +2807,17 @@ class Store:
         except Unreadable:
             return None
         except (ReadRefused, Unanswered) as failure:
-            return self._find_in_halves(failure, by, values, **params)
+            too_long = isinstance(failure, ReadRefused) and failure.status in (400, 413, 414)
+            unanswered = isinstance(failure, Unanswered) and len(values) >= 2 * PAGE_SIZES[-1]
+            if len(values) < 2 or not (too_long or unanswered):
+                raise
+            half = (len(values) + 1) // 2
+            self.chunk_size = min(self.chunk_size, half)
+            found = [self.find(by, part, **params) for part in chunks(values, half)]
+            return None if None in found else [record for part in found for record in part or ()]
         distinct = len(set(map(resource.id_of, page.records)))
         complete = distinct == len(page.records) == page.total
         return page.records if complete and asked.issuperset(map(value_of, page.records)) else None
-
-    def _find_in_halves(
-        self, failure: Failure, by: str, values: Sequence[Any], **params: Any
-    ) -> list[Record] | None:
-        """Ask again in halves for what was too long or not answered; raises the failure at the smallest."""
-        too_long = isinstance(failure, ReadRefused) and failure.status in (400, 413, 414)
-        unanswered = isinstance(failure, Unanswered) and len(values) >= 2 * PAGE_SIZES[-1]
-        if len(values) < 2 or not (too_long or unanswered):
-            raise failure
-        half = (len(values) + 1) // 2
-        self.chunk_size = min(self.chunk_size, half)
-        found = [self.find(by, part, **params) for part in chunks(values, half)]
-        return None if None in found else [record for part in found for record in part or ()]
 
     def delete_batch(self, batch: Batch, journal: Journal) -> BatchResult:
         """DELETE the batch, noted in the journal before it leaves. Never raises Failure: see Stop."""
@@ -3090,8 +3083,8 @@ class Selection:
 
     def __init__(self, config: Config, orders: Orders) -> None:
         self.ids = array("q")
-        # How many were taken, those who were spared later among them.
-        self.taken = 0
+        # Whether --limit is reached, so that no further record matters.
+        self.full = False
         # Kept, or with orders; and those with orders alone.
         self.spared = self.spared_for_orders = 0
         # Records that the backup cannot hold whole.
@@ -3116,11 +3109,6 @@ class Selection:
         self.unseen_paths = {match.path for match in config.match}
         self.field_names: set[str] = set()
 
-    @property
-    def full(self) -> bool:
-        """Whether --limit is reached, so that no further record matters."""
-        return self._config.limit is not None and self.taken >= self._config.limit
-
     def take(self, records: Iterable[Record]) -> Iterator[Record]:
         """Take what goes, and yield it for the backup; raises Refused for what the store should not list."""
         for record in records:
@@ -3128,7 +3116,7 @@ class Selection:
                 return
             if self._goes(record):
                 self.ids.append(self._resource.id_of(record))
-                self.taken += 1
+                self.full = len(self.ids) == self._config.limit
                 self.sample.add(record)
                 cut = cut_off(record)
                 self.cut += bool(cut)
@@ -5145,7 +5133,7 @@ def meant_words(config: Config) -> str:
 def selected_words(config: Config, selection: Selection) -> str:
     """Return what is selected, in the words given, whether that is the whole store, and what is excepted."""
     everything, meant = f"ALL {config.resource.words} of the store", meant_words(config)
-    whole = len(selection.ids) == selection.total and (config.resource.has_total or not selection.full)
+    whole = len(selection.ids) == selection.total
     if not meant and config.limit is None:
         meant = everything
     else:
