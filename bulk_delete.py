@@ -105,7 +105,7 @@ try:
     from rich import box
     from rich.console import Console
     from rich.panel import Panel
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.terminal_theme import TerminalTheme
     from rich.text import Text
 except ImportError as error:
@@ -4163,11 +4163,16 @@ def progress_text(progress: Progress, elapsed: float, waiting: str, *, last: boo
 
 
 class PatientConsole(Console):
-    """A console whose reader may leave: rich would end the process then, and the run goes on."""
+    """A console that may be closed, or whose reader may leave: rich would end the process then."""
 
     def on_broken_pipe(self) -> None:
         """Print nothing any more."""
         self.quiet = True
+
+    def __exit__(self, *exception: object) -> None:
+        """Write what was printed; all that rich writes goes through here."""
+        with suppress(OSError):
+            super().__exit__(*exception)
 
 
 class PhaseDisplay:
@@ -4214,8 +4219,7 @@ class Screen:
 
     def say(self, text: str, style: str = "", *, whole: bool = False) -> None:
         """Print a message; whole: a line to be copied, which is not wrapped for the terminal."""
-        with suppress(OSError):
-            self._err.print(Text(text, style=style), soft_wrap=whole or not self._err.is_terminal)
+        self._err.print(Text(text, style=style), soft_wrap=whole or not self._err.is_terminal)
 
     def warn(self, text: str) -> None:
         """Print a warning."""
@@ -4223,8 +4227,7 @@ class Screen:
 
     def show(self, renderable: Any, *, final: bool = False) -> None:
         """Print a table or panel; final: to stdout."""
-        with suppress(OSError):
-            (self._out if final else self._err).print(renderable)
+        (self._out if final else self._err).print(renderable)
 
     def show_plan(self, rows: Rows, title: str, style: str) -> None:
         """Show the panel of a plan; on a small screen without what is needed least."""
@@ -4234,10 +4237,9 @@ class Screen:
             lines = self._err.render_lines(plan_panel(rows, title, style))
             return self._err.is_terminal and len(lines) > self._err.height - 3
 
-        for label in LEAST_NEEDED:
-            for row in [row for row in reversed(rows) if row[0] == label]:
-                if is_too_tall():
-                    rows.remove(row)
+        for row in [row for label in LEAST_NEEDED for row in reversed(rows) if row[0] == label]:
+            if is_too_tall():
+                rows.remove(row)
         if is_too_tall():
             rows = [(label, clean(text, self._err.width)) for label, text in rows]
         self.show(plan_panel(rows, title, style))
@@ -4254,8 +4256,7 @@ class Screen:
                 typed.append(sys.stdin.readline())
 
         reader = threading.Thread(target=read, daemon=True)
-        with suppress(OSError):
-            self._err.print(Text(text, style="bold"), end="")
+        self._err.print(Text(text, style="bold"), end="")
         reader.start()
         while reader.is_alive():
             if stop.failure is not None:
@@ -4279,16 +4280,14 @@ class Screen:
             progress.total = progress.done  # a limit was reached, or less was found than asked for
         finally:
             self._phase = None
-            with suppress(OSError):
-                display.show(last=True)
-                if bars is not None:
-                    bars.stop()
+            display.show(last=True)
+            if bars is not None:
+                bars.stop()
 
     def tick(self, waiting: str) -> None:
         """Redraw; waiting: why nothing moves, if it does not."""
         if self._phase is not None:
-            with suppress(OSError):
-                self._phase.show(waiting)
+            self._phase.show(waiting)
 
 
 def make_bars(console: Console) -> Bars:
@@ -4328,11 +4327,9 @@ def store_name(config: Config, info: Record | None) -> str:
 
 
 def two_columns(rows: Rows, first_style: str = "") -> Table:
-    """Return labels and what they stand for; first_style: that of the first text."""
-    table = Table.grid(padding=(0, 2))
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    for number, (label, text) in enumerate(rows):
+    """Return labels and what they stand for, where there is a text; first_style: that of the first text."""
+    table = Table.grid(Column(no_wrap=True), Column(overflow="fold"), padding=(0, 2))
+    for number, (label, text) in enumerate(row for row in rows if row[1]):
         table.add_row(Text(label), Text(text, "" if number else first_style))
     return table
 
@@ -4343,7 +4340,7 @@ LEAST_NEEDED = ("", "Such as", "Note", "Created", "It takes", "Shared", "Passed 
 
 def plan_rows(resource: Resource, facts: Mapping[str, str], sample: Sample) -> Rows:
     """Return what the panel says: the facts, how old the records are, and a few of them."""
-    rows = [(label, text) for label, text in facts.items() if text]
+    rows = [*facts.items()]
     if sample.first_created:
         rows.append(("Created", f"{clean(sample.first_created)} to {clean(sample.last_created)}"))
     for number, record in enumerate(sample.records):
@@ -4374,9 +4371,11 @@ COUNTS = {
 
 
 def verified_words(summary: Mapping[str, Any]) -> str:
-    """Return what was proven, as the ticket tells it."""
+    """Return what was proven, as the ticket tells it; "" where nothing was to be proven yet."""
+    if summary["status"] not in ("completed", "interrupted"):
+        return ""
     if not summary["selected"]:
-        return "there was nothing to verify"
+        return "there was nothing to verify" if summary["status"] == "completed" else ""
     if unproven := summary["unknown"] + summary["not_attempted"]:
         return f"no: not yet proven of {unproven:,}"
     if summary["failed"]:
@@ -4389,27 +4388,23 @@ def summary_table(summary: Mapping[str, Any], name: str, *, unclear: bool = Fals
 
     unclear: not all that was sent was accepted, or it was still there when it was read.
     """
-    good = summary["exit_status"] == 0
-    rows = [("Result", f"{summary['status']}, exit status {summary['exit_status']}")]
-    if summary["reason"]:
-        rows.append(("Reason", summary["reason"]))
-    rows += [("Store", name), ("Resource", summary["resource"])]
-    for number, (key, words) in enumerate(COUNTS.items()):
-        if summary[key] or number < 3:
-            if key == "unknown" and unclear:
-                words = "{:,} sent, not yet proven gone"
-            rows.append((key.replace("_", " ").capitalize(), words.format(summary[key])))
-    if summary["status"] == "completed" or (summary["status"] == "interrupted" and summary["selected"]):
-        rows.append(("Verified", verified_words(summary)))
+    words = COUNTS | ({"unknown": "{:,} sent, not yet proven gone"} if unclear else {})
+    shown = [key for number, key in enumerate(COUNTS) if summary[key] or number < 3]
     waits = f"{summary['retries']:,} retries, {summary['rate_limited']:,} times told to wait"
     started = summary["started_at"][:19].replace("T", " ")
-    rows += [
-        ("Requests", f"{summary['requests']:,} ({waits})"),
-        ("Time", f"{duration(summary['elapsed_seconds'])} at work, started {started} UTC"),
-        ("Run folder", summary["run_folder"] or "none: nothing was listed"),
-    ]
-    style = "green" if good else "red"
-    return Panel(two_columns(rows, f"bold {style}"), box=box.HORIZONTALS, border_style=style)
+    facts = {
+        "Result": f"{summary['status']}, exit status {summary['exit_status']}",
+        "Reason": summary["reason"],
+        "Store": name,
+        "Resource": summary["resource"],
+        **{key.replace("_", " ").capitalize(): words[key].format(summary[key]) for key in shown},
+        "Verified": verified_words(summary),
+        "Requests": f"{summary['requests']:,} ({waits})",
+        "Time": f"{duration(summary['elapsed_seconds'])} at work, started {started} UTC",
+        "Run folder": summary["run_folder"] or "none: nothing was listed",
+    }
+    style = "red" if summary["exit_status"] else "green"
+    return Panel(two_columns([*facts.items()], f"bold {style}"), box=box.HORIZONTALS, border_style=style)
 
 
 class Pace:
@@ -4466,9 +4461,8 @@ pre {{{{ font: 13px/1.3 Menlo, Consolas, "DejaVu Sans Mono", monospace; }}}}
 
 def report_table(title: str, rows: Sequence[Sequence[str]], more: int, name: str) -> Table:
     """Return the first rows of a CSV of that name, its header first, and how many more it has."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    for header in rows[0]:
-        table.add_column(Text(header), overflow="fold")
+    columns = [Column(Text(header), overflow="fold") for header in rows[0]]
+    table = Table(*columns, title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     for row in rows[1:]:
         table.add_row(*map(Text, row))
     table.caption = f"and {more:,} more in {name}" if more else None
@@ -4477,17 +4471,7 @@ def report_table(title: str, rows: Sequence[Sequence[str]], more: int, name: str
 
 def report_html(title: str, parts: Iterable[Any]) -> str:
     """Return what a person may attach to the ticket: one file of HTML that needs nothing else."""
-    console = Console(
-        record=True,
-        file=io.StringIO(),
-        width=REPORT_COLUMNS,
-        color_system="standard",
-        no_color=False,
-        force_terminal=True,
-        legacy_windows=False,
-        highlight=False,
-        markup=False,
-    )
+    console = Console(record=True, file=io.StringIO(), width=REPORT_COLUMNS, legacy_windows=False)
     for part in parts:
         console.print(part)
     page = REPORT_FORMAT.format(title=html.escape(title).replace("{", "(").replace("}", ")"))
