@@ -4178,26 +4178,24 @@ class PatientConsole(Console):
 class PhaseDisplay:
     """Shows how far one phase is: a bar on a terminal, else a plain line every few seconds."""
 
-    def __init__(self, screen: Screen, name: str, progress: Progress, bars: Bars | None) -> None:
+    def __init__(self, screen: Screen, name: str, progress: Progress, bars: Bars) -> None:
         self._screen, self._name, self._progress, self._bars = screen, name, progress, bars
         # When it began, so that the first answer counts in the rate, and when it was last shown.
         self._began = self._shown = time.monotonic()
-        self._task = bars.add_task(f"{name:<10}", total=None, detail="…") if bars else None
+        self._task = bars.add_task(f"{name:<10}", total=None, detail="…")
 
     def show(self, waiting: str = "", *, last: bool = False) -> None:
         """Show how far it is; called often, so it mostly does nothing."""
         while self._progress.warnings:
             self._screen.warn(self._progress.warnings.popleft())
         now = time.monotonic()
-        if not last and now - self._shown < (REDRAW if self._bars else LINE_EVERY):
+        if not last and now - self._shown < (LINE_EVERY if self._bars.disable else REDRAW):
             return
         self._shown = now
         text = progress_text(self._progress, now - self._began, waiting, last=last)
         done, total = self._progress.done, self._progress.total
-        if self._bars is not None and self._task is not None:
-            shown_total = total or (done if last else None)
-            self._bars.update(self._task, completed=done, total=shown_total, detail=text)
-        elif total or done:
+        self._bars.update(self._task, completed=done, total=total or (done if last else None), detail=text)
+        if self._bars.disable and (total or done):
             share = f"{100 * done // total} % · " if total else ""
             self._screen.say(f"{self._name}: {share}{text}")
 
@@ -4270,19 +4268,14 @@ class Screen:
     def phase(self, name: str, progress: Progress, total: int = 0) -> Iterator[None]:
         """Show the progress of a phase while it lasts; `tick` redraws it."""
         progress.begin(total)
-        bars = None
-        if self._err.is_terminal and not self._err.is_dumb_terminal:
-            bars = make_bars(self._err)
-            bars.start()
-        self._phase = display = PhaseDisplay(self, name, progress, bars)
-        try:
-            yield
-            progress.total = progress.done  # a limit was reached, or less was found than asked for
-        finally:
-            self._phase = None
-            display.show(last=True)
-            if bars is not None:
-                bars.stop()
+        with make_bars(self._err) as bars:
+            self._phase = display = PhaseDisplay(self, name, progress, bars)
+            try:
+                yield
+                progress.total = progress.done  # a limit was reached, or less was found than asked for
+            finally:
+                self._phase = None
+                display.show(last=True)
 
     def tick(self, waiting: str) -> None:
         """Redraw; waiting: why nothing moves, if it does not."""
@@ -4291,13 +4284,14 @@ class Screen:
 
 
 def make_bars(console: Console) -> Bars:
-    """Return rich's bars for that console."""
+    """Return rich's bars for that console; where it is no terminal, they are disabled."""
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn  # slow to load
 
     detail = TextColumn("{task.fields[detail]}", markup=False)
     bar = BarColumn(16, style="bright_black", complete_style="bold green", finished_style="bold green")
     columns = (TextColumn("{task.description}"), bar, TaskProgressColumn(), detail)
-    return Progress(*columns, console=console, refresh_per_second=8)
+    plain = not console.is_terminal or console.is_dumb_terminal
+    return Progress(*columns, console=console, refresh_per_second=8, disable=plain)
 
 
 class ScreenHandler(logging.Handler):
