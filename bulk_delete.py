@@ -4673,17 +4673,6 @@ def make_parser() -> Parser:
     return parser
 
 
-@dataclass(frozen=True)
-class Todo:
-    """What is to be deleted now: of a plan just made, or what is left of an earlier one."""
-
-    plan: Plan
-    ids: Sequence[int]
-    # What the panel says of it, label => text.
-    facts: Mapping[str, str]
-    sample: Sample
-
-
 class Run:
     """One run, from the run folder to the summary."""
 
@@ -4712,7 +4701,7 @@ class Run:
         # Whether anything was read of the plan: before it, a resume leaves the files as they were.
         self.has_read = not config.resume
         # What the processes before this one came to.
-        self.earlier, self._failed_before = self.folder.earlier(), self.folder.read_failed()
+        self.earlier = self.folder.earlier()
         self._started_at = str(self.earlier.get("started_at") or utc_now())
         # Since when it is at work; what passes while the question stands is taken off.
         self._began = time.monotonic()
@@ -4733,39 +4722,35 @@ class Run:
         """Do it all, up to the last proof; raises the Failure that ends it."""
         for warning in self.config.warnings:
             self.screen.warn(warning)
-        self.tell("started", self.summary("in_progress", None, ""))
+        self.tell("started", self.summary(ended=False))
         self.identify()
-        todo = self.reread(self.plan) if self.plan else self.gather()
-        self.show(todo)
-        check_count(self.config, len(todo.ids))
-        if self.config.dry_run and todo.ids:
+        plan = self.plan or self.gather()
+        ids = self.reread(plan) if self.config.resume else plan.ids
+        check_count(self.config, len(ids))
+        if self.config.dry_run and ids:
             return
-        ids = self.approve(todo) if todo.ids else ()
+        ids = self.approve(plan, ids) if ids else ()
         self.store.expect(0, len(ids))
-        job = self.job()
         for phase, function in (("Deleting", delete), ("Verifying", verify)) if ids else ():
             with self.screen.phase(phase, self.progress, len(ids)):
-                function(job, ids)
+                function(self.job(), ids)
         if left := self.ledger.left():
             verb = "is" if left == 1 else "are"
             raise Unproven(f"{left:,} of {self.ledger.selected:,} {verb} not proven gone")
 
-    def approve(self, todo: Todo) -> Sequence[int]:
+    def approve(self, plan: Plan, ids: Sequence[int]) -> Sequence[int]:
         """Return the ids that may go, once the guards and the person have said yes; raises Refused."""
         config = self.config
-        check_keep_unknown(config, todo.plan)
-        check_age(config, todo.plan)
+        check_keep_unknown(config, plan)
+        check_age(config, plan)
         if not config.yes:
             known = clean(self.told("name") or f"the store {config.store_hash}", 60)
             asked_at = time.monotonic()
             try:
-                what = f"{config.resource.counted(len(todo.ids))} of {known}"
-                confirm(self.screen, self.stop, len(todo.ids), what)
+                confirm(self.screen, self.stop, len(ids), f"{config.resource.counted(len(ids))} of {known}")
             finally:
                 self._began += time.monotonic() - asked_at
-        # An order, or a child of a selected record, may have come in while the question stood.
-        ids = self.without_orders(todo.ids)
-        check_cascade(ids, read_parents(self.store), config.resource)
+        ids = self.still_to_go(plan, ids)  # the question may have stood for long
         if not config.resume:  # a resume has done so before it read back
             control(self.store, ids)
         return ids
@@ -4780,8 +4765,8 @@ class Run:
         self.info = self.workers.call(self.store.info)
         check_domain(self.config, self.info, self.name)
 
-    def gather(self) -> Todo:
-        """List, and freeze the plan on disk; raises Refused for a listing that stays incomplete."""
+    def gather(self) -> Plan:
+        """List, freeze the plan on disk, and show it; raises Refused for a listing that stays incomplete."""
         config, store = self.config, self.store
         if config.spare_with_orders:
             with self.screen.phase("Orders", self.progress):
@@ -4802,10 +4787,11 @@ class Run:
         self.plan, self.ledger = plan, Ledger(len(plan.ids))
         self.folder.write("plan.json", plan.lines())
         facts = {**plan.facts, "Backup": str(files.backup_path or "none")}
-        return Todo(plan, plan.ids, facts, selection.sample)
+        self.show(len(plan.ids), facts, selection.sample)
+        return plan
 
-    def reread(self, plan: Plan) -> Todo:
-        """Find what of the plan is still there, by reading all of it back."""
+    def reread(self, plan: Plan) -> Sequence[int]:
+        """Return, and show, what of the plan is still there, by reading all of it back."""
         count = len(plan.ids)
         self.store.expect(math.ceil(count / PAGE_LIMIT), count)
         with self.screen.phase("Re-reading", self.progress, count):
@@ -4818,44 +4804,48 @@ class Run:
                 result = read_into_ledger(self.job(), result.there + result.unknown, shown=False)
         self.has_read = True
         self._there = frozenset(result.there)
-        ids = self.without_orders(result.there + result.unknown)
-        check_cascade(ids, read_parents(self.store), self.config.resource)
+        ids = self.still_to_go(plan, result.there + result.unknown)
         age = f"{duration(plan.age().total_seconds())} old, {RESOURCES[plan.resource].counted(count)}"
         facts = {label: clean(text, 2000) for label, text in plan.facts.items()}
         facts |= {"Plan": f"{self.folder.path}, {age}", "Backup": self.folder.read_backup(plan)}
         if self.spared_late:
             facts["Spared"] = f"{plan.spared + self.spared_late:,}"
-        return Todo(plan, ids, facts, result.sample)
+        self.show(len(ids), facts, result.sample)
+        return ids
 
-    def without_orders(self, ids: Sequence[int]) -> Sequence[int]:
-        """Return the ids without those who have ordered by now, where such are spared."""
-        if self.plan is None or "spare_with_orders" not in self.plan.selection:
-            return ids
-        self.orders.read_on(self.store)
-        late = [number for number in ids if number in self.orders.customers]
-        for number in late:  # but what may be gone by an earlier DELETE was not spared
-            if number in self._there or self.ledger.outcome(number) is Outcome.NOT_ATTEMPTED:
-                self.ledger.spare(number)
-                self.spared_late += 1
-        return array("q", (number for number in ids if number not in self.orders.customers))
+    def still_to_go(self, plan: Plan, ids: Sequence[int]) -> Sequence[int]:
+        """Return the ids without those who have ordered by now, where such are spared.
 
-    def show(self, todo: Todo) -> None:
-        """Show what will be deleted, and how long that takes."""
-        count, resource = len(todo.ids), self.config.resource
+        Raises Refused where a record that is not planned stands by now below one that is.
+        """
+        if "spare_with_orders" in plan.selection:
+            self.orders.read_on(self.store)
+            for number in self.orders.customers.intersection(ids):
+                # What may be gone by an earlier DELETE was not spared.
+                if number in self._there or self.ledger.outcome(number) is Outcome.NOT_ATTEMPTED:
+                    self.ledger.spare(number)
+                    self.spared_late += 1
+            ids = array("q", (number for number in ids if number not in self.orders.customers))
+        check_cascade(ids, read_parents(self.store), self.config.resource)
+        return ids
+
+    def show(self, count: int, facts: Mapping[str, str], sample: Sample) -> None:
+        """Show what will be deleted, and how long that takes; facts: label => text."""
+        resource = self.config.resource
         requests = self.store.requests_for(count)
-        facts = {
+        shown = {
             "Store": self.name,
             "Delete": resource.counted(count),
-            **todo.facts,
+            **facts,
             "It takes": f"{requests:,} requests, about {self.estimate(requests)}" if count else "",
             "Note": resource.note,
         }
-        self._panel_rows = plan_rows(resource, facts, todo.sample)
+        self._panel_rows = plan_rows(resource, shown, sample)
         if not count:
             nothing = "nothing is left to delete" if self.config.resume else "nothing is selected"
             self.screen.say(f"{nothing}: {resource.words} of {self.name}")
             for label in ("Selected", "Not found", "Unknown"):
-                if text := todo.facts.get(label):
+                if text := facts.get(label):
                     self.screen.say(f"{label}: {text}")
             return
         dry = self.config.dry_run
@@ -4881,7 +4871,7 @@ class Run:
         if self.has_read and time.monotonic() - self._written_at >= 1.0:
             self._written_at = time.monotonic()
             try:
-                self.folder.write_summary(self.summary("in_progress", None, ""), lasting=False)
+                self.folder.write_summary(self.summary(ended=False), lasting=False)
             except Failure as failure:
                 self.stop.set(failure)
 
@@ -4903,14 +4893,22 @@ class Run:
         """Return the seconds that this process was at work."""
         return time.monotonic() - self._began
 
-    def summary(self, status: str, exit_status: int | None, reason: str) -> dict[str, Any]:
-        """Return summary.json; selected is always the sum of the five outcomes."""
+    def summary(self, failure: Failure | None = None, *, ended: bool = True) -> dict[str, Any]:
+        """Return summary.json: of a run that ended so, or that is still at work.
+
+        selected is always the sum of the five outcomes.
+        """
         plan, counts = self.plan, self.ledger.counts()
+        end = ending(failure, planned=plan is not None, left=self.ledger.left())
+        status, exit_status = end if ended else ("in_progress", None)
+        names = ("duplicates", "not_found", "spared", "keep_unknown", "backup_cut")
+        of_plan = {name: getattr(plan, name, 0) for name in names}
+        of_plan["spared"] += self.spared_late
         proven = counts["unknown"] == counts["not_attempted"] == 0
         return {
             "status": status,
             "exit_status": exit_status,
-            "reason": reason or None,
+            "reason": str(failure) if failure else None,
             "version": __version__,
             "store": {name: self.told(key) or None for name, key in STORE_FIELDS.items()},
             "store_hash": self.config.store_hash,
@@ -4920,9 +4918,7 @@ class Run:
             "selection": dict(getattr(plan, "selection", self.config.selection)),
             "selected": self.ledger.selected,
             **counts,
-            **{name: getattr(plan, name, 0) for name in ("duplicates", "not_found")},
-            "spared": getattr(plan, "spared", 0) + self.spared_late,
-            **{name: getattr(plan, name, 0) for name in ("keep_unknown", "backup_cut")},
+            **of_plan,
             "verified": status == "completed" and proven,
             **{name: count + self.before(name) for name, count in self.client.counts.items()},
             "started_at": self._started_at,
@@ -4961,22 +4957,19 @@ class Run:
 
     def finish(self, failure: Failure | None) -> int:
         """Write what became of it, show it, tell of it; returns the exit status."""
-        self.ledger.recall(self._failed_before)
+        self.ledger.recall(self.folder.read_failed())
         kept = self.has_proof()  # an answer that comes now changes nothing any more
-        status, exit_status = ending(failure, planned=self.plan is not None)
-        if status == "completed" and self.ledger.left() and failure is None:
-            status = "planned"  # a dry run
-        summary = self.summary(status, exit_status, str(failure or ""))
+        summary = self.summary(failure)
         try:
             if kept and self.has_read:  # a resume that has read nothing leaves all as it was
                 self.write_results(summary)
         except Failure as unwritten:
-            summary = self.summary("interrupted", unwritten.exit_status, str(unwritten))
+            summary = self.summary(unwritten)
         try:
             self.show_summary(summary)
         except OSError as error:
             unprinted = StoreError(f"the summary cannot be printed ({error.strerror}): see summary.json")
-            summary = self.summary("interrupted", unprinted.exit_status, str(unprinted))
+            summary = self.summary(unprinted)
             self.screen.say(f"bulk_delete.py: {unprinted}", "bold red")
         self.tell("completed" if summary["exit_status"] in (0, 4) else "interrupted", summary)
         if not kept:
@@ -5126,13 +5119,14 @@ def selected_words(config: Config, selection: Selection) -> str:
     return meant if config.limit is None else f"the first {config.limit:,} of {meant}"
 
 
-def ending(failure: Failure | None, *, planned: bool) -> tuple[str, int]:
-    """Return the summary's status and the exit status of a run that ended so; planned: there is a plan.
+def ending(failure: Failure | None, *, planned: bool, left: int) -> tuple[str, int]:
+    """Return the summary's status and the exit status of a run that ended so.
 
-    The one place where a failure becomes an exit status.
+    planned: there is a plan; left: how many of it are not proven gone. The one place where a failure becomes
+    an exit status.
     """
     if failure is None:
-        return "completed", 0
+        return "planned" if left else "completed", 0  # left by a dry run
     if isinstance(failure, Unproven):
         return "completed", failure.exit_status
     if isinstance(failure, Refused) and failure.planned:
@@ -5181,19 +5175,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Failure as failure:
         screen.say(f"bulk_delete.py: {failure}", "bold red")
         status = failure.exit_status
-    if not flush_output() or stop.at_once:
-        os._exit(status)  # the interpreter would complain of the closed output, or wait for the pool
-    return status
-
-
-def flush_output() -> bool:
-    """Flush what was printed; False when nobody reads it any more."""
     try:
         for stream in filter(None, (sys.stdout, sys.stderr)):  # None: closed by the shell
             stream.flush()
-    except OSError:
-        return False
-    return True
+    except OSError:  # nobody reads it any more
+        stop.at_once = True
+    if stop.at_once:
+        os._exit(status)  # the interpreter would complain of the closed output, or wait for the pool
+    return status
 
 
 if __name__ == "__main__":
