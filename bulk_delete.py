@@ -4309,17 +4309,6 @@ class ScreenHandler(logging.Handler):
 Rows = Sequence[tuple[str, str]]  # label and text; "" continues the label above
 
 
-STORE_FIELDS = {"name": "name", "domain": "domain", "plan": "plan_name"}  # in the summary => in the API
-
-
-def store_name(config: Config, info: Record | None) -> str:
-    """Return how a store is named wherever it is named: name, domain, plan, hash, and a moved API."""
-    known = [clean(info[key], 60) for key in ("name", "domain") if info.get(key)] if info else []
-    plan = f"{clean(info['plan_name'], 30)} plan" if info and info.get("plan_name") else ""
-    moved = f"API at {config.host}" if config.host != DEFAULT_HOST else ""
-    return " · ".join(filter(None, [*known, plan, f"hash {config.store_hash}", moved]))
-
-
 def two_columns(rows: Rows, first_style: str = "") -> Table:
     """Return labels and what they stand for, where there is a text; first_style: that of the first text."""
     table = Table.grid(Column(no_wrap=True), Column(overflow="fold"), padding=(0, 2))
@@ -4334,9 +4323,8 @@ LEAST_NEEDED = ("", "Such as", "Note", "Created", "It takes", "Shared", "Passed 
 
 def plan_rows(resource: Resource, facts: Mapping[str, str], sample: Sample) -> Rows:
     """Return what the panel says: the facts, how old the records are, and a few of them."""
-    rows = [*facts.items()]
-    if sample.first_created:
-        rows.append(("Created", f"{clean(sample.first_created)} to {clean(sample.last_created)}"))
+    first, last = clean(sample.first_created), clean(sample.last_created)
+    rows = [*facts.items(), ("Created", first and f"{first} to {last}")]
     for number, record in enumerate(sample.records):
         shown = [clean(record.get(name), 40) for name in (resource.id_field, *resource.show)]
         rows.append(("" if number else "Such as", "  ".join(shown)))
@@ -4491,8 +4479,6 @@ def resource_table() -> Table:
 # while listing (`Selection`); a plan that was changed or is another store's, when it is read
 # (`RunFolder.read_plan`).
 
-DAY = timedelta(days=1)
-
 
 def check_domain(config: Config, info: Record | None, name: str) -> None:
     """Raise Refused when [store] domain is not that of the store; name: the store's, for the message."""
@@ -4514,15 +4500,11 @@ def check_count(config: Config, count: int) -> None:
         raise Refused(f"{excess}: narrow the selection, or raise it")
 
 
-def check_paths(config: Config, selection: Selection) -> None:
-    """Raise Refused for a field of --match that no record has: likely it is mistyped."""
+def check_seen(selection: Selection) -> None:
+    """Raise Refused for a field of --match that no record has, or a list of which the store knows nothing."""
     if selection.unseen_paths and selection.listed:
         paths, there = ", ".join(sorted(selection.unseen_paths)), ", ".join(sorted(selection.field_names))
         raise Refused(f"--match {paths}: no listed record has this field; there are: {there}")
-
-
-def check_keep_lists(selection: Selection) -> None:
-    """Raise Refused for a list none of whose entries the store knows."""
     for entries in (found.entries for found in selection.kept if not found.known):
         raise Refused(f"--keep {entries.name}: the store knows nothing that it lists; is it the right file?")
 
@@ -4540,10 +4522,9 @@ def check_cascade(ids: Sequence[int], parents: Mapping[int, int], resource: Reso
     planned = set(ids) if parents else set()
     along = [n for n in parents if n not in planned and not planned.isdisjoint(ancestors(n, parents))]
     if along:
-        shown = ", ".join(map(str, along[:5])) + (", …" if len(along) > 5 else "")
         below = f"{resource.counted(len(along))} that are not selected stand below selected ones"
-        what = "select them too, or not what is above them"
-        raise Refused(f"{below}, and would go along: {shown}; {what}")
+        fault = f"{below}, and would go along: {first_few([*map(str, along)])}"
+        raise Refused(f"{fault}; select them too, or not what is above them")
 
 
 def check_age(config: Config, plan: Plan) -> None:
@@ -4551,10 +4532,9 @@ def check_age(config: Config, plan: Plan) -> None:
     if config.resume and plan.age() < -timedelta(minutes=1):
         made = clean(plan.created_at)
         raise Refused(f"the plan is of the future ({made}): correct the clock, or start a new run")
-    if config.yes and config.resume and plan.age() > DAY:
+    if config.yes and config.resume and plan.age() > timedelta(days=1):
         days = "1 day" if plan.age().days == 1 else f"{plan.age().days} days"
-        age = f"the plan is {days} old"
-        raise Refused(f"{age}: look at it, and resume it without --yes", planned=True)
+        raise Refused(f"the plan is {days} old: look at it, and resume it without --yes", planned=True)
 
 
 def confirm(screen: Screen, stop: Stop, count: int, what: str) -> None:
@@ -4673,6 +4653,9 @@ def make_parser() -> Parser:
     return parser
 
 
+STORE_FIELDS = {"name": "name", "domain": "domain", "plan": "plan_name"}  # in the summary => in the API
+
+
 class Run:
     """One run, from the run folder to the summary."""
 
@@ -4715,8 +4698,15 @@ class Run:
 
     @property
     def name(self) -> str:
-        """How the store is named, by what is known of it so far."""
-        return store_name(self.config, self.info)
+        """How the store is named: name, domain and plan, as far as they are known, hash, and a moved API."""
+        plan, host = self.told("plan_name", 30), self.config.host
+        known = [self.told("name", 60), self.told("domain", 60), plan and f"{plan} plan"]
+        moved = f"API at {host}" if host != DEFAULT_HOST else ""
+        return " · ".join(filter(None, [*known, f"hash {self.config.store_hash}", moved]))
+
+    def told(self, key: str, limit: int = 200) -> str:
+        """Return what GET /v2/store told, "" where it did not."""
+        return clean((self.info or {}).get(key) or "", limit)
 
     def work(self) -> None:
         """Do it all, up to the last proof; raises the Failure that ends it."""
@@ -4744,7 +4734,7 @@ class Run:
         check_keep_unknown(config, plan)
         check_age(config, plan)
         if not config.yes:
-            known = clean(self.told("name") or f"the store {config.store_hash}", 60)
+            known = self.told("name", 60) or f"the store {config.store_hash}"
             asked_at = time.monotonic()
             try:
                 confirm(self.screen, self.stop, len(ids), f"{config.resource.counted(len(ids))} of {known}")
@@ -4780,8 +4770,7 @@ class Run:
             selection.spare_with_orders()
             self.folder.drop_from_selected(self.orders.customers)
         self.folder.write_unmatched(selection.not_found() + selection.keep_unknown())
-        check_paths(config, selection)
-        check_keep_lists(selection)
+        check_seen(selection)
         check_cascade(selection.ids, parents, config.resource)
         plan = make_plan(config, selection, parents)
         self.plan, self.ledger = plan, Ledger(len(plan.ids))
@@ -4874,11 +4863,6 @@ class Run:
                 self.folder.write_summary(self.summary(ended=False), lasting=False)
             except Failure as failure:
                 self.stop.set(failure)
-
-    def told(self, key: str) -> str:
-        """Return what GET /v2/store told, "" where it did not."""
-        value = (self.info or {}).get(key)
-        return "" if value is None else clean(value)
 
     def tell_stopping(self) -> None:
         """Say at once that a signal came, and what is still waited for."""
@@ -5046,7 +5030,7 @@ def python_command() -> str:
 def make_plan(config: Config, selection: Selection, parents: Mapping[int, int]) -> Plan:
     """Return the plan of a selection; parents: of each record its parent's id, or 0."""
     depth = {number: len(ancestors(number, parents)) for number in parents}
-    deepest_first = array("q", sorted(selection.ids, key=lambda number: -depth.get(number, 0)))
+    ids = sorted(selection.ids, key=lambda number: -depth.get(number, 0)) if parents else selection.ids
     return Plan(
         host=config.host,
         store_hash=config.store_hash,
@@ -5058,7 +5042,7 @@ def make_plan(config: Config, selection: Selection, parents: Mapping[int, int]) 
         duplicates=selection.duplicates,
         not_found=len(selection.not_found()),
         spared=selection.spared,
-        ids=deepest_first if parents else selection.ids,
+        ids=array("q", ids),
         keep_unknown=len(selection.keep_unknown()),
         backup_cut=0 if config.no_backup else selection.cut,
         backup=not config.no_backup,
