@@ -4654,6 +4654,7 @@ def make_parser() -> Parser:
 
 
 STORE_FIELDS = {"name": "name", "domain": "domain", "plan": "plan_name"}  # in the summary => in the API
+PLAN_COUNTS = ("duplicates", "not_found", "keep_unknown", "backup_cut")  # of the plan, in the summary
 
 
 class Run:
@@ -4676,8 +4677,7 @@ class Run:
         self.orders = Orders()
         self.spared_late = 0
         self.client = Client(config, stop, self.folder.log)
-        concurrent = min(config.max_concurrent, config.resource.max_concurrent)
-        self.workers = Workers(concurrent, stop, self.tick)
+        self.workers = Workers(min(config.max_concurrent, config.resource.max_concurrent), stop, self.tick)
         self.store = Store(config, self.client, self.workers, self.progress)
         # Ids that a resume has read, and found there.
         self._there: Set[int] = frozenset()
@@ -4878,17 +4878,10 @@ class Run:
         return time.monotonic() - self._began
 
     def summary(self, failure: Failure | None = None, *, ended: bool = True) -> dict[str, Any]:
-        """Return summary.json: of a run that ended so, or that is still at work.
-
-        selected is always the sum of the five outcomes.
-        """
+        """Return summary.json of a run that ended so; its `selected` is always the sum of the outcomes."""
         plan, counts = self.plan, self.ledger.counts()
         end = ending(failure, planned=plan is not None, left=self.ledger.left())
         status, exit_status = end if ended else ("in_progress", None)
-        names = ("duplicates", "not_found", "spared", "keep_unknown", "backup_cut")
-        of_plan = {name: getattr(plan, name, 0) for name in names}
-        of_plan["spared"] += self.spared_late
-        proven = counts["unknown"] == counts["not_attempted"] == 0
         return {
             "status": status,
             "exit_status": exit_status,
@@ -4902,8 +4895,9 @@ class Run:
             "selection": dict(getattr(plan, "selection", self.config.selection)),
             "selected": self.ledger.selected,
             **counts,
-            **of_plan,
-            "verified": status == "completed" and proven,
+            **{name: getattr(plan, name, 0) for name in PLAN_COUNTS},
+            "spared": getattr(plan, "spared", 0) + self.spared_late,
+            "verified": status == "completed" and counts["unknown"] == counts["not_attempted"] == 0,
             **{name: count + self.before(name) for name, count in self.client.counts.items()},
             "started_at": self._started_at,
             "finished_at": None if status == "in_progress" else utc_now(),
@@ -4922,13 +4916,14 @@ class Run:
 
     def resume_command(self) -> str:
         """Return the exact command that goes on with this run, without --yes."""
-        words = [python_command(), sys.argv[0], "--config", str(self.config.path)]
+        name = Path(sys.executable).name  # what a person types, where it is this Python that it calls
+        python = name if shutil.which(name) == sys.executable else sys.executable
+        words = [python, sys.argv[0], "--config", str(self.config.path)]
         return shell_command([*words, "--resume", str(self.folder.path), *self.config.resume_options])
 
     def tell(self, event: str, summary: Mapping[str, Any]) -> None:
         """Tell webhook_url, if there is one; it is not waited for long, and never changes the run."""
-        url = "" if self.stop.at_once else self.config.webhook_url
-        if not url:
+        if self.stop.at_once or not (url := self.config.webhook_url):
             return
         told = {name: summary[name] for name in ("status", "exit_status", "selected", *Outcome)}
         body = {"event": event, **told, "run_folder": self.folder.path.name}
@@ -5019,12 +5014,6 @@ def same_output() -> bool:
         return os.path.sameopenfile(1, 2)
     except OSError:  # one of them is closed
         return False
-
-
-def python_command() -> str:
-    """Return how this Python is called at the prompt: by its name where that is what the name calls."""
-    name = Path(sys.executable).name
-    return name if shutil.which(name) == sys.executable else sys.executable
 
 
 def make_plan(config: Config, selection: Selection, parents: Mapping[int, int]) -> Plan:
