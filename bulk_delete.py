@@ -103,7 +103,7 @@ try:
     from bigcommerce.connection import OAuthConnection
     from bigcommerce.resources.base import ListableApiResource
     from rich import box
-    from rich.console import Console
+    from rich.console import Console, Group
     from rich.panel import Panel
     from rich.table import Column, Table
     from rich.terminal_theme import TerminalTheme
@@ -4428,15 +4428,15 @@ REPORT_FORMAT = """<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="UTF-8">
-<title>bulk_delete.py: {title}</title>
+<title>bulk_delete.py: TITLE</title>
 <style>
-:root {{{{ color-scheme: light dark; }}}}
-pre {{{{ font: 13px/1.3 Menlo, Consolas, "DejaVu Sans Mono", monospace; }}}}
-@page {{{{ margin: 10mm; }}}}
-@media print {{{{ pre {{{{ font-size: 7.2pt; }}}} }}}}
+:root {{ color-scheme: light dark; }}
+pre {{ font: 13px/1.3 Menlo, Consolas, "DejaVu Sans Mono", monospace; }}
+@page {{ margin: 10mm; }}
+@media print {{ pre {{ font-size: 7.2pt; }} }}
 </style>
 </head>
-<body><pre>{{code}}</pre></body>
+<body><pre>{code}</pre></body>
 </html>
 """
 
@@ -4452,11 +4452,13 @@ def report_table(title: str, rows: Sequence[Sequence[str]], more: int, name: str
 
 
 def report_html(title: str, parts: Iterable[Any]) -> str:
-    """Return what a person may attach to the ticket: one file of HTML that needs nothing else."""
+    """Return what a person may attach to the ticket: one file of HTML that needs nothing else.
+
+    title: the run's status, without braces.
+    """
     console = Console(record=True, file=io.StringIO(), width=REPORT_COLUMNS, legacy_windows=False)
-    for part in parts:
-        console.print(part)
-    page = REPORT_FORMAT.format(title=html.escape(title).replace("{", "(").replace("}", ")"))
+    console.print(Group(*parts))
+    page = REPORT_FORMAT.replace("TITLE", html.escape(title))
     return console.export_html(theme=REPORT_THEME, code_format=page, inline_styles=True)
 
 
@@ -4878,7 +4880,7 @@ class Run:
         return time.monotonic() - self._began
 
     def summary(self, failure: Failure | None = None, *, ended: bool = True) -> dict[str, Any]:
-        """Return summary.json of a run that ended so; its `selected` is always the sum of the outcomes."""
+        """Return summary.json of a run that ended so, or that is at work; selected: the sum of outcomes."""
         plan, counts = self.plan, self.ledger.counts()
         end = ending(failure, planned=plan is not None, left=self.ledger.left())
         status, exit_status = end if ended else ("in_progress", None)
