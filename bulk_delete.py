@@ -4332,7 +4332,7 @@ def plan_rows(resource: Resource, facts: Mapping[str, str], sample: Sample) -> R
 
 
 def plan_panel(rows: Rows, title: str, style: str) -> Panel:
-    """Return what is about to be deleted, from which store, and how long it will take."""
+    """Return the panel of a plan: what is about to be deleted, and what else plan_rows says."""
     return Panel(two_columns(rows), title=title, title_align="left", border_style=style)
 
 
@@ -4701,13 +4701,13 @@ class Run:
     @property
     def name(self) -> str:
         """How the store is named: name, domain and plan, as far as they are known, hash, and a moved API."""
-        plan, host = self.told("plan_name", 30), self.config.host
-        known = [self.told("name", 60), self.told("domain", 60), plan and f"{plan} plan"]
+        plan, host = self.store_says("plan_name", 30), self.config.host
+        known = [self.store_says("name", 60), self.store_says("domain", 60), plan and f"{plan} plan"]
         moved = f"API at {host}" if host != DEFAULT_HOST else ""
         return " · ".join(filter(None, [*known, f"hash {self.config.store_hash}", moved]))
 
-    def told(self, key: str, limit: int = 200) -> str:
-        """Return what GET /v2/store told, "" where it did not."""
+    def store_says(self, key: str, limit: int = 200) -> str:
+        """Return what GET /v2/store says of the store, "" where it does not."""
         return clean((self.info or {}).get(key) or "", limit)
 
     def work(self) -> None:
@@ -4736,7 +4736,7 @@ class Run:
         check_keep_unknown(config, plan)
         check_age(config, plan)
         if not config.yes:
-            known = self.told("name", 60) or f"the store {config.store_hash}"
+            known = self.store_says("name", 60) or f"the store {config.store_hash}"
             asked_at = time.monotonic()
             try:
                 confirm(self.screen, self.stop, len(ids), f"{config.resource.counted(len(ids))} of {known}")
@@ -4889,7 +4889,7 @@ class Run:
             "exit_status": exit_status,
             "reason": str(failure) if failure else None,
             "version": __version__,
-            "store": {name: self.told(key) or None for name, key in STORE_FIELDS.items()},
+            "store": {name: self.store_says(key) or None for name, key in STORE_FIELDS.items()},
             "store_hash": self.config.store_hash,
             "run_folder": str(self.folder.path) if self.has_proof() else None,
             "resource": self.config.resource.name,
