@@ -5012,10 +5012,9 @@ class Run:
 
 def same_output() -> bool:
     """Tell whether stdout and stderr go to the same place, such as a terminal."""
-    try:
+    with suppress(OSError):  # one of them is closed
         return os.path.sameopenfile(1, 2)
-    except OSError:  # one of them is closed
-        return False
+    return False
 
 
 def make_plan(config: Config, selection: Selection, parents: Mapping[int, int]) -> Plan:
