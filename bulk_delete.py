@@ -1387,6 +1387,11 @@ class Config:
     resume_options: Sequence[str] = ()
     warnings: Sequence[str] = ()
 
+    @property
+    def filters(self) -> dict[str, str]:
+        """The filters, in the words given."""
+        return {name: item.text for name, item in self.filter.items()}
+
 
 OPTIONS = {f.name: replace(f.metadata["option"], name=f.name) for f in fields(Config) if f.metadata}
 STORE_KEYS = ("store_hash", "access_token", "client_id", "domain")
@@ -2708,6 +2713,13 @@ PAGE_SIZES = (PAGE_LIMIT, 125, 50, 25)  # records; each a part of the first
 HEAVY = 16 * 2**20  # bytes of pages to be read ahead
 
 
+def is_halved_after(failure: Failure, count: int) -> bool:
+    """Tell whether to ask in halves for so many values: they were too long, or stayed unanswered."""
+    if isinstance(failure, ReadRefused):
+        return count > 1 and failure.status in (400, 413, 414)
+    return count >= 2 * PAGE_SIZES[-1]
+
+
 class Store:
     """What this tool asks of one store; each method is called by a worker, and waits for its answer."""
 
@@ -2807,14 +2819,12 @@ class Store:
         except Unreadable:
             return None
         except (ReadRefused, Unanswered) as failure:
-            too_long = isinstance(failure, ReadRefused) and failure.status in (400, 413, 414)
-            unanswered = isinstance(failure, Unanswered) and len(values) >= 2 * PAGE_SIZES[-1]
-            if len(values) < 2 or not (too_long or unanswered):
+            if not is_halved_after(failure, len(values)):
                 raise
             half = (len(values) + 1) // 2
             self.chunk_size = min(self.chunk_size, half)
             found = [self.find(by, part, **params) for part in chunks(values, half)]
-            return None if None in found else [record for part in found for record in part or ()]
+            return None if None in found else list(itertools.chain.from_iterable(filter(None, found)))
         distinct = len(set(map(resource.id_of, page.records)))
         complete = distinct == len(page.records) == page.total
         return page.records if complete and asked.issuperset(map(value_of, page.records)) else None
@@ -4013,6 +4023,16 @@ def read_into_ledger(job: Job, ids: Sequence[int], *, shown: bool = True) -> Rea
     return result
 
 
+def read_past_lag(job: Job, ids: Sequence[int]) -> ReadBack:
+    """Read planned ids back, and once more where the store may still list what was deleted."""
+    result, lag = read_into_ledger(job, ids), job.ledger.lag
+    if lag and any(job.ledger.outcome(number) is Outcome.UNKNOWN for number in result.there):
+        job.store.progress.warnings.append(f"the store may still list what it deleted: {lag:.0f} s")
+        job.store.workers.sleep(lag)
+        result = read_into_ledger(job, result.there + result.unknown, shown=False)
+    return result
+
+
 def there_though_unlisted(job: Job, chunk: Sequence[int], records: Sequence[Record]) -> set[int]:
     """Return those that a read did not list, that were refused for a reason, and that a read alone finds.
 
@@ -4051,10 +4071,7 @@ def listed_among(store: Store, ids: IdSet) -> list[Record] | None:
 
 def verify(job: Job, ids: Sequence[int]) -> None:
     """Read all of them back; delete once more what is still there, and read that again."""
-    result = read_into_ledger(job, ids)
-    if job.ledger.lag and result.there:  # what was deleted last may still be listed
-        job.store.workers.sleep(job.ledger.lag)
-        result = read_into_ledger(job, result.there + result.unknown)
+    result = read_past_lag(job, ids)
     resent: set[int] = set()
     for seconds in REREADS:
         if not result.there and not result.unknown:
@@ -4085,7 +4102,7 @@ def control(store: Store, ids: Sequence[int], there: Sequence[int] = ()) -> None
         present = read_present(store, chunk, size) or set()
         missing = [number for number in chunk if number not in present]
         size = min(size, store.chunk_size)  # a read that was too long was halved
-        if present and present.issuperset(there) and not (missing and hides(store, missing)):
+        if present and present.issuperset(there) and not hides(store, missing):
             store.chunk_size, store.batch_size = size, min(store.batch_size, size)
             return
         if size == 1:
@@ -4787,12 +4804,7 @@ class Run:
         self.store.expect(math.ceil(count / PAGE_LIMIT), count)
         with self.screen.phase("Re-reading", self.progress, count):
             control_by_listing(self.store, plan.ids)
-            result = read_into_ledger(self.job(), plan.ids)
-            lag = self.ledger.lag
-            if lag and any(self.ledger.outcome(number) is Outcome.UNKNOWN for number in result.there):
-                self.progress.warnings.append(f"the store may still list what it deleted: {lag:.0f} s")
-                self.workers.sleep(lag)
-                result = read_into_ledger(self.job(), result.there + result.unknown, shown=False)
+            result = read_past_lag(self.job(), plan.ids)
         self.has_read = True
         self._there = frozenset(result.there)
         ids = self.still_to_go(plan, result.there + result.unknown)
@@ -4881,8 +4893,8 @@ class Run:
 
     def summary(self, failure: Failure | None = None, *, ended: bool = True) -> dict[str, Any]:
         """Return summary.json of a run that ended so, or that is at work; selected: the sum of outcomes."""
-        plan, counts = self.plan, self.ledger.counts()
-        end = ending(failure, planned=plan is not None, left=self.ledger.left())
+        plan, counts = self.plan or self.config, self.ledger.counts()
+        end = ending(failure, planned=self.plan is not None, left=self.ledger.left())
         status, exit_status = end if ended else ("in_progress", None)
         return {
             "status": status,
@@ -4891,10 +4903,10 @@ class Run:
             "version": __version__,
             "store": {name: self.store_says(key) or None for name, key in STORE_FIELDS.items()},
             "store_hash": self.config.store_hash,
-            "run_folder": str(self.folder.path) if self.has_proof() else None,
+            "run_folder": self.proof_folder(),
             "resource": self.config.resource.name,
-            "filters": dict(getattr(plan, "filters", {})),
-            "selection": dict(getattr(plan, "selection", self.config.selection)),
+            "filters": dict(plan.filters),
+            "selection": dict(plan.selection),
             "selected": self.ledger.selected,
             **counts,
             **{name: getattr(plan, name, 0) for name in PLAN_COUNTS},
@@ -4904,12 +4916,12 @@ class Run:
             "started_at": self._started_at,
             "finished_at": None if status == "in_progress" else utc_now(),
             "elapsed_seconds": round(self.elapsed() + self.before("elapsed_seconds"), 3),
-            "resume": self.resume_command() if plan and status not in ("completed", "refused") else None,
+            "resume": self.resume_command() if self.plan and status not in ("completed", "refused") else None,
         }
 
-    def has_proof(self) -> bool:
-        """Whether anything was listed, now or before: until then no run folder is left behind."""
-        return self.store.has_listed or bool(self.config.resume)
+    def proof_folder(self) -> str | None:
+        """Return the run folder; None while nothing was listed, now or before: then none is left behind."""
+        return str(self.folder.path) if self.store.has_listed or self.config.resume else None
 
     def before(self, name: str) -> float:
         """Return what the processes before this one came to of that count, 0 where it is not known."""
@@ -4939,7 +4951,7 @@ class Run:
     def finish(self, failure: Failure | None) -> int:
         """Write what became of it, show it, tell of it; returns the exit status."""
         self.ledger.recall(self.folder.read_failed())
-        kept = self.has_proof()  # an answer that comes now changes nothing any more
+        kept = self.proof_folder() is not None  # an answer that comes now changes nothing any more
         summary = self.summary(failure)
         try:
             if kept and self.has_read:  # a resume that has read nothing leaves all as it was
@@ -5025,7 +5037,7 @@ def make_plan(config: Config, selection: Selection, parents: Mapping[int, int]) 
         host=config.host,
         store_hash=config.store_hash,
         resource=config.resource.name,
-        filters={name: item.text for name, item in config.filter.items()},
+        filters=config.filters,
         selection=config.selection,
         facts={label: text for label, text in selection_facts(config, selection).items() if text},
         created_at=utc_now(),
@@ -5069,7 +5081,7 @@ def few_entries(key: str, entries: Sequence[tuple[str, str]]) -> str:
 
 def meant_words(config: Config) -> str:
     """Return which records are meant, in the words given; "" for all of them."""
-    conditions = [f"{name}={item.text}" for name, item in config.filter.items()]
+    conditions = [f"{name}={text}" for name, text in config.filters.items()]
     conditions += [f"match {config.selection['match']}"] if config.match else []
     listed = f" listed in {config.ids}" if config.ids else ""
     return listed + (f" with {' and '.join(conditions)}" if conditions else "")
