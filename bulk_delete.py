@@ -1441,7 +1441,7 @@ def check_names(path: Path, ini: Mapping[str, Keys]) -> None:
             raise ConfigError(f"{path}: unknown section [{section}]; {nearest(section, known)}")
         for key in [key for key in ini[section] if key not in known[section]]:
             if section == "cleanup" and key in (*OPTIONS, "config", "version"):
-                raise ConfigError(f"{path}: {key} in [cleanup]: use --{key}, on the command line only")
+                raise ConfigError(f"{path}: {key} in [cleanup]: use --{key} on the command line")
             raise ConfigError(f"{path}: unknown key {key} in [{section}]; {nearest(key, known[section])}")
 
 
