@@ -37,10 +37,11 @@ The sections, top to bottom, each using only what stands above it:
     command line     a run from its first to its last step, exit statuses, main
 
 Only the main thread writes to the ledger, the run folder's results and the screen. Workers send, wait, note a
-batch in the journal before it leaves, and return what came. Words that stand for one thing each: a *page* is
-read, a *batch* is deleted, an *attempt* is one sending of a request; an id is *maybe deleted* from the first
-attempt that may have acted on it, and *deleted* once it was read back and is gone. N1, N2 … and A1, A2 … are
-the rules of the design, as tests/test_never.py and tests/test_answers.py list them.
+batch in the journal before it leaves, write run.log (with --verbose to the screen too), and return what came.
+Words that stand for one thing each: a *page* is read, a *batch* is deleted, an *attempt* is one sending of a
+request; an id is *maybe deleted* from the first attempt that may have acted on it, and *deleted* once it was
+read back and is gone. N1, N2 … and A1, A2 … are the rules of the design, as tests/test_never.py and
+tests/test_answers.py list them.
 
 Exit status: 0 every planned id is proven gone, or a dry run is done, or nothing was selected; 1 a bug;
 2 usage or configuration; 3 refused before anything was deleted; 4 finished, and some records are not gone;
@@ -163,7 +164,7 @@ class Bug(Failure):
 
 
 class ConfigError(Failure):
-    """Bad usage or configuration; nothing was sent."""
+    """Bad usage or configuration."""
 
     exit_status = 2
 
@@ -586,7 +587,7 @@ def clean(text: object, limit: int = 200) -> str:
     N18: secrets are cut out before anything is shortened, so that no half of one is left.
     """
     line = str(text)
-    for secret in SECRETS:
+    for secret in tuple(SECRETS):  # a worker may learn of one meanwhile
         line = line.replace(secret, "[secret]")
     line = without_parts(line[:FOREIGN_LIMIT])
     if not line.isprintable():
@@ -611,7 +612,7 @@ def without_parts(line: str) -> str:
     The whole word that holds such a part goes along.
     """
     folded = line.lower()
-    for secret in SECRETS:
+    for secret in tuple(SECRETS):
         parts = secret_parts(secret)
         if any(part in folded for part in parts):
             words = re.split(r"(\s+)", line)
@@ -810,7 +811,7 @@ class Filter:
         items = held if isinstance(held, list) else [held]
         try:
             return [self.kind.of_record(item) for item in items if item is not None]
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             return []
 
 
@@ -1270,7 +1271,7 @@ def field_and_pattern(text: str) -> Match:
         raise ValueError("must be FIELD=REGEX or FIELD!=REGEX, without a space or another = behind the first")
     try:
         return Match(path, negated, re.compile(pattern))
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"must hold a regular expression ({error})") from error
 
 
@@ -1303,7 +1304,6 @@ class Option:
     # text => value; raises ValueError that completes "NAME …".
     convert: Callable[[str], Any]
     in_ini: bool = True
-    on_argv: bool = True
     # May be given more than once, and makes a tuple.
     repeats: bool = False
     # And the ini's and the command line's values add up.
@@ -1365,18 +1365,18 @@ class Config:
     rate_limit: int | None = setting(None, whole_number(1), resumes=True)
     batch_size: int | None = setting(None, whole_number(1), resumes=True)
     max_concurrent: int = setting(5, number_between(1, 5, "a whole number from 1 to 5"), resumes=True)
-    min_requests_remaining: int = setting(0, whole_number(0), on_argv=False)
-    count_items: bool = setting(False, yes_or_no, on_argv=False)
-    max_retries: int = setting(5, number_between(0, 20, "a whole number from 0 to 20"), on_argv=False)
+    min_requests_remaining: int = setting(0, whole_number(0))
+    count_items: bool = setting(False, yes_or_no)
+    max_retries: int = setting(5, number_between(0, 20, "a whole number from 0 to 20"))
     # Seconds to wait for an answer, or for more of it.
-    timeout: float = setting(60.0, seconds_up_to(3600), on_argv=False)
+    timeout: float = setting(60.0, seconds_up_to(3600))
     # In percent of the selection.
-    max_error_rate: float = setting(10.0, percentage, on_argv=False)
+    max_error_rate: float = setting(10.0, percentage)
 
     # Output.
     json: bool = setting(False, yes_or_no, in_ini=False, resumes=True)
     verbose: bool = setting(False, yes_or_no)
-    webhook_url: str = setting("", web_address, on_argv=False, secret=True)
+    webhook_url: str = setting("", web_address, secret=True)
 
     # What --ids and --keep list.
     ids_entries: Entries | None = None
@@ -1510,12 +1510,10 @@ def read_options(arguments: argparse.Namespace, cleanup: Keys) -> dict[str, Any]
             continue
         converted = [convert_one(option, text, source) for text in texts]
         values[name] = tuple(converted) if option.repeats else converted[-1]
-        if option.selects and values[name]:
+        if option.selects and values[name] and name not in ("resource", "filter"):  # which have own keys
             values["selection"][name] = " and ".join(texts)
         if option.resumes and source == option.flag:
             values["resume_options"] += repeated(option, texts[-1])
-    for name in ("resource", "filter"):  # these have keys of their own in summary.json
-        values["selection"].pop(name, None)
     return values
 
 
@@ -1859,7 +1857,7 @@ class TokenBucket:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.window = Window(capacity, capacity / refill_rate, ceiling=ceiling, reserve=reserve)
-        # 429s since the last answer that was none.
+        # 429s since the last success.
         self.refusals_in_a_row = 0
         self._clock = clock
         self._sleep = sleep
@@ -1936,7 +1934,7 @@ class TokenBucket:
             return self.refusals_in_a_row
 
     def succeeded(self) -> None:
-        """Take note of an answer that was no 429."""
+        """Take note of an answer that settled its request."""
         self.refusals_in_a_row = 0
 
     def expect(self, tokens: float) -> None:
@@ -1964,7 +1962,8 @@ class TokenBucket:
 #
 # Decides what an answer means: whether it settles its request, whether the same request may succeed a little
 # later and when, what it says of each id of a batch, and how it is put to the person. Nothing here sends,
-# waits or writes. To change a rule of retrying is to change `judge`, `retriable` or `retry_delay`.
+# waits or writes. To change a rule of retrying: `judge` and `retriable` say whether, `Answer.wait` and
+# `retry_delay` how long, `Client.send` how often.
 
 PATIENCE = 600.0  # seconds: a longer wait ends the run; resume later
 REFUSALS = 10  # 429s in a row that end the run: more is abuse [BigCommerce, integration design]
@@ -2721,7 +2720,7 @@ def is_halved_after(failure: Failure, count: int) -> bool:
 
 
 class Store:
-    """What this tool asks of one store; each method is called by a worker, and waits for its answer."""
+    """What this tool asks of one store; workers call `info`, `page`, `find` and `delete_batch`."""
 
     def __init__(self, config: Config, client: Client, workers: Workers, progress: Progress) -> None:
         self.resource = config.resource
@@ -2822,7 +2821,8 @@ class Store:
             if not is_halved_after(failure, len(values)):
                 raise
             half = (len(values) + 1) // 2
-            self.chunk_size = min(self.chunk_size, half)
+            if by_id:
+                self.chunk_size = min(self.chunk_size, half)
             found = [self.find(by, part, **params) for part in chunks(values, half)]
             return None if None in found else list(itertools.chain.from_iterable(filter(None, found)))
         distinct = len(set(map(resource.id_of, page.records)))
@@ -2889,8 +2889,8 @@ class Workers:
     def await_any(self, pending: Iterable[Future[R]], *, deletes: bool = False) -> set[Future[R]]:
         """Return those of them that are done, at least one.
 
-        Raises Failure once a stop was asked for: reads are not awaited then, deletes only if it may take
-        time.
+        Raises the reason of a stop: at once where reads are awaited; where it is deletes, only at a second
+        signal.
         """
         while True:
             self._on_wait()
@@ -3366,7 +3366,7 @@ class Outcome(enum.StrEnum):
     DELETED = "deleted"  # proven gone, and a DELETE of this run may have done it
     ALREADY_GONE = "already_gone"  # proven gone, and none of them can have done it
     FAILED = "failed"  # proven there, or refused for a reason
-    UNKNOWN = "unknown"  # maybe deleted, not yet read back
+    UNKNOWN = "unknown"  # maybe deleted and not yet read back, or its last read cannot be relied on
     NOT_ATTEMPTED = "not_attempted"
 
 
@@ -3395,13 +3395,13 @@ class Ledger:
         self._refused_before = before.refused
         # Why an id did not go, in the store's words.
         self.reasons: dict[int, str] = {}
-        # The last words on an id that used up its retries.
+        # The last words on an id of which no attempt was clearly accepted or refused.
         self.doubts: dict[int, str] = {}
         # Seconds for which the store was seen to list what it had deleted.
         self.lag = before.lag
         # Ids that some attempt, in this process or before a resume, may have deleted.
         self._maybe_deleted = set(before.maybe_deleted)
-        # Every id but those not attempted.
+        # What an id was last found to be; an id that was neither sent nor read is absent.
         self._outcomes = dict.fromkeys(self._maybe_deleted, Outcome.UNKNOWN)
         self._counts = Counter(self._outcomes.values())
         self._counts[Outcome.NOT_ATTEMPTED] = selected - len(self._outcomes)
@@ -4128,7 +4128,8 @@ def control_by_listing(store: Store, ids: Sequence[int]) -> None:
     """
     if not store.resource.read_by or not ids:
         return
-    records = store.workers.call(store.page, store.resource, 1).records
+    first_page = partial(store.workers.call, store.page, store.resource, 1)
+    records = first_page().records or first_page().records  # one empty page may be a stray answer
     there = list(map(store.resource.id_of, records[-6:]))
     if there:
         longest = heapq.nlargest(PAGE_LIMIT - len(there), ids)
@@ -4951,8 +4952,8 @@ class Run:
     def finish(self, failure: Failure | None) -> int:
         """Write what became of it, show it, tell of it; returns the exit status."""
         self.ledger.recall(self.folder.read_failed())
-        kept = self.proof_folder() is not None  # an answer that comes now changes nothing any more
         summary = self.summary(failure)
+        kept = summary["run_folder"] is not None  # an answer that comes now changes nothing any more
         try:
             if kept and self.has_read:  # a resume that has read nothing leaves all as it was
                 self.write_results(summary)

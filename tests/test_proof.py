@@ -107,6 +107,18 @@ def test_the_control_of_a_resume(
     assert counts(outcome) == {name: count for name, count in expected.items() if count}
 
 
+def test_the_control_of_a_resume_after_a_stray_empty_page(make_store: MakeStore, hurried: RiggedTool) -> None:
+    """One empty listing does not do away with the control: the store that heeds a hundred ids is noticed."""
+    store = make_store(customers=600, **QUIET)
+    dry = hurried.run(store, "--dry-run")
+    stray = {"data": [], "meta": {"pagination": {"total": 0, "per_page": 250}}}
+    store.faults = [Fault(where=listings, status=200, body=stray), *heeding(first(100), "GET", "DELETE")]
+    outcome = hurried.resume(store, dry.folder)
+    assert outcome.status == 0, outcome.text
+    assert not store.customers
+    assert counts(outcome) == {"deleted": 600}
+
+
 def test_records_that_others_delete_meanwhile(make_store: MakeStore, hurried: RiggedTool) -> None:
     """What vanished since the listing is no fault of the store's: the run goes on, and all of it is gone."""
     store = make_store(customers=300, **QUIET)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,12 +15,15 @@ from tests.fake_store import FakeStore, Fault, Record, Request
 from tests.rigged import (
     DROP,
     ORDERS_SCOPE,
+    QUIET,
     Fits,
     MakeStore,
     RiggedTool,
     Tool,
+    assert_says,
     chosen,
     lines,
+    listings,
     run_deletes,
     run_refused,
     with_orders,
@@ -242,10 +247,39 @@ def test_match_of_the_ini(store: FakeStore, tool: RiggedTool) -> None:
     assert wanted
 
 
-@pytest.mark.parametrize("text", ["email=[", "email=(?P<", "email=", "=x", "email", "email=*"])
+DEEP = pytest.param(f"email={'(' * 3000}{')' * 3000}", id="nested too deep")
+
+
+@pytest.mark.parametrize(
+    "text", ["email=[", "email=(?P<", "email=", "=x", "email", "email=*", "email=a{99999999999}", DEEP]
+)
 def test_a_bad_match(store: FakeStore, tool: RiggedTool, text: str) -> None:
     """What is no FIELD=REGEX, or no regular expression, sends nothing."""
     run_refused(tool, store, 2, "--match", text, words=["--match"])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "held"),
+    [("brand_id", "5", 10**400), ("date_modified:min", "2020-01-01", "0001-01-01T00:00:00+14:00")],
+)
+def test_a_field_that_holds_what_cannot_be_compared(
+    make_store: MakeStore, tool: RiggedTool, name: str, value: str, held: object
+) -> None:
+    """A number or date beyond all bounds fits no filter: the store is refused, without a traceback."""
+    store = make_store(customers=0, products=3, **QUIET)
+
+    def rewritten(_: Request, body: dict[str, Any]) -> dict[str, Any]:
+        for record in body["data"]:
+            record[name.partition(":")[0]] = held
+        return body
+
+    store.faults = [Fault(where=listings, times=math.inf, rewrite=rewritten)]
+    records = list(store.records["products"].values())
+    for record in records:
+        record |= {"brand_id": 5, "date_modified": "2024-01-01T00:00:00+00:00"}
+    outcome = tool.run(store, "--resource", "products", "--filter", f"{name}={value}")
+    assert outcome.status == 3, outcome.text
+    assert_says(outcome, "ignored the filter")
 
 
 @pytest.mark.parametrize(
