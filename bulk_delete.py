@@ -1614,24 +1614,30 @@ def read_config(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Co
     check_together(config)
     return replace(
         config,
-        warnings=tuple(config_warnings(config, cleanup)),
+        warnings=tuple(config_warnings(config, ini)),
         ids_entries=read_list_file("--ids", config.ids, resource) if config.ids else None,
         keep_entries=[read_list_file("--keep", file, resource) for file in config.keep],
     )
 
 
-def config_warnings(config: Config, cleanup: Keys) -> Iterator[str]:
-    """Yield what to warn of: an ini that others can read, a protection of it that argv weakens."""
+def config_warnings(config: Config, ini: Mapping[str, Keys]) -> Iterator[str]:
+    """Yield what to warn of: an ini that others can read, and what `replaced` says."""
     if mode := readable_by_others(config.path):
         yield f"{config.path} can be read by others (mode {mode:04o}): chmod 600 {config.path}"
-    if config.resume:  # the selection is the plan's
-        return
+    if not config.resume:  # there the selection is the plan's
+        yield from replaced(config, ini.get("cleanup", {}), ini.get("filters", {}))
+
+
+def replaced(config: Config, cleanup: Keys, filters: Keys) -> Iterator[str]:
+    """Yield what to say of parts of the ini's selection that the command line replaces, or weakens."""
     path = config.path
     for name, most in (("max_delete", config.max_delete), ("limit", config.limit)):
         if name in cleanup and most is not None and most > int(cleanup[name]):
             yield f"{OPTIONS[name].flag} {most} allows more than {name} = {cleanup[name]} in {path}"
     if "match" in cleanup and cleanup["match"] != config.selection.get("match"):
         yield f"--match stands in place of match = {clean(cleanup['match'], 80)} in {path}"
+    for name in (name for name, text in filters.items() if config.filter[name].text != text):
+        yield f"--filter {name} stands in place of {name} = {clean(filters[name], 80)} in {path}"
     if yes_or_no(cleanup.get("spare_with_orders", "no")) and not config.spare_with_orders:
         yield f"--no-spare-with-orders: customers with orders go, though {path} spares them"
 

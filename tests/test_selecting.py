@@ -562,6 +562,17 @@ def test_match_of_the_ini_that_argv_replaces(make_store: MakeStore, tool: Tool) 
     assert any("limit = 1" in line for line in warned)
 
 
+def test_a_filter_of_the_ini_that_argv_replaces(make_store: MakeStore, tool: Tool) -> None:
+    """A filter of the ini that the command line widens is told; one that it repeats is not."""
+    store = people(make_store, 11, 12, 13)
+    ini = {"date_created:max": "2020-01-01", "date_created:min": "2001-01-01"}
+    told = ["--filter", "date_created:max=2031-01-01", "--filter", "date_created:min=2001-01-01"]
+    outcome = run_spares_all(tool, store, 0, "--dry-run", *told, filters=ini)
+    warned = [line for line in outcome.err.splitlines() if "warning: --filter" in line]
+    assert len(warned) == 1
+    assert "date_created:max = 2020-01-01" in warned[0]
+
+
 def test_a_whole_list_that_is_not_all_shown(make_store: MakeStore, tool: Tool) -> None:
     """Without a star too: of addresses that are not all listed, it cannot be told that none matches."""
     store = people(make_store, 11, 12)
