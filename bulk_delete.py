@@ -134,15 +134,9 @@ EMAIL_LIMIT = 50  # e-mail addresses a request, so that its URL stays below the 
 POLL = 0.1  # seconds: the longest sleep between two looks at the stop flag
 
 # What the person reads when a signal ends a run, its summary written; Windows has no SIGHUP.
-SIGNALS = {
-    getattr(signal, name): words
-    for name, words in (
-        ("SIGINT", "stopped by Ctrl-C"),
-        ("SIGTERM", "stopped from outside (SIGTERM)"),
-        ("SIGHUP", "stopped, since the terminal was closed (SIGHUP)"),
-    )
-    if hasattr(signal, name)
-}
+SIGNALS = {signal.SIGINT: "stopped by Ctrl-C", signal.SIGTERM: "stopped from outside (SIGTERM)"}
+if hasattr(signal, "SIGHUP"):
+    SIGNALS[signal.SIGHUP] = "stopped, since the terminal was closed (SIGHUP)"
 
 # --- shared by all ------------------------------------------------------------------------------------
 #
@@ -612,13 +606,12 @@ def without_parts(line: str) -> str:
     The whole word that holds such a part goes along.
     """
     folded = line.lower()
-    for secret in tuple(SECRETS):
-        parts = secret_parts(secret)
-        if any(part in folded for part in parts):
-            words = re.split(r"(\s+)", line)
-            told = (any(part in word.lower() for part in parts) for word in words)
-            line = "".join("[secret]" if tells else word for tells, word in zip(told, words, strict=True))
-    return line
+    told = [part for secret in tuple(SECRETS) for part in secret_parts(secret) if part in folded]
+
+    def shown(word: re.Match[str]) -> str:
+        return "[secret]" if any(part in word[0].lower() for part in told) else word[0]
+
+    return re.sub(r"\S+", shown, line) if told else line
 
 
 def utc_now() -> str:
@@ -716,10 +709,8 @@ def _span(text: str) -> tuple[datetime, datetime]:
     return begin, begin + (timedelta(days=1) if len(text) == 10 else timedelta(seconds=1))
 
 
-def _number(text: str, pattern: str) -> float:
-    if not re.fullmatch(pattern, text):
-        raise ValueError(text)
-    return float(text)
+def _number(text: str, pattern: str) -> float | None:
+    return float(text) if re.fullmatch(pattern, text) else None
 
 
 def _casefolded(value: object) -> str:
@@ -879,12 +870,9 @@ class Match:
         return not found and not unseen if self.negated else found
 
     def _found_in(self, value: object) -> bool:
-        if value is None:
-            return False
-        if isinstance(value, (str, list, dict)):
-            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            return bool(self.pattern.search(text))
-        return bool(self.pattern.fullmatch(json.dumps(value)))
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        find = self.pattern.search if isinstance(value, (str, list, dict)) else self.pattern.fullmatch
+        return value is not None and bool(find(text))
 
 
 def cut_off(record: Record) -> dict[str, int]:
@@ -1510,18 +1498,11 @@ def read_options(arguments: argparse.Namespace, cleanup: Keys) -> dict[str, Any]
             continue
         converted = [convert_one(option, text, source) for text in texts]
         values[name] = tuple(converted) if option.repeats else converted[-1]
-        if option.selects and values[name] and name not in ("resource", "filter"):  # which have own keys
+        if option.selects and values[name] and name not in ("resource", "filter"):  # summary.json's own keys
             values["selection"][name] = " and ".join(texts)
-        if option.resumes and source == option.flag:
-            values["resume_options"] += repeated(option, texts[-1])
+        if option.resumes and source == option.flag and values[name] is not False:
+            values["resume_options"] += [option.flag] if option.is_switch else [option.flag, texts[-1]]
     return values
-
-
-def repeated(option: Option, text: str) -> list[str]:
-    """Return the words that give an option again; none for a switch that is off."""
-    if option.is_switch:
-        return [option.flag] if yes_or_no(text) else []
-    return [option.flag, text]
 
 
 def convert_one(option: Option, text: str, source: str) -> Any:
@@ -1534,8 +1515,9 @@ def convert_one(option: Option, text: str, source: str) -> Any:
 
 
 def given_texts(option: Option, arguments: argparse.Namespace, cleanup: Keys) -> tuple[list[str], str]:
-    """Return what was given for an option, and the name of where; raises ConfigError beside --resume.
+    """Return what was given for an option, and the name of where; raises ConfigError if it may not be.
 
+    An option that takes one value is given once; a switch may be repeated, the same each time.
     With --resume the selection is the plan's, so what selects is an error on the command line, and is not
     read from the ini; nor is dry_run, which the earlier run was.
     """
@@ -1543,17 +1525,11 @@ def given_texts(option: Option, arguments: argparse.Namespace, cleanup: Keys) ->
     from_plan = arguments.resume and (option.selects or option.name == "dry_run")
     if texts and from_plan and option.selects:
         raise ConfigError(f"{option.flag} selects, but --resume takes the plan's selection: leave it out")
-    check_once(option, texts)
+    if not option.repeats and len(set(texts) if option.is_switch else texts) > 1:
+        raise ConfigError(f"{option.flag} is there twice, and takes one value: leave one out")
     if option.name in cleanup and not from_plan and (not texts or option.adds_up):
         return [cleanup[option.name], *texts], f"{arguments.config}: {option.name} in [cleanup]"
     return texts, option.flag
-
-
-def check_once(option: Option, texts: Sequence[str]) -> None:
-    """Raise ConfigError for an option that takes one value, and is given more; a switch may be repeated."""
-    several = len(set(texts)) > 1 if option.is_switch else len(texts) > 1
-    if several and not option.repeats:
-        raise ConfigError(f"{option.flag} is there twice, and takes one value: leave one out")
 
 
 def read_filters(given: Iterable[tuple[str, str]], path: Path, ini: Keys, types: Keys) -> dict[str, Filter]:
@@ -1664,8 +1640,8 @@ class Quota:
 
     quota: int | None = None  # requests a window
     left: int | None = None  # requests that were left of it
-    reset: float | None = None  # seconds to the end of the window, when the answer was made
-    window: float | None = None  # seconds that a window lasts
+    reset_ms: int | None = None  # to the end of the window, when the answer was made
+    window_ms: int | None = None  # that a window lasts
 
 
 def read_quota(headers: Mapping[str, str]) -> Quota:
@@ -1676,13 +1652,11 @@ def read_quota(headers: Mapping[str, str]) -> Quota:
         value = int(text) if re.fullmatch(r"[0-9]{1,12}", text) else -1
         return value if low <= value <= high else None
 
-    reset_ms = number("Time-Reset-Ms", 0, 600_000)
-    window_ms = number("Time-Window-Ms", 1, 600_000)
     return Quota(
         quota=number("Requests-Quota", 1, 10**12),
         left=number("Requests-Left", 0, 10**12),
-        reset=None if reset_ms is None else reset_ms / 1000,
-        window=None if window_ms is None else window_ms / 1000,
+        reset_ms=number("Time-Reset-Ms", 0, 600_000),
+        window_ms=number("Time-Window-Ms", 1, 600_000),
     )
 
 
@@ -1792,13 +1766,13 @@ class Window:
         """Take in the answer, which came now, to a request of that cost that left at sent_at."""
         self.in_flight -= cost
         self.quota_known = self.quota_known or told.quota is not None
-        if told.window is not None and told.window != self.seconds:
-            self.seconds, self.end_known = told.window, False
+        if told.window_ms is not None and told.window_ms / 1000 != self.seconds:
+            self.seconds, self.end_known = told.window_ms / 1000, False
         first = not self.end_known
         if now - sent_at > self.seconds / 3:  # too slow to tell in which window it was counted
             self.counted_in_either += cost
             told = replace(told, left=None)
-        elif told.reset is not None and not self._place_end(now, sent_at, told.reset, cost):
+        elif told.reset_ms is not None and not self._place_end(now, sent_at, told.reset_ms / 1000, cost):
             return
         if told.quota is not None and told.quota != self.quota:
             if sent_at < self.quota_told_at:
