@@ -1500,9 +1500,16 @@ def read_options(arguments: argparse.Namespace, cleanup: Keys) -> dict[str, Any]
         values[name] = tuple(converted) if option.repeats else converted[-1]
         if option.selects and values[name] and name not in ("resource", "filter"):  # summary.json's own keys
             values["selection"][name] = " and ".join(texts)
-        if option.resumes and source == option.flag and values[name] is not False:
-            values["resume_options"] += [option.flag] if option.is_switch else [option.flag, texts[-1]]
+        if option.resumes and source == option.flag:
+            values["resume_options"] += repeated(option, texts[-1])
     return values
+
+
+def repeated(option: Option, text: str) -> list[str]:
+    """Return the words that give an option again; none for a switch that is off."""
+    if option.is_switch:
+        return [option.flag] if yes_or_no(text) else []
+    return [option.flag, text]
 
 
 def convert_one(option: Option, text: str, source: str) -> Any:
@@ -1517,7 +1524,6 @@ def convert_one(option: Option, text: str, source: str) -> Any:
 def given_texts(option: Option, arguments: argparse.Namespace, cleanup: Keys) -> tuple[list[str], str]:
     """Return what was given for an option, and the name of where; raises ConfigError if it may not be.
 
-    An option that takes one value is given once; a switch may be repeated, the same each time.
     With --resume the selection is the plan's, so what selects is an error on the command line, and is not
     read from the ini; nor is dry_run, which the earlier run was.
     """
@@ -1525,11 +1531,16 @@ def given_texts(option: Option, arguments: argparse.Namespace, cleanup: Keys) ->
     from_plan = arguments.resume and (option.selects or option.name == "dry_run")
     if texts and from_plan and option.selects:
         raise ConfigError(f"{option.flag} selects, but --resume takes the plan's selection: leave it out")
-    if not option.repeats and len(set(texts) if option.is_switch else texts) > 1:
-        raise ConfigError(f"{option.flag} is there twice, and takes one value: leave one out")
+    check_once(option, texts)
     if option.name in cleanup and not from_plan and (not texts or option.adds_up):
         return [cleanup[option.name], *texts], f"{arguments.config}: {option.name} in [cleanup]"
     return texts, option.flag
+
+
+def check_once(option: Option, texts: Sequence[str]) -> None:
+    """Raise ConfigError for an option that takes one value, and is given more; a switch may be repeated."""
+    if not option.repeats and len(set(texts) if option.is_switch else texts) > 1:
+        raise ConfigError(f"{option.flag} is there twice, and takes one value: leave one out")
 
 
 def read_filters(given: Iterable[tuple[str, str]], path: Path, ini: Keys, types: Keys) -> dict[str, Filter]:
@@ -3858,7 +3869,7 @@ def delete_batches(job: Job, ids: Sequence[int], *, one_by_one: bool) -> Iterato
     fresh = batches(ids, store.batch_size)
     soon: deque[Batch] = deque()
     late: deque[Batch] = deque()
-    pending: set[Future[BatchResult]] = set()
+    pending: list[Future[BatchResult]] = []
 
     def following() -> Batch | None:
         if stop.failure is not None:
@@ -3867,10 +3878,11 @@ def delete_batches(job: Job, ids: Sequence[int], *, one_by_one: bool) -> Iterato
 
     while True:
         while len(pending) < at_once and (batch := following()):
-            pending.add(store.workers.submit(store.delete_batch, batch, job.journal))
+            pending.append(store.workers.submit(store.delete_batch, batch, job.journal))
         if not pending:
             return
-        for future in store.workers.await_any(pending, deletes=True):
+        done = store.workers.await_any(pending, deletes=True)
+        for future in [future for future in pending if future in done]:  # as they were sent
             pending.remove(future)
             result = future.result()
             (late if result.retries_used_up else soon).extend(result.again)
