@@ -1246,7 +1246,7 @@ def known_resource(text: str) -> Resource:
 def name_and_value(text: str) -> tuple[str, str]:
     """Convert NAME=VALUE."""
     name, equals, value = text.partition("=")
-    if not equals:
+    if not equals or not name.strip():
         raise ValueError("must be NAME=VALUE")
     return name.strip().lower(), value
 
@@ -2654,8 +2654,6 @@ class Page:
     total: int = 0
     # Records a page, as the store says.
     per_page: int = PAGE_LIMIT
-    # Bytes of the answer.
-    weight: int = 0
 
     @property
     def pages(self) -> int:
@@ -2666,8 +2664,7 @@ class Page:
 def joined(pages: Sequence[Page]) -> Page:
     """Return pages that follow one another as one."""
     records = [record for page in pages for record in page.records]
-    per_page, weight = sum(page.per_page for page in pages), sum(page.weight for page in pages)
-    return Page(records, min(page.total for page in pages), per_page, weight)
+    return Page(records, min(page.total for page in pages), sum(page.per_page for page in pages))
 
 
 def read_page(answer: Answer, resource: Resource) -> Page:
@@ -2679,7 +2676,7 @@ def read_page(answer: Answer, resource: Resource) -> Page:
     for record in records:
         check_id(record, resource)
     if not resource.has_total:
-        return Page(records, weight=len(answer.body))
+        return Page(records)
     total = value_at(answer.json, "meta.pagination.total")
     if type(total) is not int or not 0 <= total < 10**12:
         raise Unreadable(
@@ -2688,7 +2685,7 @@ def read_page(answer: Answer, resource: Resource) -> Page:
         )
     per_page = value_at(answer.json, "meta.pagination.per_page")
     sound = type(per_page) is int and 0 < per_page <= PAGE_LIMIT
-    return Page(records, total, per_page if sound else PAGE_LIMIT, len(answer.body))
+    return Page(records, total, per_page if sound else PAGE_LIMIT)
 
 
 def check_id(record: object, resource: Resource) -> None:
@@ -2725,7 +2722,7 @@ class Store:
         self._page_size = PAGE_LIMIT
         # Whether any page was answered.
         self.has_listed = False
-        # Bytes of the heaviest page so far.
+        # Bytes of the heaviest page so far, as if all had 250 records.
         self._heaviest = 0
         self._count_items = config.count_items
         # Parameters of the listing; sub-resources only where the backup or a --match needs them.
@@ -2778,14 +2775,13 @@ class Store:
                     break
                 pages.append(self._read(request, answer))
             else:
-                page = joined(pages)
-                self._heaviest = max(self._heaviest, page.weight)
-                return page
+                return joined(pages)
 
     def _read(self, request: Request, answer: Answer) -> Page:
         """Return what a GET was answered with; raises ReadRefused, Unanswered and Unreadable."""
         self._check_read(request, answer)
         self.has_listed = True
+        self._heaviest = max(self._heaviest, len(answer.body) * PAGE_LIMIT // request.params["limit"])
         return read_page(answer, request.resource)
 
     def ahead(self) -> int:
@@ -4053,12 +4049,15 @@ def read_back(store: Store, ids: Sequence[int]) -> Iterator[tuple[Sequence[int],
 
 def listed_among(store: Store, ids: IdSet) -> list[Record] | None:
     """Return those of the ids that a complete listing still holds; None when none was complete."""
-    id_of, listed = store.resource.id_of, itertools.chain.from_iterable(everything(store))
-    try:
-        found = {id_of(record): record for record in listed if id_of(record) in ids}
-    except Unreadable:
-        return None
-    return list(found.values())
+    for _ in range(LISTINGS):
+        try:
+            pages = Listing(store, {}).pages()
+            return [record for page in pages for record in page if store.resource.id_of(record) in ids]
+        except ListingChanged:  # what it held may have gone meanwhile
+            continue
+        except Unreadable:
+            break
+    return None
 
 
 def verify(job: Job, ids: Sequence[int]) -> None:
@@ -4093,8 +4092,9 @@ def control(store: Store, ids: Sequence[int], there: Sequence[int] = ()) -> None
     while True:
         present = read_present(store, chunk, size) or set()
         missing = [number for number in chunk if number not in present]
+        heeded = present and present.issuperset(there) and not hides(store, missing)
         size = min(size, store.chunk_size)  # a read that was too long was halved
-        if present and present.issuperset(there) and not hides(store, missing):
+        if heeded:
             store.chunk_size, store.batch_size = size, min(store.batch_size, size)
             return
         if size == 1:

@@ -54,6 +54,21 @@ def test_a_dry_run_is_resumed(store: FakeStore, hurried: RiggedTool) -> None:
     assert not any(listings(request) for request in store.log if request.number > len(store.log) / 2)
 
 
+def test_what_goes_while_a_resume_lists(make_store: MakeStore, hurried: RiggedTool) -> None:
+    """Where it is read back by listing, only a listing that is complete tells who is still there."""
+    store = make_store(customers=0, promotions=300, **QUIET)
+    dry = hurried.run(store, "--resource", "promotions", "--limit", "100", "--dry-run")
+    planned = sorted(store.records["promotions"])[:100]
+    store.faults = [
+        Fault(where=listings, skip=skip, after=lambda _, gone=gone: store.remove(gone, kind="promotions"))
+        for skip, gone in ((1, planned[0]), (2, planned[1]))
+    ]
+    outcome = hurried.resume(store, dry.folder)
+    assert outcome.status == 0, outcome.text
+    assert counts(outcome) == {"deleted": 98, "already_gone": 2}
+    assert store.deleted_ids() == dict.fromkeys(planned[2:], 1)
+
+
 def test_the_ini_s_dry_run_is_ignored(store: FakeStore, hurried: RiggedTool) -> None:
     """N6: the config of a dry run resumes it for real; only --dry-run on argv holds it back."""
     dry = hurried.run(store, dry_run=True)
