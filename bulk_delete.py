@@ -84,21 +84,23 @@ import time
 import unicodedata
 from array import array
 from collections import Counter, deque
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
+from decimal import Decimal
+from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import unquote, urlencode, urlsplit
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until main takes it: no traceback out of an import
 
 try:
     from datetime import UTC, datetime, timedelta
-    from functools import cache, cached_property, partial
+    from functools import cached_property, partial
 
     import requests
     from bigcommerce.connection import OAuthConnection
@@ -227,6 +229,11 @@ class Stop:
         # A second signal came: do not even wait for what is in flight.
         self.at_once = False
         self._signals = 0
+
+    @property
+    def has_signal(self) -> bool:
+        """Whether a signal came."""
+        return self._signals > 0
 
     def set(self, failure: Failure) -> Failure:
         """Stop for this reason, unless there was one before; returns the reason that counts."""
@@ -383,7 +390,7 @@ class Resource:
     filters: str = ""
     # Fields that tell a person which record it is.
     show: tuple[str, ...] = ("name",)
-    # The field that --keep compares e-mail addresses with.
+    # The field with the e-mail address by which a list may name a record; "" where ids alone do.
     email: str = ""
     # Holds the parent's id; deleting the parent may delete this record.
     parent: str = ""
@@ -399,6 +406,11 @@ class Resource:
     def singular_words(self) -> str:
         """The name of one of them in a sentence."""
         return re.sub("ies$", "y", self.words).removesuffix("s")
+
+    @property
+    def id_column(self) -> str:
+        """The column of ids in selected.csv: a list of one kind must not be read as one of another."""
+        return f"{self.singular_words.replace(' ', '_')}_id"
 
     def counted(self, count: int) -> str:
         """Return so many of them, in words."""
@@ -421,7 +433,7 @@ class Resource:
 
     def address_of(self, record: Record) -> str:
         """Return a record's e-mail address, as it is compared."""
-        return comparable_address(str(record.get(self.email, "")).strip())
+        return normalize_email(str(record.get(self.email, "")).strip())
 
     def filter_types(self) -> dict[str, str]:
         """Return the filters as name => type."""
@@ -553,7 +565,6 @@ RESOURCES = {
             params=_BY_ID,
             filters="code/text order_id/int to_name/text to_email/text from_name/text from_email/text",
             show=("code", "to_email", "balance"),
-            email="to_email",
             note="what is left on them is lost",
         ),
     )
@@ -571,47 +582,31 @@ STORE_INFO = Resource(
 # How other people's words, times and names are shown.
 
 
-SECRETS: set[str] = set()  # the token and the like, once they are read: never shown, nor any part of them
+SECRETS: set[str] = set()  # the token and the like, once they are read; cut out of the words of others
 FOREIGN_LIMIT = 10_000  # characters of foreign text that are looked at; the rest is never shown
+DATA_LIMIT = 1000  # characters of a field that selected.csv and failed.csv hold
+MESSAGE_LIMIT = 300  # characters of the store's message that are shown and written
 
 
-def clean(text: object, limit: int = 200) -> str:
-    """Return somebody else's words as one printable line of at most `limit` characters, without SECRETS.
-
-    N18: secrets are cut out before anything is shortened, so that no half of one is left.
-    """
-    line = str(text)
-    for secret in tuple(SECRETS):  # a worker may learn of one meanwhile
-        line = line.replace(secret, "[secret]")
-    line = without_parts(line[:FOREIGN_LIMIT])
+def printable(text: object, limit: int = 200) -> str:
+    """Return data, such as a field of a record, as one printable line of at most `limit` characters."""
+    line = str(text)[:FOREIGN_LIMIT]
     if not line.isprintable():
         line = "".join(character if character.isprintable() else " " for character in line)
     line = " ".join(line.split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
-SECRET_PART = 12  # characters of a secret that tell too much of it
+def clean(text: object, limit: int = 200) -> str:
+    """Return the words of a store or proxy as one printable line, without SECRETS.
 
-
-@cache
-def secret_parts(secret: str) -> frozenset[str]:
-    """Return the parts of a secret that tell too much of it, in small letters; those of a URL do not."""
-    starts = () if "://" in secret else range(len(secret) - SECRET_PART + 1)
-    return frozenset(secret[at : at + SECRET_PART].lower() for at in starts)
-
-
-def without_parts(line: str) -> str:
-    """Return a line without parts of SECRETS, in whatever case: somebody else may have cut or folded it.
-
-    The whole word that holds such a part goes along.
+    N18: secrets are cut out whole, before anything is shortened. Ids and fields of records are data, which
+    a short password may be a part of: for them, see `printable`.
     """
-    folded = line.lower()
-    told = [part for secret in tuple(SECRETS) for part in secret_parts(secret) if part in folded]
-
-    def shown(word: re.Match[str]) -> str:
-        return "[secret]" if any(part in word[0].lower() for part in told) else word[0]
-
-    return re.sub(r"\S+", shown, line) if told else line
+    line = str(text)
+    for secret in tuple(SECRETS):  # a worker may learn of one meanwhile
+        line = line.replace(secret, "[secret]")
+    return printable(line, limit)
 
 
 def utc_now() -> str:
@@ -646,29 +641,24 @@ def positive_id(value: object) -> int | None:
     return value if type(value) is int and value > 0 else None
 
 
-def comparable_address(address: str) -> str:
-    """Return an e-mail address as it is compared: NFC, small letters, its domain as DNS has it.
+ADDRESS_LIMIT = 320  # characters of an e-mail address [RFC 3696, erratum 1690]
 
-    Not folded further, since that makes one of two people: straße and strasse.
+
+def normalize_email(address: str) -> str:
+    """Return an e-mail address as it is compared: NFC, lower case.
+
+    It is not folded further, since that makes one of two people: straße and strasse. What is too long for an
+    address is returned as it is: normalizing a megabyte of combining marks would take minutes.
     """
-    folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", address).lower())
-    local, at, domain = folded.rpartition("@")
-    names = unicodedata.normalize("NFKC", domain).lower().split(".")
-    labels = (name if name.isascii() else f"xn--{name.encode('punycode').decode()}" for name in names)
-    return f"{local}{at}{'.'.join(labels)}"
+    if len(address) > ADDRESS_LIMIT:
+        return address
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", address).lower())
 
 
 def spellings(addresses: Iterable[str]) -> list[str]:
-    """Return the ways in which a store may spell these addresses: as written, small, with punycode."""
-    found: dict[str, None] = {}
-    for written in addresses:
-        address = comparable_address(written)
-        local, at, domain = address.rpartition("@")
-        found |= dict.fromkeys((address, unicodedata.normalize("NFC", written)))
-        with suppress(UnicodeError):
-            labels = [n[4:].encode().decode("punycode") if n[:4] == "xn--" else n for n in domain.split(".")]
-            found[f"{local}{at}{'.'.join(labels)}"] = None
-    return list(found)
+    """Return the addresses as they are written and in lower case: a store's filter may mind case."""
+    written = [unicodedata.normalize("NFC", address) for address in addresses]
+    return list(dict.fromkeys(itertools.chain(map(normalize_email, written), written)))
 
 
 PLAIN_ADDRESS = re.compile(r"(?!')[\w.!#$%&'+/=?^{|}~-]+@[\w-]+(\.[\w-]+)+")
@@ -677,10 +667,10 @@ UNSEEN_LETTERS = frozenset("\u115f\u1160\u3164\uffa0")  # fillers, which Unicode
 
 def is_plain_address(text: str) -> bool:
     """Tell whether the text is exactly one e-mail address, without a name, a comment or anything unseen."""
+    if len(text) > ADDRESS_LIMIT:
+        return False
     text = unicodedata.normalize("NFC", text)
-    labels = comparable_address(text).rpartition("@")[2].split(".")
-    plain = PLAIN_ADDRESS.fullmatch(text) and UNSEEN_LETTERS.isdisjoint(text)
-    return bool(plain) and all(re.fullmatch(r"[a-z0-9_-]{1,63}", label) for label in labels)
+    return bool(PLAIN_ADDRESS.fullmatch(text)) and UNSEEN_LETTERS.isdisjoint(text)
 
 
 def unseen_letters(text: str) -> str:
@@ -825,7 +815,7 @@ def make_filter(name: str, text: str, types: Mapping[str, str]) -> Filter:
         with suppress(ValueError, OverflowError):
             value = kind.read(part.strip())
         if value is None:
-            raise ValueError(f"needs {kind.wanted}, not {clean(part)!r}")
+            raise ValueError(f"needs {kind.wanted}")
         values[part] = value
     return Filter(name, text, kind, values)
 
@@ -850,29 +840,68 @@ def value_at(record: object, path: str) -> Any:
     return next(iter(values_at(record, path)), None)
 
 
+def leaves_at(record: object, path: str) -> list[Any]:
+    """Return the texts, numbers and booleans at a path, at any depth; None for each that is unknown.
+
+    Null is unknown, and so is a field that an object lacks. A list that is empty, or too short for the
+    path, is known to have no such element.
+    """
+    found = [record]
+    for part in path.split("."):
+        inner: list[Any] = []
+        for item in found:
+            if isinstance(item, list):
+                inner += values_at(item, part)
+            else:
+                inner.append(item.get(part) if isinstance(item, dict) else None)
+        found = inner
+    leaves: list[Any] = []
+    while found:
+        item = found.pop()
+        if isinstance(item, (list, dict)):
+            found += item.values() if isinstance(item, dict) else item
+        else:
+            leaves.append(item)
+    return leaves
+
+
+def shortest(value: object) -> str:
+    """Return a number or boolean as --match reads it: 100 for 100.0, true for True."""
+    if isinstance(value, float):
+        return format(Decimal(repr(value)).normalize(), "f")
+    return json.dumps(value)
+
+
 @dataclass(frozen=True)
 class Match:
-    """--match: a regular expression that is to be found in a field of the record, or, negated, is not."""
+    """--match: records in whose field a regular expression matches or, negated, does not match."""
 
     path: str
     negated: bool
     pattern: re.Pattern[str]
 
     def fits(self, record: Record) -> bool:
-        """Tell whether the record is one that was meant.
+        """Tell whether the record is selected, as far as this expression decides."""
+        return self.is_found_in(record) is (not self.negated)
 
-        Text is searched; of a number or a boolean the expression must match all; null holds nothing. Where
-        the API lists only a part of the elements, it cannot be told that none of them matches.
+    def is_found_in(self, record: Record) -> bool | None:
+        """Tell whether the expression matches in the field; None where that is unknown.
+
+        Text is searched. A number or boolean must match as a whole, and so must each element of a list. Null
+        is unknown, and so is a list of which the API returns only a part.
         """
-        found = any(self._found_in(value) for value in values_at(record, self.path))
         one_element = re.match(r"\w+\.[0-9]", self.path)
-        unseen = not one_element and self.path.partition(".")[0] in cut_off(record)
-        return not found and not unseen if self.negated else found
+        if not one_element and self.path.partition(".")[0] in cut_off(record):
+            return None
+        leaves = leaves_at(record, self.path)
+        if any(self._matches(leaf) for leaf in leaves if leaf is not None):
+            return True
+        return None if None in leaves else False
 
-    def _found_in(self, value: object) -> bool:
-        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        find = self.pattern.search if isinstance(value, (str, list, dict)) else self.pattern.fullmatch
-        return value is not None and bool(find(text))
+    def _matches(self, leaf: object) -> bool:
+        if isinstance(leaf, str):
+            return bool(self.pattern.search(leaf))
+        return bool(self.pattern.fullmatch(shortest(leaf)))
 
 
 def cut_off(record: Record) -> dict[str, int]:
@@ -922,13 +951,11 @@ class IdSet:
 # its line.
 
 SEPARATORS = ",;\t"
-# Kinds of rows in BigCommerce's own exports of products, as header_key has them.
-OTHER_ITEMS = ("product", "variant", "image", "video", "sku", "rule", "customfield", "option", "modifier")
 
 
 @dataclass
 class Entries:
-    """What a list file names."""
+    """The records that a list file lists, each by its id or its e-mail address, or by both."""
 
     # The file, as it was given.
     name: str = ""
@@ -936,26 +963,42 @@ class Entries:
     ids: array[int] = field(default_factory=lambda: array("q"))
     # E-mail addresses: as they are compared => as they were written.
     emails: dict[str, str] = field(default_factory=dict)
+    # Of the ids whose row has an address too: id => line of the file, and the address as it is compared.
+    pairs: dict[int, tuple[int, str]] = field(default_factory=dict)
     # How many entries were there again.
     duplicates: int = 0
-    # Rows of other items in an export of BigCommerce's.
-    passed_over: int = 0
 
     def __len__(self) -> int:
         return len(self.ids) + len(self.emails)
+
+    def add_pair(self, line: int, number: str, address: str) -> None:
+        """Add a row that has an id and an address of one record; raises ValueError where one is missing."""
+        if not number or not address:
+            missing = "address" if number else "id"
+            raise ValueError(
+                f"the {missing} is missing; a row has both, since the file has a column for each"
+            )
+        if "@" not in address:
+            raise ValueError(f"{printable(address)!r} is not an e-mail address")
+        self.add(number, by_id=True, by_email=False)
+        pair = self.pairs.setdefault(self.ids[-1], (line, normalize_email(address)))
+        if pair[1] != normalize_email(address):
+            raise ValueError(f"id {number} has another address in line {pair[0]}")
 
     def add(self, text: str, *, by_id: bool, by_email: bool) -> None:
         """Add an id or an address; raises ValueError for anything else."""
         if by_id and (number := positive_id(text)):
             self.ids.append(number)
         elif by_email and is_plain_address(text):
-            self.duplicates += comparable_address(text) in self.emails
-            self.emails.setdefault(comparable_address(text), text)
+            self.duplicates += normalize_email(text) in self.emails
+            self.emails.setdefault(normalize_email(text), text)
         else:
             wanted = ["a positive whole number"] * by_id + ["one plain e-mail address"] * by_email
             made = re.fullmatch(r"[0-9]+[.,]0+|[0-9]+([.,][0-9]+)?E\+?[0-9]+", text, re.IGNORECASE)
             hint = f" (a spreadsheet's: make the column whole numbers, and {AS_CSV})" if made else ""
-            raise ValueError(f"{clean(text)!r} is not {' or '.join(wanted)}{hint or unseen_letters(text)}")
+            raise ValueError(
+                f"{printable(text)!r} is not {' or '.join(wanted)}{hint or unseen_letters(text)}"
+            )
 
     def drop_repeated_ids(self) -> None:
         """Leave each id where it stands first."""
@@ -972,13 +1015,12 @@ class Layout:
     separator: str
     # The cells of the header; none in a plain list.
     header: tuple[str, ...] = ()
-    # The column of the ids, of the addresses, and of the kind of item; None where there is none.
+    # The column of the ids, and of the addresses; None where there is none.
     ids: int | None = None
     emails: int | None = None
-    item: int | None = None
 
-    def cells(self, row: Sequence[str]) -> tuple[str, str, str]:
-        """Return id, address and item of a row; raises ValueError for a row that can be misread."""
+    def cells(self, row: Sequence[str]) -> tuple[str, str]:
+        """Return id and address of a row; raises ValueError for a row that can be misread."""
         if len(row) > len(self.header) and sum(map(bool, row)) > 1:
             raise ValueError("more values than the header has columns; quote those that hold a separator")
         if any(cell and not name for cell, name in itertools.zip_longest(row, self.header)):
@@ -987,9 +1029,8 @@ class Layout:
         def cell(place: int | None) -> str:
             return row[place] if place is not None and place < len(row) else ""
 
-        if self.item is not None and not cell(self.item):
-            raise ValueError("it does not say which kind of item it is")
-        return cell(self.ids), cell(self.emails), cell(self.item)
+        # selected.csv has a ' before what a spreadsheet would take for a formula.
+        return cell(self.ids), re.sub("^'(?=[=+@-])", "", cell(self.emails))
 
 
 # How the files begin that a spreadsheet makes besides CSV UTF-8 => what they are.
@@ -1017,47 +1058,35 @@ def decoded_list(content: bytes) -> str:
     return text
 
 
-def read_list(text: str, resource: Resource, *, keep: bool) -> Entries:
-    """Read the entries of a list; keep: both of ids and addresses count where there are columns of both.
-
-    Raises ValueError that names the line, or says that the list holds nothing.
-    """
-    by_email = bool(resource.email) and (keep or "email:in" in resource.filter_types())
-    layout = find_layout(text, resource, by_email=by_email, keep=keep)
-    entries, kinds = Entries(), set()
+def read_list(text: str, resource: Resource) -> Entries:
+    """Read the entries of a list; raises ValueError that names the line, or says that there are none."""
+    by_email = bool(resource.email)
+    layout = find_layout(text, resource, by_email=by_email)
+    entries = Entries()
     rows = csv_rows(text, layout.separator)
     for line, row in itertools.islice(rows, 1 if layout.header else 0, None):
         try:
-            kinds.add(
-                read_row(row, layout, entries, by_email=by_email, kind=header_key(resource.singular_words))
-            )
+            read_row(line, row, layout, entries, by_email=by_email)
         except ValueError as error:
             raise ValueError(f"line {line}: {error}") from None
     entries.drop_repeated_ids()
     if not entries:
-        seen = f"; its items are: {first_few(sorted(map(clean, kinds)))}" if any(kinds) else ""
-        raise ValueError(f"holds no {resource.words}{seen}")
+        raise ValueError(f"holds no {resource.words}")
     return entries
 
 
-def read_row(row: Sequence[str], layout: Layout, entries: Entries, *, by_email: bool, kind: str) -> str:
-    """Add what a row of that kind names; returns the kind of item that it is, "" where it does not say."""
+def read_row(line: int, row: Sequence[str], layout: Layout, entries: Entries, *, by_email: bool) -> None:
+    """Add the record of a row; raises ValueError for a row that can be misread."""
     if not layout.header:
         if any(row[1:]):
             raise ValueError("more than one value, and no header says which to take")
         entries.add(row[0], by_id=True, by_email=by_email)
-        return ""
-    id_cell, email_cell, item = layout.cells(row)
-    if item and header_key(item) != kind:
-        if header_key(item) not in OTHER_ITEMS:
-            raise ValueError(f"{clean(item)!r} is no kind of item of an export; rename or remove that column")
-        entries.passed_over += 1
-        return item
-    if id_cell or not email_cell:
-        entries.add(id_cell, by_id=layout.ids is not None, by_email=not id_cell and layout.emails is not None)
-    if email_cell:
-        entries.add(email_cell, by_id=False, by_email=True)
-    return item
+        return
+    number, address = layout.cells(row)
+    if layout.ids is None or layout.emails is None:
+        entries.add(number or address, by_id=layout.ids is not None, by_email=layout.emails is not None)
+    else:
+        entries.add_pair(line, number, address)
 
 
 def csv_rows(text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
@@ -1085,7 +1114,7 @@ def csv_rows(text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
             yield reader.line_num, cells
 
 
-def find_layout(text: str, resource: Resource, *, by_email: bool, keep: bool) -> Layout:
+def find_layout(text: str, resource: Resource, *, by_email: bool) -> Layout:
     """Return how the list is laid out; raises ValueError unless there is exactly one way to read it."""
     found: dict[tuple[str, ...], Layout] = {}
     faults = [(0, f"holds no {resource.words}")]
@@ -1097,7 +1126,7 @@ def find_layout(text: str, resource: Resource, *, by_email: bool, keep: bool) ->
             if positive_id(alone) or (by_email and is_plain_address(alone)):
                 return Layout(separator)
             if header:
-                layout = find_columns(separator, header, resource, by_email=by_email, keep=keep)
+                layout = find_columns(separator, header, resource, by_email=by_email)
                 found.setdefault(layout.header, layout)
         except ValueError as error:
             faults.append((len(header) or 1, str(error)))
@@ -1122,37 +1151,49 @@ def column_of(names: Sequence[str], wanted: Sequence[str]) -> int | None:
     return (places[0] if len(places) == 1 else SEVERAL) if places else None
 
 
-def find_columns(
-    separator: str, header: Sequence[str], resource: Resource, *, by_email: bool, keep: bool
-) -> Layout:
+ADDRESS_COLUMNS = ("email", "emailaddress", "emailadresse", "adresseemail")  # as header_key has them
+
+
+def find_columns(separator: str, header: Sequence[str], resource: Resource, *, by_email: bool) -> Layout:
     """Return which columns of a CSV to read; raises ValueError that names all when that is not plain."""
     names = list(map(header_key, header))
+    if not {"item", "itemtype"}.isdisjoint(names):
+        raise ValueError(
+            "line 1: this is a product export (Item column): its ID column also holds ids of variants and "
+            "images. Make a list that has only the ids to delete"
+        )
     ids = column_of(names, ("id", f"{header_key(resource.singular_words)}id"))
-    emails = column_of(names, ("email", "emailaddress") if by_email else ())
-    item = column_of(names, ("item", "itemtype"))
-    if SEVERAL in (ids, emails, item) or (ids is None and emails is None):
-        shown = ", ".join(clean(name, 40) for name in header if name)
+    emails = column_of(names, ADDRESS_COLUMNS if by_email else ())
+    others = {f"{header_key(other.singular_words)}id" for other in RESOURCES.values()}
+    foreign = next((header[place] for place, name in enumerate(names) if name in others), "")
+    if foreign and ids is None:
+        raise ValueError(f"line 1: the file lists {printable(foreign, 40)}s, not {resource.words}")
+    if SEVERAL in (ids, emails) or (ids is None and emails is None):
+        shown = ", ".join(printable(name, 40) for name in header if name)
         wanted = f"id or {resource.singular_words} id" + (" or email" if by_email else "")
         alone = "id or address" if by_email else "id"
         raise ValueError(
             f"line 1: this is neither one {alone}, alone on its line, nor a header; it is not plain which "
             f"column is the {wanted}; there are: {shown}{unseen_letters(''.join(header))}"
         )
-    return Layout(separator, tuple(header), ids, emails if keep or ids is None else None, item)
+    return Layout(separator, tuple(header), ids, emails)
 
 
 class Found:
-    """Which entries of a list the store knows, as its records come by."""
+    """Which entries of a list match a record of the store, as its records come by."""
 
     def __init__(self, entries: Entries, resource: Resource) -> None:
         self.entries = entries
-        # Records that the list kept from going.
+        # Records that the list excluded.
         self.spared = 0
+        # Whether the store was asked for the entries, rather than all of its records compared.
+        self.looked_up = False
         self._resource = resource
         self._wanted = IdSet(sorted(entries.ids))
         self._ids = IdSet()
-        # Address, as it is compared => the ids of those who have it.
+        # Address, as it is compared => the ids of those who have it; of entries.emails, and of pairs.
         self._emails: dict[str, set[int]] = {}
+        self._paired: dict[str, set[int]] = {address: set() for _, address in entries.pairs.values()}
 
     def names(self, record: Record) -> bool:
         """Take note of a record; returns whether the list names it."""
@@ -1160,8 +1201,10 @@ class Found:
         named = number in self._wanted
         if named:
             self._ids.add(number)
-        if self.entries.emails:
+        if self.entries.emails or self._paired:
             email = self._resource.address_of(record)
+            if email in self._paired:
+                self._paired[email].add(number)
             if email in self.entries.emails:
                 self._emails.setdefault(email, set()).add(number)
                 return True
@@ -1171,6 +1214,25 @@ class Found:
     def known(self) -> int:
         """How many entries the store knows."""
         return len(self._ids) + len(self._emails)
+
+    def case_words(self) -> str:
+        """Return what to say of addresses that a look-up did not find, "" where there are none."""
+        may_mind_case = self.looked_up and self.unknown_emails()
+        return " (the store's look-up by address may be case-sensitive)" if may_mind_case else ""
+
+    def unknown_pairs(self) -> list[str]:
+        """Return the addresses of rows whose id no record has: another record may have that address."""
+        pairs = self.entries.pairs.items()
+        addresses = [address for number, (_, address) in pairs if number not in self._ids]
+        return [address for address in addresses if is_plain_address(address)]
+
+    def split_rows(self) -> list[str]:
+        """Return the rows whose id and address are those of two records, such as "line 2 (id 26)"."""
+        return [
+            f"line {line} (id {number})"
+            for number, (line, address) in self.entries.pairs.items()
+            if number not in self._paired[address] and (number in self._ids or self._paired[address])
+        ]
 
     def unknown_ids(self) -> array[int]:
         """Return the ids that no record has had."""
@@ -1238,8 +1300,8 @@ def yes_or_no(text: str) -> bool:
 
 def known_resource(text: str) -> Resource:
     """Convert the name of a resource."""
-    if text not in RESOURCES:
-        raise ValueError(f"must be a resource ({nearest(text, RESOURCES)})")
+    if text not in RESOURCES:  # N: no suggestion to delete another kind of record
+        raise ValueError("must be a resource (see --resource list)")
     return RESOURCES[text]
 
 
@@ -1257,6 +1319,10 @@ def field_and_pattern(text: str) -> Match:
     negated, path = path.endswith("!"), path.removesuffix("!").strip()
     if not path or not equals or not pattern or pattern[0] in " =":
         raise ValueError("must be FIELD=REGEX or FIELD!=REGEX, without a space or another = behind the first")
+    if is_quoted(pattern) or is_quoted(path):
+        raise ValueError('stands in quotes: take them out, or write ["] where one is meant')
+    if re.search(r"\[:\^?[a-z]+:\]", pattern):
+        raise ValueError(r"has a POSIX class, which Python reads as single letters: write \d, \w or [a-z]")
     try:
         return Match(path, negated, re.compile(pattern))
     except (re.error, OverflowError, RecursionError) as error:
@@ -1366,6 +1432,8 @@ class Config:
     verbose: bool = setting(False, yes_or_no)
     webhook_url: str = setting("", web_address, secret=True)
 
+    # What excludes records by the ini, whether or not it applies to a resume: key of [cleanup] => value.
+    ini_protections: Mapping[str, str] = field(default_factory=dict)
     # What --ids and --keep list.
     ids_entries: Entries | None = None
     keep_entries: Sequence[Entries] = ()
@@ -1387,15 +1455,15 @@ Keys = Mapping[str, str]  # of a section of the ini => their values
 
 # What configparser raises => what to say of the line; a subclass stands before its base.
 INI_FAULTS = {
-    configparser.DuplicateSectionError: "[{section}] is there twice; join the two",
-    configparser.DuplicateOptionError: "{option} is there twice in [{section}]; keep one",
+    configparser.DuplicateSectionError: "this section is there twice; join the two",
+    configparser.DuplicateOptionError: "this key is there twice in its section; keep one",
     configparser.MissingSectionHeaderError: "a section must come first; write [store] above it",
     configparser.ParsingError: "this is neither [section] nor key = value (with =, not :)",
 }
 
 
 def read_ini(path: Path) -> Mapping[str, Keys]:
-    """Return the sections of an ini file; raises ConfigError, which never quotes a line."""
+    """Return the sections of an ini file; raises ConfigError, which never quotes a line (N16)."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError as error:
@@ -1414,29 +1482,61 @@ def read_ini(path: Path) -> Mapping[str, Keys]:
     except configparser.Error as error:
         fault = next(text for kind, text in INI_FAULTS.items() if isinstance(error, kind))
         line = getattr(error, "lineno", None) or getattr(error, "errors", [["?"]])[0][0]
-        raise ConfigError(f"{path}, line {line}: {fault.format(**vars(error))}") from None
-    return {name: dict(parser.items(name)) for name in parser.sections()}
+        raise ConfigError(f"{path}, line {line}: {fault}") from None
+    ini = {name: dict(parser.items(name)) for name in parser.sections()}
+    check_names(path, ini, lines)
+    check_values(path, ini)
+    return ini
 
 
-def check_names(path: Path, ini: Mapping[str, Keys]) -> None:
-    """Raise ConfigError for a section or key that nobody reads: a typo may select too much."""
+def check_names(path: Path, ini: Mapping[str, Keys], lines: Sequence[str]) -> None:
+    """Raise ConfigError for a section or key that nobody reads: a typo may select too much.
+
+    The name is not shown, since it may be a token: access_token: abc= is a key, as an ini has it.
+    """
     keys = [name for name, option in OPTIONS.items() if option.in_ini]
-    known = {"store": STORE_KEYS, "cleanup": keys, "filters": ini.get("filters", {})}
+    filters = {name for resource in RESOURCES.values() for name in resource.filter_types()}
+    known: dict[str, Sequence[str]] = {"store": STORE_KEYS, "cleanup": keys, "filters": sorted(filters)}
     if "store" not in ini:
         raise ConfigError(f"{path}: the section [store] is missing; see config.example.ini")
-    for section in ini:
-        if section not in known:
-            raise ConfigError(f"{path}: unknown section [{section}]; {nearest(section, known)}")
-        for key in [key for key in ini[section] if key not in known[section]]:
-            if section == "cleanup" and key in (*OPTIONS, "config", "version"):
-                raise ConfigError(f"{path}: {key} in [cleanup]: use --{key} on the command line")
-            raise ConfigError(f"{path}: unknown key {key} in [{section}]; {nearest(key, known[section])}")
+    section = ""
+    for number, line in enumerate(lines, 1):
+        where = f"{path}, line {number}"
+        if header := re.fullmatch(r"\[(.+)\].*", line):
+            section = header[1]
+            if section not in known:
+                raise ConfigError(f"{where}: unknown section; {nearest(section, known)}")
+        elif "=" in line and line[0] not in "#;":
+            key = line.partition("=")[0].strip().lower()
+            if section == "cleanup" and key in (*OPTIONS, "config", "version") and key not in keys:
+                raise ConfigError(f"{where}: {key} in [cleanup]: use --{key} on the command line")
+            if key not in known[section]:
+                close = nearest(key.partition(":")[0], known[section])
+                hint = close if section != "filters" else "see --resource list"
+                raise ConfigError(f"{where}: unknown key in [{section}]; {hint}")
+
+
+QUOTES = "'\"“”„‘’"
+
+
+def is_quoted(value: str) -> bool:
+    """Tell whether a value begins or ends with a quote."""
+    return bool(value) and (value[0] in QUOTES or value[-1] in QUOTES)
+
+
+def check_values(path: Path, ini: Mapping[str, Keys]) -> None:
+    """Raise ConfigError, which never shows the value, for quotes or a comment that would be part of it."""
+    for section, keys in ini.items():
+        for key, value in keys.items():
+            if is_quoted(value):
+                raise ConfigError(f"{path}: {key} in [{section}] stands in quotes: take them out")
+            if re.search(r"\s[;#]", value):
+                fault = "has a comment behind its value: put it on a line of its own"
+                raise ConfigError(f"{path}: {key} in [{section}] {fault}")
 
 
 def read_store(path: Path, section: Keys, environ: Mapping[str, str]) -> dict[str, Any]:
     """Return the fields of Config that [store] and the environment set; raises ConfigError."""
-    for key, value in section.items():
-        check_no_quotes(f"{path}: {key} in [store]", value)
     store_hash = read_store_hash(path, section.get("store_hash", ""))
     token, source = section.get("access_token", ""), f"{path}: access_token in [store]"
     if not token and (token := environ.get("BIGCOMMERCE_ACCESS_TOKEN", "").strip()):
@@ -1445,7 +1545,8 @@ def read_store(path: Path, section: Keys, environ: Mapping[str, str]) -> dict[st
         raise ConfigError(f"{source} is missing; fill it in, or set BIGCOMMERCE_ACCESS_TOKEN")
     SECRETS.add(token)
     client_id = section.get("client_id", "")
-    check_no_quotes(source, token)
+    if is_quoted(token):
+        raise ConfigError(f"{source} stands in quotes: take them out")
     for name, value in ((source, token), (f"{path}: client_id in [store]", client_id)):
         if not re.fullmatch(r"[!-~]*", value):
             raise ConfigError(f"{name} holds a space or a character that is not ASCII; paste it again, alone")
@@ -1457,15 +1558,6 @@ def read_store(path: Path, section: Keys, environ: Mapping[str, str]) -> dict[st
         raise ConfigError(f"{path}: domain in [store] names no domain; write it as www.example.com")
     found = {"store_hash": store_hash, "access_token": token, "client_id": client_id, "domain": domain}
     return {"host": host, **found}
-
-
-QUOTES = "'\"“”„‘’"
-
-
-def check_no_quotes(source: str, value: str) -> None:
-    """Raise ConfigError, which never shows the value, for one in quotes: an ini needs none."""
-    if value and (value[0] in QUOTES or value[-1] in QUOTES):
-        raise ConfigError(f"{source} stands in quotes: take them out")
 
 
 def read_store_hash(path: Path, given: str) -> str:
@@ -1513,11 +1605,14 @@ def repeated(option: Option, text: str) -> list[str]:
 
 
 def convert_one(option: Option, text: str, source: str) -> Any:
-    """Return the value of a text; raises ConfigError that names where it was given."""
+    """Return the value of a text; raises ConfigError that names where it was given.
+
+    A value of the ini is not shown: it may be a token in the wrong line.
+    """
     try:
         return option.convert(text)
     except ValueError as error:
-        shown = "" if text in SECRETS else f", not {clean(text)!r}"
+        shown = f", not {clean(text)!r}" if source == option.flag else ""
         raise ConfigError(f"{source} {error}{shown}") from error
 
 
@@ -1567,7 +1662,7 @@ def read_list_file(option: str, path: Path, resource: Resource) -> Entries:
     """Return what the file of --ids or --keep lists; raises ConfigError."""
     try:
         text = decoded_list(path.read_bytes())
-        return replace(read_list(text, resource, keep=option == "--keep"), name=str(path))
+        return replace(read_list(text, resource), name=str(path))
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
         raise ConfigError(f"{option} {path}: {why}; correct the file") from error
@@ -1591,11 +1686,10 @@ def read_config(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Co
     """Return the options over the ini over the defaults; raises ConfigError naming file, key or option."""
     path: Path = arguments.config
     ini = read_ini(path)
-    check_names(path, ini)
     cleanup = ini.get("cleanup", {})
     store, options = read_store(path, ini["store"], environ), read_options(arguments, cleanup)
     given, in_ini = options.pop("filter", ()), {} if arguments.resume else ini.get("filters", {})
-    config = Config(path=path, **store, **options)
+    config = Config(path=path, **store, **options, ini_protections=read_protections(path, cleanup))
     resource = config.resource
     config = replace(config, filter=read_filters(given, path, in_ini, resource.filter_types()))
     check_together(config)
@@ -1605,6 +1699,15 @@ def read_config(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Co
         ids_entries=read_list_file("--ids", config.ids, resource) if config.ids else None,
         keep_entries=[read_list_file("--keep", file, resource) for file in config.keep],
     )
+
+
+def read_protections(path: Path, cleanup: Keys) -> dict[str, str]:
+    """Return the keys of [cleanup] that exclude records; raises ConfigError."""
+    option, source = OPTIONS["spare_with_orders"], f"{path}: spare_with_orders in [cleanup]"
+    protections = {name: cleanup[name] for name in ("keep", "match") if name in cleanup}
+    if convert_one(option, cleanup.get(option.name, "no"), source):
+        protections[option.name] = "yes"
+    return protections
 
 
 def config_warnings(config: Config, ini: Mapping[str, Keys]) -> Iterator[str]:
@@ -1858,6 +1961,8 @@ class TokenBucket:
         self._queue: deque[object] = deque()
         # A 429 told everybody to wait until then.
         self._paused_until = -math.inf
+        # When the last 429 came that counted.
+        self._refused_at = -math.inf
         # Tokens that the rest of the job needs.
         self._demand = math.inf
 
@@ -1914,14 +2019,20 @@ class TokenBucket:
             self.window.roll(now)
             self.window.answered(now, sent_at, cost, told)
 
-    def pause(self, seconds: float, *, refused: bool = True) -> int:
-        """Let nobody send for so many seconds; after a 429 (refused) one at a time until one succeeds.
+    def pause(self, seconds: float) -> None:
+        """Let nobody send for so many seconds."""
+        with self._lock:
+            self._paused_until = max(self._paused_until, self._clock() + seconds)
 
-        Returns how many 429s there were in a row.
+    def refused(self, sent_at: float) -> int:
+        """Take in a 429 to a request sent then, and return how many there were in a row.
+
+        Requests that were in flight together count once. Until one succeeds, one at a time is sent.
         """
         with self._lock:
-            self.refusals_in_a_row += refused
-            self._paused_until = max(self._paused_until, self._clock() + seconds)
+            if sent_at >= self._refused_at:
+                self.refusals_in_a_row += 1
+                self._refused_at = self._clock()
             return self.refusals_in_a_row
 
     def succeeded(self) -> None:
@@ -1942,10 +2053,11 @@ class TokenBucket:
             now = self._clock()
             paused, tokens = self._paused_until - now, self.window.tokens()
             ends = self.window.latest_end - now
-        if paused >= 1:
-            return f"the store says wait: {paused:.0f} s"
+        if paused > 0:
+            words = "rate-limited" if self.refusals_in_a_row else "asked to wait"
+            return f"{words}, retrying in {math.ceil(paused)}s"
         if tokens < 1 and 1 <= ends < math.inf:
-            return f"quota used, next in {ends:.0f} s"
+            return f"quota used up, resuming in {math.ceil(ends)}s"
         return ""
 
 
@@ -1999,7 +2111,7 @@ class Answer:
             return self.problem
         messages = filter(None, itertools.islice(_messages(self.json), MOST_MESSAGES))
         said = "; ".join(dict.fromkeys(messages)) if self.is_json else self._title
-        return f"{self.status} {said}".strip()
+        return printable(f"{self.status} {said}", MESSAGE_LIMIT)
 
     @property
     def _title(self) -> str:
@@ -2030,7 +2142,7 @@ def _messages(said: object, depth: int = 0) -> Iterator[str]:
     if depth > 8:
         return
     if isinstance(said, str):
-        yield from filter(None, [clean(said)])
+        yield from filter(None, [clean(said, MESSAGE_LIMIT)])
     elif isinstance(said, dict):
         yield from _messages(said.get("title") or said.get("message") or said.get("detail"), depth + 1)
         errors = said.get("errors")
@@ -2064,17 +2176,16 @@ def retry_after(headers: Mapping[str, str], names: Sequence[tuple[str, float]] =
     return max(waits)
 
 
-def retry_delay(attempt: int, status: int, headers: Mapping[str, str], jitter: float) -> float | None:
-    """Return the seconds before the next attempt, or None when there is to be none.
+LONGEST_BACKOFF = 60.0  # seconds, without the jitter
 
-    attempt: how many were made before this one; status: 0 when no answer came; jitter: a random number from
-    1/2 to 1. A 429 says how long to wait; everything else backs off exponentially.
+
+def backoff(attempt: int, jitter: float) -> float:
+    """Return the seconds before the next attempt: exponential backoff with jitter.
+
+    attempt: how many were made before this one; jitter: a random number from 0 to 1. The default of five
+    retries takes at least 93 s: after a 500 BigCommerce asks for three to five with a minute between them.
     """
-    backoff = min(30.0, 2.0 ** min(attempt, 5)) * jitter
-    told = retry_after(headers)
-    if status == 429:
-        return None if told > PATIENCE else told or backoff
-    return backoff if retriable(status) else None
+    return min(LONGEST_BACKOFF, 3.0 * 2.0 ** min(attempt, 5)) * (1 + jitter / 2)
 
 
 def retriable(status: int) -> bool:
@@ -2107,15 +2218,16 @@ def _judge_read(status: int) -> Verdict:
 
 def _judge_delete(answer: Answer, done: Sequence[int]) -> Verdict:
     items = item_results(answer)
-    if items and all(verdict is Verdict.THROTTLED for verdict, _ in items.values()):
+    if items and all(verdict is Verdict.THROTTLED for verdict, *_ in items.values()):
         return Verdict.THROTTLED
     if items or answer.status in (*done, 200, 207):
         return Verdict.DONE
     return Verdict.REFUSED if answer.status in (400, 404, 409, 413, 422, 423) else Verdict.FATAL
 
 
-# What an answer says of one of its ids: DONE, THROTTLED or REFUSED, and in which words.
-Item = tuple[Verdict, str]
+# What an answer says of one of its ids: DONE, THROTTLED or REFUSED, in which words, and whether the DELETE
+# may have deleted it.
+Item = tuple[Verdict, str, bool]
 _ID_IN_WORDS = re.compile(r"\bid=(\d{1,18})\b|\[(\d{1,18})\]")
 
 
@@ -2160,10 +2272,11 @@ def _item(said: object, status: int) -> Item:
         own = said.get("status")
         said = said.get("message") or said.get("title") or ("" if status == 200 else json.dumps(said))
         status = own if type(own) is int else status
-    words = clean(f"{status} {said}")
+    words = clean(f"{status} {said}", MESSAGE_LIMIT)
     if status == 429 or "TOO_MANY_REQUEST" in words.upper():  # the marketplace's word for it
-        return Verdict.THROTTLED, words
-    return Verdict.DONE if 200 <= status <= 299 else Verdict.REFUSED, words
+        return Verdict.THROTTLED, words, False
+    verdict = Verdict.DONE if 200 <= status <= 299 else Verdict.REFUSED
+    return verdict, words, may_have_acted(Answer(status))
 
 
 Batch = tuple[int, ...]  # ids to delete with one request
@@ -2198,15 +2311,10 @@ class BatchResult:
     missing: tuple[int, ...] = ()
     # What is to be sent again.
     again: tuple[Batch, ...] = ()
-    # An attempt may have deleted any of the ids: a time-out, a 5xx, a 404 for a part of them.
-    unclear: bool = False
+    # Those that some attempt may have deleted: a time-out, a 5xx, a 404 for a part of them.
+    maybe_deleted: tuple[int, ...] = ()
     # No attempt got an answer that settles the batch.
     retries_used_up: bool = False
-
-    @property
-    def maybe_deleted(self) -> tuple[int, ...]:
-        """Those that some attempt may have deleted, whatever came last."""
-        return self.batch if self.unclear else self.accepted
 
 
 def batch_result(batch: Batch, answers: Sequence[Answer], resource: Resource) -> BatchResult:
@@ -2214,12 +2322,14 @@ def batch_result(batch: Batch, answers: Sequence[Answer], resource: Resource) ->
     last, verdict = answers[-1], judge("DELETE", answers[-1], resource.done)
     in_part = resource.deletes_known_on_404 and last.status == 404 and len(batch) > 1
     used_up = verdict is Verdict.RETRY
-    unclear = any(map(may_have_acted, answers[:-1])) or used_up or in_part
-    result = BatchResult(batch=batch, answer=last.words, unclear=unclear, retries_used_up=used_up)
+    maybe = batch if in_part or any(map(may_have_acted, answers[:-1])) else ()
+    result = BatchResult(batch=batch, answer=last.words, maybe_deleted=maybe, retries_used_up=used_up)
     items = {} if last.status in resource.done else item_results(last)
     # A 422 that names none of the ids, but places in the list perhaps, refuses all of them.
     if verdict is Verdict.DONE and (last.status != 422 or not items.keys().isdisjoint(batch)):
         return _sorted_by_item(result, items)
+    if may_have_acted(last):  # whether it is final or retried is another question
+        result = replace(result, maybe_deleted=batch)
     if len(batch) > 1:
         return replace(result, again=tuple(batches(batch, (len(batch) + 1) // 2)))
     if last.status == 404:
@@ -2231,20 +2341,23 @@ def batch_result(batch: Batch, answers: Sequence[Answer], resource: Resource) ->
 
 def _sorted_by_item(result: BatchResult, items: Mapping[int, Item]) -> BatchResult:
     """Return the result with each id where the answer puts it; an id of which nothing is said is accepted."""
-    said = [(number, *items.get(number, (Verdict.DONE, ""))) for number in result.batch]
-    again = tuple(number for number, verdict, _ in said if verdict is Verdict.THROTTLED)
+    said = [(number, *items.get(number, (Verdict.DONE, "", True))) for number in result.batch]
+    again = tuple(number for number, verdict, *_ in said if verdict is Verdict.THROTTLED)
+    maybe = tuple(number for number, *_, acted in said if acted)
     return replace(
         result,
-        accepted=tuple(number for number, verdict, _ in said if verdict is Verdict.DONE),
-        refused={number: words for number, verdict, words in said if verdict is Verdict.REFUSED},
+        accepted=tuple(number for number, verdict, *_ in said if verdict is Verdict.DONE),
+        refused={number: words for number, verdict, words, _ in said if verdict is Verdict.REFUSED},
         again=(again,) if again else (),
+        maybe_deleted=result.maybe_deleted or maybe,
     )
 
 
 def unsettled(batch: Batch, answers: Sequence[Answer]) -> BatchResult:
     """Return what is known of a batch that no answer settled."""
-    unclear, said = any(map(may_have_acted, answers)), answers[-1].words if answers else "not sent"
-    return BatchResult(batch=batch, answer=said, unclear=unclear, accepted=batch if unclear else ())
+    maybe = batch if any(map(may_have_acted, answers)) else ()
+    said = answers[-1].words if answers else "not sent"
+    return BatchResult(batch=batch, answer=said, maybe_deleted=maybe, accepted=maybe)
 
 
 def delete_target(resource: Resource, ids: Sequence[int]) -> tuple[str, dict[str, str]]:
@@ -2269,7 +2382,7 @@ EXPLANATIONS = {
     "BC_API_ENDPOINT if it is set",
     401: "the store refused the access token (401): check access_token and store_hash in {path}, or "
     "BIGCOMMERCE_ACCESS_TOKEN",
-    403: "the token may not {action} (403): give its API account the OAuth scope {scope}",
+    403: "not allowed to {action} ({said}): the API account may lack the OAuth scope {scope}",
     404: "asked to {action}, the store says that there is no such thing ({said}): check store_hash in {path}",
     4: "the store refused to {action} ({said}): correct what it names",
     0: "asked to {action}, the store says what nobody expects ({said}): ask BigCommerce's support",
@@ -2297,6 +2410,7 @@ class Connection(OAuthConnection):  # type: ignore[misc]  # the SDK has no types
         self._session.get_redirect_target = lambda response: None  # N14: else the token goes to another host
         self._session.auth = lambda request: request  # N16: else ~/.netrc adds a password
         self._session.stream = True  # the body is read below, within limits
+        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))  # else they pile up
         # Proxies and certificates are the environment's; read once, since that costs more than a request.
         settings = self._session.merge_environment_settings(self.full_path(""), {}, True, None, None)
         self._session.proxies, self._session.verify = settings["proxies"], settings["verify"]
@@ -2418,7 +2532,8 @@ def check_proxies(proxies: Mapping[str, str]) -> None:
         if not (url := proxies.get(scheme)):
             continue
         user_and_password = url.partition("://")[2].rpartition("@")[0]
-        SECRETS.update(text for text in (url, *user_and_password.split(":")[1:]) if len(text) > 3)
+        passwords = user_and_password.split(":")[1:]
+        SECRETS.update(text for text in (url, *passwords, *map(unquote, passwords)) if len(text) > 3)
         try:
             port = urlsplit(url if "://" in url else f"http://{url}").port
             sound = bool(PROXY_URL.fullmatch(url)) and port != 0
@@ -2494,18 +2609,24 @@ class Client:
         self._random = random.Random()
         # Holds each thread's connection.
         self._local = threading.local()
-        # Of each thread that waits for an answer, since when.
+        # Of each thread that waits for an answer, since when, by the clock of `tick`.
         self._waiting: dict[int, float] = {}
+        # Seconds that passed while the process was awake, and when that was last looked at.
+        self._awake, self._looked_at = 0.0, time.perf_counter()
+        # The last retry that was announced: its words, and when it leaves.
+        self._retry, self._retry_at = "", -math.inf
+        # Whether the store has accepted the token.
+        self._is_accepted = False
 
     def send(self, request: Request) -> Answer:
         """Return the answer that settles the request, or the last one when all attempts are used.
 
         Raises the Failure that ends the run, and TooCostly when no window has that many tokens.
         """
-        retries = 0
+        retries, is_denied = 0, False
         while True:
             sent_at = self._leave(request)
-            self._waiting[threading.get_ident()] = time.perf_counter()
+            self._waiting[threading.get_ident()] = self._awake
             try:
                 answer = self._connection().exchange(request.method, request.path, request.params)
             except Failure as failure:
@@ -2516,12 +2637,18 @@ class Client:
             verdict = judge(request.method, answer, request.resource.done)
             tolerated = verdict is Verdict.FATAL and answer.status == request.tolerated
             if tolerated or verdict in (Verdict.DONE, Verdict.REFUSED):
+                self._is_accepted = self._is_accepted or verdict is Verdict.DONE
                 self.bucket.succeeded()
                 return answer
             if verdict is Verdict.FATAL:
-                raise self._stop.set(StoreError(self.explain(request, answer)))
+                # A stray 401 or 403 among good answers: these are tried once more.
+                if answer.status not in (401, 403) or is_denied or not self._is_accepted:
+                    raise self._stop.set(StoreError(self.explain(request, answer)))
+                is_denied = True
+                self._await_retry(0, answer)
+                continue
             if verdict is Verdict.THROTTLED:
-                self.pause(answer)
+                self.pause(answer, sent_at)
                 continue
             if retries >= self._config.max_retries:
                 return answer
@@ -2532,17 +2659,37 @@ class Client:
         """Return how many requests wait for their answers."""
         return len(self._waiting)
 
-    def longest(self) -> float:
-        """Return the seconds for which the oldest request on its way waits; 0 where there is none."""
+    def tick(self) -> None:
+        """Let the time pass by which requests wait; called about ten times a second.
+
+        Time in which the machine slept, or the process was stopped, does not count.
+        """
         now = time.perf_counter()
-        return now - min(list(self._waiting.values()), default=now)
+        self._awake += min(now - self._looked_at, 1.0)
+        self._looked_at = now
+
+    def longest(self) -> float:
+        """Return the seconds for which the oldest request in flight waits; 0 where there is none."""
+        return self._awake - min(list(self._waiting.values()), default=self._awake)
+
+    def waiting(self) -> str:
+        """Return what requests wait for, "" where the wait is not worth a word."""
+        left = self._retry_at - time.monotonic()
+        if text := self.bucket.waiting():
+            return text
+        if left > 0:
+            return f"{self._retry} in {math.ceil(left)}s"
+        return f"waiting for an answer for {self.longest():.0f}s" if self.longest() >= 2 else ""
 
     def _await_retry(self, retries: int, answer: Answer) -> None:
         """Wait before the next attempt, everybody where the answer says so; raises StoreError if too long."""
-        told, backoff = self._waits(retries, answer)
+        told, delay = self._waits(retries, answer)
         if told:
-            self.bucket.pause(told, refused=False)
-        self._stop.sleep(max(told, backoff))
+            self.bucket.pause(told)
+        fault = "no answer" if answer.status == 0 else f"error {answer.status}"
+        self._retry = f"{fault}, retry {retries + 1} of {self._config.max_retries}"
+        self._retry_at = time.monotonic() + max(told, delay)
+        self._stop.sleep(max(told, delay))
         self._count("retries")
 
     def _waits(self, attempt: int, answer: Answer) -> tuple[float, float]:
@@ -2550,7 +2697,7 @@ class Client:
         told = answer.wait
         if told > PATIENCE:
             raise self._stop.set(StoreError(f"the store says to wait {told / 60:,.0f} minutes: resume then"))
-        return told, retry_delay(attempt, 0, {}, self._random.uniform(0.5, 1.0)) or 0.0
+        return told, backoff(attempt, self._random.random())
 
     def _leave(self, request: Request) -> float:
         """Wait for the tokens of one attempt; returns the time when it leaves."""
@@ -2581,7 +2728,7 @@ class Client:
         left = read_quota(answer.headers).left
         words = "" if answer.status in (200, 202, 204) else f": {answer.words}"
         self._log.info(
-            f"{utc_now()} {request.method} {clean(target, 4000)} {answer.status} {took * 1000:.0f} ms "
+            f"{utc_now()} {request.method} {printable(target, 4000)} {answer.status} {took * 1000:.0f} ms "
             f"quota left {'?' if left is None else left}{words}"
         )
 
@@ -2596,11 +2743,16 @@ class Client:
         with self._lock:
             self.counts[name] += 1
 
-    def pause(self, answer: Answer) -> None:
-        """Pause everybody for as long as the answer says; raises StoreError rather than wait too long."""
+    def pause(self, answer: Answer, sent_at: float) -> None:
+        """Pause everybody after a 429 to a request sent then; raises StoreError rather than wait too long.
+
+        The first in a row says how long. From the second on, its headers may not be right: the wait grows.
+        """
         self._count("rate_limited")
-        told, backoff = self._waits(self.bucket.refusals_in_a_row, answer)
-        if self.bucket.pause(told or backoff) >= REFUSALS:
+        refusals = self.bucket.refused(sent_at)
+        told, delay = self._waits(refusals - 1, answer)
+        self.bucket.pause(told if told and refusals == 1 else max(told, delay))
+        if refusals >= REFUSALS:
             words = f"the store answered 429 (too many requests) {REFUSALS} times in a row"
             raise self._stop.set(StoreError(f"{words}: resume when its other apps are quieter"))
 
@@ -2784,6 +2936,12 @@ class Store:
         self._heaviest = max(self._heaviest, len(answer.body) * PAGE_LIMIT // request.params["limit"])
         return read_page(answer, request.resource)
 
+    def count(self) -> int:
+        """Return how many records the store has, -1 where its list does not say."""
+        if not self.resource.has_total:
+            return -1
+        return self.workers.call(self.page, self.resource, 1, size=1).total
+
     def ahead(self) -> int:
         """Return how many pages may be read ahead: fewer when they are heavy."""
         return max(1, min(self.workers.count, HEAVY // max(1, self._heaviest)))
@@ -2796,7 +2954,7 @@ class Store:
         what is refused for its length, or stays unanswered, is asked for in halves.
         """
         resource, by_id = self.resource, by == self.resource.read_by
-        asked = set(values) if by_id else set(map(comparable_address, values))
+        asked = set(values) if by_id else set(map(normalize_email, values))
         value_of: Callable[[Record], Any] = resource.id_of if by_id else resource.address_of
         sent = {"limit": PAGE_LIMIT, "page": 1, by: ",".join(map(str, values)), **params}
         request = Request("GET", resource, resource.path, sent)
@@ -2833,7 +2991,7 @@ class Store:
         result = batch_result(batch, request.answers, self.resource)
         if result.again and (result.accepted or result.refused):  # some of its ids have to wait
             with suppress(Failure):  # the stop flag is set then
-                self.client.pause(request.answers[-1])
+                self.client.pause(request.answers[-1], math.inf)
         return result
 
 
@@ -2897,6 +3055,42 @@ class Workers:
     def close(self) -> None:
         """Let the threads end once they have nothing to do."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+class Webhook:
+    """Posts events to webhook_url, one after the other, while the run goes on."""
+
+    LONGEST = 10.0  # seconds until the run ends without an answer
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._events: list[Mapping[str, Any]] = []
+        self._faults: list[str] = []
+        self._thread: threading.Thread | None = None
+
+    def send(self, event: Mapping[str, Any]) -> None:
+        """Post an event after those that came before; does nothing without a URL."""
+        if self._url:
+            before = self._thread
+            self._events.append(event)
+            self._thread = threading.Thread(target=self._post, args=(event, before), daemon=True)
+            self._thread.start()
+
+    def _post(self, event: Mapping[str, Any], before: threading.Thread | None) -> None:
+        if before is not None:
+            before.join()
+        if fault := post_event(self._url, event):
+            self._faults.append(f"webhook_url was not notified ({event['event']}): {fault}")
+        self._events.remove(event)
+
+    def is_busy(self) -> bool:
+        """Tell whether an event is not answered yet."""
+        return bool(self._events)
+
+    def faults(self) -> list[str]:
+        """Return what to say of events that were not accepted."""
+        late = [f"webhook_url was not notified ({event['event']}): no answer" for event in self._events]
+        return [*self._faults, *late]
 
 
 def post_event(url: str, body: Mapping[str, Any]) -> str:
@@ -3033,25 +3227,43 @@ class Listing:
             raise ListingChanged(f"the store lists more records than the {self.total:,} that it promised")
 
 
-def can_look_up(resource: Resource, found: Found | None) -> bool:
-    """Tell whether there is a list, and the API has filters to ask for all its entries."""
+def can_look_up(store: Store, found: Found | None, total: int) -> bool:
+    """Tell whether the store is asked for the entries of a list, rather than for all of its records.
+
+    The API must have the filters. A look-up by address may mind case, so all records are compared here where
+    listing them takes no more requests than look-ups, each of which is repeated for what it does not find.
+    total: records in the store.
+    """
     if found is None:
         return False
-    by_email = "email:in" in resource.filter_types() or not found.entries.emails
-    return by_email and bool(resource.read_by or not found.entries.ids)
+    ids, emails = len(found.unknown_ids()), len(spellings(found.unknown_emails()))
+    if (ids and not store.resource.read_by) or (emails and "email:in" not in store.resource.filter_types()):
+        return False
+    look_ups = 2 * (math.ceil(ids / PAGE_LIMIT) + math.ceil(emails / EMAIL_LIMIT))
+    pages = max(1, math.ceil(total / PAGE_LIMIT))
+    return not emails or look_ups < pages + min(pages, 2)  # the first and the last page are read twice
 
 
 def named_pages(store: Store, found: Found) -> Iterator[list[Record]]:
     """Yield the records of the entries that are not found yet, each once, asked for by filter.
 
-    Raises Refused when it cannot be told which of them the store knows.
+    What is not found is asked for once more: one empty answer may be a stray one. Last come the addresses of
+    rows whose id no record has. Raises Refused when it cannot be told which entries match a record.
     """
     seen, resource = IdSet(), store.resource
+    found.looked_up = True
     params: dict[str, Any] = {key: text for key, text in store.params.items() if key == "include"}
-    ids = chunks(found.unknown_ids(), PAGE_LIMIT)
-    emails = chunks(spellings(found.unknown_emails()), EMAIL_LIMIT)
-    for by, asked in ((resource.read_by, ids), ("email:in", emails)):
-        for records in store.workers.in_order(partial(store.find, by, **params), asked, store.ahead):
+    look_up = {by: partial(store.find, by, **params) for by in (resource.read_by, "email:in")}
+
+    def remaining() -> Iterator[tuple[str, Iterator[Sequence[Any]]]]:
+        for _ in range(2):
+            yield resource.read_by, chunks(found.unknown_ids(), PAGE_LIMIT)
+            yield "email:in", chunks(spellings(found.unknown_emails()), EMAIL_LIMIT)
+        if "email:in" in resource.filter_types():
+            yield "email:in", chunks(spellings(found.unknown_pairs()), EMAIL_LIMIT)
+
+    for by, asked in remaining():
+        for records in store.workers.in_order(look_up[by], asked, store.ahead):
             if records is None:
                 fault = f"the store ignored the filter {by}, or answered in part"
                 raise Refused(f"{fault}: it cannot be told which entries of {found.entries.name} it knows")
@@ -3073,6 +3285,11 @@ class Sample:
             self.first_created = min(self.first_created or created, created)
             self.last_created = max(self.last_created, created)
         self.records = [*self.records[:4], record]
+
+    def lines(self, resource: Resource) -> list[str]:
+        """Return a line for each of the records."""
+        names = (resource.id_field, *resource.show)
+        return ["  ".join(printable(record.get(name), 40) for name in names) for record in self.records]
 
 
 class Selection:
@@ -3099,6 +3316,10 @@ class Selection:
         # Of each filter with a list of values, those that no record has had.
         lists = (f for f in config.filter.values() if len(f.values) > 1 and not f.name.endswith(":not_in"))
         self.unseen_values = {item.name: set(item.values) for item in lists}
+        # Of each filter that the store ignored, a record that it returned and that does not match.
+        self.ignored_filters: dict[str, int] = {}
+        # The FIELD!=REGEX that have excluded no record yet.
+        self.idle_exclusions = [match for match in config.match if match.negated]
         self._config = config
         self._resource = config.resource
         self._orders = orders
@@ -3107,7 +3328,7 @@ class Selection:
         self.field_names: set[str] = set()
 
     def take(self, records: Iterable[Record]) -> Iterator[Record]:
-        """Take what goes, and yield it for the backup; raises Refused for what the store should not list."""
+        """Take the records that are selected, and yield them for the backup."""
         for record in records:
             if self.full:
                 return
@@ -3125,6 +3346,8 @@ class Selection:
             return False
         self.listed += 1
         self._note_fields(record)
+        if self.idle_exclusions:
+            self.idle_exclusions = [match for match in self.idle_exclusions if not match.is_found_in(record)]
         if not all(match.fits(record) for match in self._config.match):
             return False
         for found in keeping:
@@ -3141,22 +3364,21 @@ class Selection:
             self.field_names.update(record)
 
     def _is_meant(self, record: Record) -> bool:
-        """Tell whether the filters mean the record; raises Refused if the store does not heed them."""
-        for item in self._config.filter.values():
+        """Tell whether the record matches the filters; the API's own filters only narrow the listing."""
+        filters = self._config.filter.values()
+        for item in filters:
             if not item.fits(record, as_sent=True):
-                alien = f"{self._resource.words} {self._resource.id_of(record)}, which is none of them"
-                shown = f"{item.name}={clean(item.text, 80)}"
-                raise Refused(f"the store ignored the filter {shown}: it listed {alien}")
+                self.ignored_filters.setdefault(item.name, self._resource.id_of(record))
+        if not all(item.fits(record) for item in filters):
+            return False
         for name, values in self.unseen_values.items():
             values -= self._config.filter[name].found_in(record) if values else set()
-        return all(item.fits(record) for item in self._config.filter.values())
+        return True
 
-    def spare_with_orders(self) -> None:
-        """Take those out again that have ordered meanwhile."""
-        before, customers = len(self.ids), self._orders.customers
-        self.ids = array("q", (number for number in self.ids if number not in customers))
-        self.spared_for_orders += before - len(self.ids)
-        self.spared += before - len(self.ids)
+    @property
+    def has_orders(self) -> bool:
+        """Whether any order names a customer."""
+        return bool(self._orders.customers - {0})
 
     def not_found(self) -> list[tuple[str, str]]:
         """Return the entries of --ids that the store does not know, as list and entry; none at a limit."""
@@ -3170,10 +3392,12 @@ class Selection:
 
 
 def gather(store: Store, config: Config, orders: Orders, files: RecordFiles) -> Selection:
-    """Return what goes, its full records in the files; raises Refused when no listing is complete."""
+    """Return the selection, its full records in the files; raises Refused when no listing is complete."""
+    narrowed = bool(config.filter or config.ids_entries)
+    total = store.count() if narrowed else -1
     for tries_left in reversed(range(LISTINGS)):
         selection, listing = Selection(config, orders), Listing(store, config.filter)
-        named = selection.named if can_look_up(store.resource, selection.named) else None
+        named = selection.named if can_look_up(store, selection.named, total) else None
         files.restart()
         store.progress.begin(0)
         expect_records(store, len(named.entries) if named else 0)
@@ -3187,10 +3411,14 @@ def gather(store: Store, config: Config, orders: Orders, files: RecordFiles) -> 
             break
         except ListingChanged as change:
             list_again(store, change, tries_left)
+    if not narrowed and store.resource.has_total:
+        total = listing.total
+    elif not narrowed and not selection.full:
+        total = selection.listed
     if named or config.filter or selection.full:  # else the listing has shown all that there is
-        look_up(store, selection.kept)
+        look_up(store, selection.kept, total)
     selection.duplicates = listing.duplicates + getattr(config.ids_entries, "duplicates", 0)
-    selection.total = store_total(store, config, listing, selection)
+    selection.total = total
     return selection
 
 
@@ -3209,12 +3437,12 @@ def expect_records(store: Store, total: int) -> None:
         store.expect(total // PAGE_LIMIT + 3, total)
 
 
-def look_up(store: Store, lists: Iterable[Found]) -> None:
-    """Ask the store for the entries of lists that no record has had yet."""
+def look_up(store: Store, lists: Iterable[Found], total: int) -> None:
+    """Ask the store for the entries of lists that no record has had yet; total: records in the store."""
     for found in lists:
         if next(found.unknown(), None) is None:
             continue
-        for records in named_pages(store, found) if can_look_up(store.resource, found) else everything(store):
+        for records in named_pages(store, found) if can_look_up(store, found, total) else everything(store):
             for record in records:
                 found.names(record)
 
@@ -3226,16 +3454,6 @@ def everything(store: Store) -> Iterator[list[Record]]:
             yield from Listing(store, {}).pages()
             return
     raise Unreadable("the listing of all records was never complete: try again when nobody changes them")
-
-
-def store_total(store: Store, config: Config, listing: Listing, selection: Selection) -> int:
-    """Return how many records the store has, -1 where that is not known."""
-    if not store.resource.has_total:
-        narrowed = config.filter or config.ids_entries or selection.full
-        return -1 if narrowed else selection.listed
-    if config.filter or config.ids_entries:
-        return store.workers.call(store.page, store.resource, 1, size=1).total
-    return listing.total
 
 
 def ancestors(number: int, parents: Mapping[int, int]) -> list[int]:
@@ -3264,7 +3482,7 @@ def read_parents(store: Store) -> dict[int, int]:
 # is known of each planned id, one outcome each, so that the counts always add up. Nothing here reads or
 # writes.
 
-PLAN_VERSION = 2
+PLAN_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -3280,6 +3498,11 @@ class Plan:
     selection: Mapping[str, str]
     # What the panel says of all this, label => text.
     facts: Mapping[str, str]
+    # A few of the records, a line each.
+    sample: Sequence[str]
+    # What the panel warns of, a sentence each; slips are likely mistakes, which --yes refuses.
+    warnings: Sequence[str]
+    slips: Sequence[str]
     # UTC, ISO 8601.
     created_at: str
     # As in summary.json.
@@ -3369,6 +3592,8 @@ class Replayed:
     gone: Set[int] = frozenset()
     # Refused by the store, at least once.
     refused: Set[int] = frozenset()
+    # Why ids had failed when they were last heard of.
+    reasons: Mapping[int, str] = field(default_factory=dict)
     # Seconds for which the store was seen to list what it had deleted.
     lag: float = 0.0
 
@@ -3380,7 +3605,7 @@ class Ledger:
         self.selected = selected
         # Ids whose DELETE was refused before a resume: one absence does not prove them gone.
         self._refused_before = before.refused
-        # Why an id did not go, in the store's words.
+        # Why an id failed, in the store's words.
         self.reasons: dict[int, str] = {}
         # The last words on an id of which no attempt was clearly accepted or refused.
         self.doubts: dict[int, str] = {}
@@ -3392,6 +3617,8 @@ class Ledger:
         self._outcomes = dict.fromkeys(self._maybe_deleted, Outcome.UNKNOWN)
         self._counts = Counter(self._outcomes.values())
         self._counts[Outcome.NOT_ATTEMPTED] = selected - len(self._outcomes)
+        for number, reason in before.reasons.items():
+            self.set(number, Outcome.FAILED, reason)
         for number in before.gone:
             self.read_back(number, there=False)
 
@@ -3419,22 +3646,11 @@ class Ledger:
         if reason:
             self.reasons[number] = reason
 
-    def spare(self, number: int) -> None:
-        """Take an id out of the plan, which is not to be deleted any more."""
-        self._counts[self.outcome(number)] -= 1
-        self._outcomes.pop(number, None)
-        self._maybe_deleted.discard(number)
-        self.selected -= 1
-
-    def recall(self, failed: Mapping[int, str]) -> None:
-        """Take in why ids did not go before, where nothing was tried with them since: id => reason."""
-        for number, reason in failed.items():
-            if self._outcomes.get(number) is Outcome.NOT_ATTEMPTED:
-                self.set(number, Outcome.FAILED, reason)
-
     def apply(self, result: BatchResult) -> None:
         """Take in what became of a batch; N7: nothing counts as deleted before it is read back."""
         self._maybe_deleted.update(result.maybe_deleted)
+        for number in result.batch:
+            self.reasons.pop(number, None)
         for number in result.accepted:
             self.set(number, Outcome.UNKNOWN)
             self.doubts.pop(number, None)
@@ -3526,7 +3742,7 @@ class RecordFiles:
             for file in self._files:
                 file.seek(0)
                 file.truncate()
-            csv.writer(self._files[0]).writerow(("id", *self._resource.show))
+            csv.writer(self._files[0]).writerow((self._resource.id_column, *self._resource.show))
 
     def write(self, records: Iterable[Record]) -> None:
         """Append the records."""
@@ -3566,7 +3782,7 @@ def json_line(record: Record) -> str:
 
 def csv_cell(value: object) -> str:
     """Return one line that is safe in a spreadsheet, and can still be read: it is no formula."""
-    text = "" if value is None else clean(value)
+    text = "" if value is None else printable(value, DATA_LIMIT)
     return f"'{text}" if text[:1] in tuple("=+-@") else text
 
 
@@ -3574,9 +3790,9 @@ class Journal:
     """journal.jsonl: append-only, on disk before it returns; its lock makes a run one process's.
 
     A line is {"sent": ids}, written before their DELETE leaves, or {"ids", "answer", "acted", "refused"},
-    written after: what came, which of the ids it may have deleted, and which it refused, if any; or {"gone":
-    ids}: they were read back, and are proven; or {"lag": seconds}: for so long the store listed what it had
-    deleted.
+    written after: what came, which of the ids it may have deleted, and which it refused, if any, with its
+    reasons; or {"gone": ids}: they were read back, and are proven; or {"failed": {id: reason}}: they were
+    read back, and still exist; or {"lag": seconds}: for so long the store listed what it had deleted.
     """
 
     def __init__(self, path: Path) -> None:
@@ -3605,8 +3821,10 @@ class Journal:
             whole = text[: text.rfind(b"\n") + 1]
             if whole != text:
                 self._file.truncate(len(whole))
-        noted: dict[str, set[int]] = {"acted": set(), "gone": set(), "refused": set()}
+        noted: dict[str, set[int]] = {"acted": set(), "gone": set()}
         unanswered: set[int] = set()
+        refused: set[int] = set()
+        reasons: dict[int, str] = {}
         lag = 0.0
         for number, line in enumerate(whole.splitlines(), 1):
             try:
@@ -3616,10 +3834,15 @@ class Journal:
                 unanswered.difference_update(entry.get("ids", ()))
                 for name, ids in noted.items():
                     ids.update(entry.get(name, ()))
+                for sent in entry.get("sent", ()):
+                    reasons.pop(sent, None)
+                refused.update(map(int, entry.get("refused", ())))
+                failed = entry.get("refused", {}) | entry.get("failed", {})
+                reasons |= {int(number): reason for number, reason in failed.items()}
                 lag = min(max(lag, entry.get("lag", 0.0)), PATIENCE)
             except (ValueError, AttributeError, TypeError) as error:
                 raise Refused(f"{self._path}, line {number}: this is no journal's line") from error
-        return Replayed(noted["acted"] | unanswered, noted["gone"], noted["refused"], lag)
+        return Replayed(noted["acted"] | unanswered, noted["gone"], refused, reasons, lag)
 
     def sent(self, batch: Batch) -> None:
         """Note the batch before its DELETE leaves."""
@@ -3632,7 +3855,12 @@ class Journal:
         with self._lock:
             self._unanswered.discard(result.batch)
         entry = {"ids": result.batch, "answer": result.answer, "acted": result.maybe_deleted}
-        self._append(entry | ({"refused": [*result.refused]} if result.refused else {}))
+        self._append(entry | ({"refused": result.refused} if result.refused else {}))
+
+    def failed(self, reasons: Mapping[int, str]) -> None:
+        """Note which ids still exist after all that was tried, and why."""
+        if reasons:
+            self._append({"failed": reasons})
 
     def gone(self, ids: Sequence[int]) -> None:
         """Note which ids are proven gone, so that no resume forgets it."""
@@ -3731,26 +3959,24 @@ class RunFolder:
     def read_ledger(self, plan: Plan) -> Ledger:
         """Return what the journal knows of the plan; raises Refused for another's journal."""
         noted = self.journal.replay()
-        if not noted.maybe_deleted | noted.gone | noted.refused <= set(plan.ids):
+        if not noted.maybe_deleted | noted.gone | noted.refused | noted.reasons.keys() <= set(plan.ids):
             raise Refused(f"the journal in {self.path} is not its plan's: start a new run")
         return Ledger(len(plan.ids), noted)
 
-    def read_backup(self, plan: Plan) -> str:
-        """Return where the plan's backup is, or what is wrong with it."""
+    def check_backup(self, plan: Plan) -> str:
+        """Return what is wrong with the backup that the plan promises, "" where nothing is."""
         path = self.path / "backup.jsonl"
         if not plan.backup:
-            return "none"
+            return ""
         try:
             with open(path, "rb") as file:
-                lines, last = 0, b""
-                for last in file:
-                    lines += last.endswith(b"}\n")
+                lines = sum(line.rstrip(b"\r\n").endswith(b"}") and line.endswith(b"\n") for line in file)
         except OSError as error:
-            return f"MISSING: {path} ({error.strerror})"
-        whole = lines >= len(plan.ids) and last.endswith(b"}\n")
-        return str(path) if whole else f"CUT: {path} holds {lines:,} whole records"
+            return f"Backup missing: {path} ({error.strerror})"
+        records = RESOURCES[plan.resource].counted(len(plan.ids))
+        return "" if lines >= len(plan.ids) else f"Backup incomplete: {path} has {lines:,} of {records}"
 
-    def earlier(self) -> Record:
+    def earlier_summary(self) -> Record:
         """Return the summary of the processes before this one, {} where there is none that can be read."""
         try:
             summary = json.loads((self.path / "summary.json").read_text(encoding="utf-8"))
@@ -3762,13 +3988,6 @@ class RunFolder:
         """Write unmatched.csv, where there are any: entries of lists that the store does not know."""
         if entries:
             self._write_csv("unmatched.csv", [("list", "entry"), *entries])
-
-    def drop_from_selected(self, spared: Container[int]) -> None:
-        """Take ids out of selected.csv again."""
-        path = self.path / "selected.csv"
-        with writing(path), open(path, encoding="utf-8", newline="") as file:
-            rows = (row for row in csv.reader(file) if not (row[0].isdecimal() and int(row[0]) in spared))
-            self._write_csv("selected.csv", rows)
 
     def _write_csv(self, name: str, rows: Iterable[Sequence[object]]) -> None:
         """Write a CSV as a whole, safe in a spreadsheet."""
@@ -3801,10 +4020,6 @@ class RunFolder:
         """Yield the rows of a CSV whose first cell is an id, as id and the rest."""
         return ((int(row[0]), row[1:]) for row in self._rows(name) if row and positive_id(row[0]))
 
-    def read_failed(self) -> dict[int, str]:
-        """Return who did not go in the processes before this one, and why: id => reason."""
-        return {number: clean(row[-1]) for number, row in self._rows_by_id("failed.csv") if row}
-
     def first_rows(self, name: str, count: int) -> tuple[list[list[str]], int]:
         """Return so many rows of a CSV, its header first, and how many more it has; none where it is not."""
         rows = self._rows(name)
@@ -3834,7 +4049,7 @@ class RunFolder:
 USED_UP_IN_A_ROW = 5  # requests that used up their retries, batches or halves: the store is down
 REREADS = (1.0, 2.0, 3.0, 4.0)  # seconds before each: what is deleted may show for a moment
 PROOF_READS = (0.0, 1.0, 1.0, 2.0, 3.0, 5.0, 8.0, 10.0, 10.0, 10.0, 10.0)  # seconds before each: 60 in all
-WITHOUT_EFFECT = 3  # batches in a row of which nothing went, before one was proven, that end the run
+WITHOUT_EFFECT = 10  # batches in a row of which nothing was deleted, before one was, that end the run
 
 
 @dataclass
@@ -3845,6 +4060,8 @@ class Job:
     ledger: Ledger
     journal: Journal
     max_error_rate: float
+    # Of each record its parent's id, where deleting a parent deletes its children; else empty.
+    parents: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def stop(self) -> Stop:
@@ -3918,17 +4135,45 @@ def delete(job: Job, ids: Sequence[int]) -> None:
     # An earlier process of this run may have proven it.
     proven = not job.store.resource.read_by or job.ledger.counts()["deleted"] > 0
     without_effect = 0
-    while ids and not proven:
-        first, ids = ids[: job.store.batch_size], ids[job.store.batch_size :]
-        delete_batches_of(job, first, tally, one_by_one=True)
-        proven = prove(job, first)
-        without_effect += not proven and any(job.ledger.outcome(n) is not Outcome.ALREADY_GONE for n in first)
-        if without_effect == WITHOUT_EFFECT:
-            reasons = job.ledger.doubts | job.ledger.reasons
-            last = next((reasons[number] for number in first if number in reasons), "")
-            fault = f"of the first {WITHOUT_EFFECT} batches nothing went (last: {last or 'unknown'})"
-            raise job.stop.set(StoreError(f"{fault}: see why, then resume"))
-    delete_batches_of(job, ids, tally)
+    for level in levels(ids, job.parents):
+        rest = without_kept_children(job, level)
+        while rest and not proven:
+            first, rest = rest[: job.store.batch_size], rest[job.store.batch_size :]
+            delete_batches_of(job, first, tally, one_by_one=True)
+            proven = prove(job, first)
+            gone = all(job.ledger.outcome(number) is Outcome.ALREADY_GONE for number in first)
+            without_effect += not proven and not gone
+            if without_effect == WITHOUT_EFFECT:
+                reasons = job.ledger.doubts | job.ledger.reasons
+                last = next((reasons[number] for number in first if number in reasons), "")
+                fault = (
+                    f"nothing of the first {WITHOUT_EFFECT} batches was deleted (last: {last or 'unknown'})"
+                )
+                raise job.stop.set(StoreError(f"{fault}: see why, then resume"))
+        delete_batches_of(job, rest, tally)
+
+
+def levels(ids: Sequence[int], parents: Mapping[int, int]) -> list[Sequence[int]]:
+    """Return the ids in groups, children before their parents: one group is answered before the next."""
+    if not parents:
+        return [ids]
+    by_depth: dict[int, list[int]] = {}
+    for number in ids:
+        by_depth.setdefault(len(ancestors(number, parents)), []).append(number)
+    return [by_depth[depth] for depth in sorted(by_depth, reverse=True)]
+
+
+def without_kept_children(job: Job, ids: Sequence[int]) -> Sequence[int]:
+    """Return the ids without parents of a failed child, which would be deleted with them."""
+    ledger, kept = job.ledger, dict[int, int]()
+    for child, parent in job.parents.items():
+        if ledger.outcome(child) is Outcome.FAILED or child in ledger.doubts:
+            kept.setdefault(parent, child)
+    refused = {number: f"its child {kept[number]} was not deleted" for number in ids if number in kept}
+    for number, reason in refused.items():
+        ledger.set(number, Outcome.FAILED, reason)
+    job.journal.failed(refused)
+    return [number for number in ids if number not in refused] if refused else ids
 
 
 def delete_batches_of(job: Job, ids: Sequence[int], tally: Tally, *, one_by_one: bool = False) -> None:
@@ -3946,7 +4191,7 @@ def delete_batches_of(job: Job, ids: Sequence[int], tally: Tally, *, one_by_one:
                 job.stop.set(reason)
     finally:
         for batch in job.journal.unanswered():  # what is left here was not waited for
-            job.ledger.apply(BatchResult(batch=batch, accepted=batch, unclear=True))
+            job.ledger.apply(BatchResult(batch=batch, accepted=batch, maybe_deleted=batch))
     job.stop.check()
 
 
@@ -3985,8 +4230,8 @@ class ReadBack:
     there: array[int] = field(default_factory=lambda: array("q"))
     # The answer for these cannot be relied on.
     unknown: array[int] = field(default_factory=lambda: array("q"))
-    # Of the records that are still there.
-    sample: Sample = field(default_factory=Sample)
+    # Still there, and rejected.
+    failed: array[int] = field(default_factory=lambda: array("q"))
 
 
 def read_into_ledger(job: Job, ids: Sequence[int], *, shown: bool = True) -> ReadBack:
@@ -4000,13 +4245,20 @@ def read_into_ledger(job: Job, ids: Sequence[int], *, shown: bool = True) -> Rea
             result.unknown.extend(ledger.doubt(chunk))
             continue
         found = set(map(resource.id_of, records)) | there_though_unlisted(job, chunk, records)
-        for record in records:
-            result.sample.add(record)
+        reasons = {}
         for number in chunk:
+            before = ledger.outcome(number)
             ledger.read_back(number, there=number in found)
-            if number in found and ledger.outcome(number) is not Outcome.FAILED:
+            if number not in found:
+                continue
+            if ledger.outcome(number) is not Outcome.FAILED:
                 result.there.append(number)
+                continue
+            result.failed.append(number)
+            if before is not Outcome.FAILED:
+                reasons[number] = ledger.reasons[number]
         job.journal.gone([number for number in chunk if number not in found])
+        job.journal.failed(reasons)
         job.store.progress.advance(len(chunk) if shown else 0)
     return result
 
@@ -4068,14 +4320,19 @@ def verify(job: Job, ids: Sequence[int]) -> None:
         if not result.there and not result.unknown:
             return
         not_resent = [number for number in result.there if number not in resent]
-        delete_batches_of(job, not_resent, Tally(job))
+        for level in levels(not_resent, job.parents):
+            delete_batches_of(job, without_kept_children(job, level), Tally(job))
         resent.update(not_resent)
         job.store.workers.sleep(max(seconds, job.ledger.lag))
         result = read_into_ledger(job, result.there + result.unknown)
-    for number in result.there:
-        if number in resent:
-            why = job.ledger.doubts.get(number, "still there after two DELETEs that were accepted")
-            job.ledger.set(number, Outcome.FAILED, why)
+    reasons = {
+        number: job.ledger.doubts.get(number, "still exists after two accepted DELETEs")
+        for number in result.there
+        if number in resent
+    }
+    for number, reason in reasons.items():
+        job.ledger.set(number, Outcome.FAILED, reason)
+    job.journal.failed(reasons)
 
 
 def control(store: Store, ids: Sequence[int], there: Sequence[int] = ()) -> None:
@@ -4148,7 +4405,7 @@ def read_present(store: Store, ids: Sequence[int], size: int) -> set[int] | None
 # decides nothing; a terminal that is gone never ends a run.
 
 NARROWEST = 20  # columns; fewer cannot be meant, and nothing would be seen
-LINE_EVERY = 5.0  # seconds between two plain lines of progress, where there is no terminal
+LINE_EVERY = 2.5  # seconds between two plain lines of progress, where there is no terminal
 REDRAW = 0.1  # seconds: the shortest time between two drawings of a bar
 
 
@@ -4205,7 +4462,7 @@ class PhaseDisplay:
         text = progress_text(self._progress, now - self._began, waiting, last=last)
         done, total = self._progress.done, self._progress.total
         self._bars.update(self._task, completed=done, total=total or (done if last else None), detail=text)
-        if self._bars.disable and (total or done):
+        if self._bars.disable and (total or done or waiting):
             share = f"{100 * done // total} % · " if total else ""
             self._screen.say(f"{self._name}: {share}{text}")
 
@@ -4224,6 +4481,8 @@ class Screen:
         self._phase: PhaseDisplay | None = None
         # A thread waits for a line that nobody will type: the interpreter would not end for it.
         self.still_reads = False
+        # What was last said to be waited for, outside of a phase.
+        self._waiting = ""
 
     def say(self, text: str, style: str = "", *, whole: bool = False) -> None:
         """Print a message; whole: a line to be copied, which is not wrapped for the terminal."""
@@ -4249,7 +4508,7 @@ class Screen:
             if is_too_tall():
                 rows.remove(row)
         if is_too_tall():
-            rows = [(label, clean(text, self._err.width)) for label, text in rows]
+            rows = [(label, printable(text, self._err.width)) for label, text in rows]
         self.show(plan_panel(rows, title, style))
 
     def ask(self, text: str, stop: Stop) -> str:
@@ -4291,6 +4550,9 @@ class Screen:
         """Redraw; waiting: why nothing moves, if it does not."""
         if self._phase is not None:
             self._phase.show(waiting)
+        elif waiting and self._waiting != (words := waiting.rpartition(" ")[0]):
+            self._waiting = words
+            self.say(waiting)
 
 
 def make_bars(console: Console) -> Bars:
@@ -4328,17 +4590,7 @@ def two_columns(rows: Rows, first_style: str = "") -> Table:
 
 
 # What the panel leaves out on a small screen, the first first; "" are the samples after the first.
-LEAST_NEEDED = ("", "Such as", "Note", "Created", "It takes", "Shared", "Passed over", "No record", "Backup")
-
-
-def plan_rows(resource: Resource, facts: Mapping[str, str], sample: Sample) -> Rows:
-    """Return what the panel says: the facts, how old the records are, and a few of them."""
-    first, last = clean(sample.first_created), clean(sample.last_created)
-    rows = [*facts.items(), ("Created", first and f"{first} to {last}")]
-    for number, record in enumerate(sample.records):
-        shown = [clean(record.get(name), 40) for name in (resource.id_field, *resource.show)]
-        rows.append(("" if number else "Such as", "  ".join(shown)))
-    return rows
+LEAST_NEEDED = ("", "Such as", "Note", "Created", "It takes", "Shared", "No record", "Backup")
 
 
 def plan_panel(rows: Rows, title: str, style: str) -> Panel:
@@ -4368,11 +4620,12 @@ def verified_words(summary: Mapping[str, Any]) -> str:
         return ""
     if not summary["selected"]:
         return "there was nothing to verify" if summary["status"] == "completed" else ""
-    if unproven := summary["unknown"] + summary["not_attempted"]:
-        return f"no: not yet proven of {unproven:,}"
-    if summary["failed"]:
-        return f"every id was read back: {summary['failed']:,} did not go"
-    return "yes: every id was read back, and is gone"
+    gone = summary["deleted"] + summary["already_gone"]
+    if gone == summary["selected"]:
+        return f"yes, all {gone:,} are gone"
+    if summary["verified"]:
+        return f"{gone:,} are gone, {summary['failed']:,} still exist"
+    return f"no, {summary['selected'] - gone:,} not verified"
 
 
 def summary_table(summary: Mapping[str, Any], name: str, *, unclear: bool = False) -> Panel:
@@ -4513,7 +4766,13 @@ def check_count(config: Config, count: int) -> None:
 
 
 def check_seen(selection: Selection) -> None:
-    """Raise Refused for a field of --match that no record has, or a list of which the store knows nothing."""
+    """Raise Refused for a field of --match that no record has, or a list that does not fit the store."""
+    for found in filter(None, [selection.named, *selection.kept]):
+        if rows := found.split_rows():
+            which = f"{first_few(rows)}: the id and the address are not those of one record"
+            raise Refused(
+                f"{found.entries.name}, {which}. Correct the list, or remove one of the two columns."
+            )
     if selection.unseen_paths and selection.listed:
         paths, there = ", ".join(sorted(selection.unseen_paths)), ", ".join(sorted(selection.field_names))
         raise Refused(f"--match {paths}: no listed record has this field; there are: {there}")
@@ -4521,12 +4780,21 @@ def check_seen(selection: Selection) -> None:
         raise Refused(f"--keep {entries.name}: the store knows nothing that it lists; is it the right file?")
 
 
-def check_keep_unknown(config: Config, plan: Plan) -> None:
-    """Raise Refused for an entry of --keep that is nobody in the store, when nobody looks at it."""
-    if config.yes and plan.keep_unknown:
-        entries = f"{plan.keep_unknown:,} {'entry is' if plan.keep_unknown == 1 else 'entries are'}"
-        fault = f"--keep: {entries} nobody in the store, likely misspelt (see unmatched.csv)"
-        raise Refused(f"{fault}: correct the list, or go on without --yes")
+def check_slips(config: Config, slips: Sequence[str]) -> None:
+    """Raise Refused for a likely mistake, when nobody looks at the panel: with --yes."""
+    if config.yes and slips:
+        fault = ". ".join([*slips, "Correct this, or run without --yes to review it."])
+        raise Refused(fault, planned=bool(config.resume))
+
+
+def missing_protections(config: Config, plan: Plan) -> list[str]:
+    """Return what to say of protections in the ini that the plan to be resumed was made without."""
+    return [
+        f"{name} = {printable(text, 80)} in {config.path} is not part of the plan, so it protects nobody"
+        for name, text in config.ini_protections.items()
+        if (name not in plan.selection)
+        or (name != "spare_with_orders" and f" and {text} and " not in f" and {plan.selection[name]} and ")
+    ]
 
 
 def check_cascade(ids: Sequence[int], parents: Mapping[int, int], resource: Resource) -> None:
@@ -4666,7 +4934,7 @@ def make_parser() -> Parser:
 
 
 STORE_FIELDS = {"name": "name", "domain": "domain", "plan": "plan_name"}  # in the summary => in the API
-PLAN_COUNTS = ("duplicates", "not_found", "keep_unknown", "backup_cut")  # of the plan, in the summary
+PLAN_COUNTS = ("duplicates", "not_found", "spared", "keep_unknown", "backup_cut")  # of the plan
 
 
 class Run:
@@ -4685,25 +4953,24 @@ class Run:
         # What GET /v2/store says; None where the token may not read it.
         self.info: Record | None = None
         self.progress = Progress()
-        # Who has orders, and how many of the plan were spared for it after it was made.
+        # The customers that have orders.
         self.orders = Orders()
-        self.spared_late = 0
+        # Of each record its parent's id, where deleting a parent deletes its children; else empty.
+        self.parents: Mapping[int, int] = {}
         self.client = Client(config, stop, self.folder.log)
         self.workers = Workers(min(config.max_concurrent, config.resource.max_concurrent), stop, self.tick)
         self.store = Store(config, self.client, self.workers, self.progress)
-        # Ids that a resume has read, and found there.
-        self._there: Set[int] = frozenset()
+        self.webhook = Webhook(config.webhook_url)
         # Whether anything was read of the plan: before it, a resume leaves the files as they were.
         self.has_read = not config.resume
-        # What the processes before this one came to.
-        self.earlier = self.folder.earlier()
+        # The summary of the processes before this one.
+        self.earlier = self.folder.earlier_summary()
         self._started_at = str(self.earlier.get("started_at") or utc_now())
-        # Since when it is at work; what passes while the question stands is taken off.
+        # Since when it is at work; the time at the question is taken off.
         self._began = time.monotonic()
         # When summary.json was last written.
         self._written_at = -math.inf
-        # What the panel says, and how fast the requests were: for the report.
-        self._panel_rows: Rows = ()
+        # How fast the requests were, for the report.
         self._pace = Pace()
         # Whether the person was told that the run is stopping.
         self._told_stopping = False
@@ -4718,20 +4985,21 @@ class Run:
 
     def store_says(self, key: str, limit: int = 200) -> str:
         """Return what GET /v2/store says of the store, "" where it does not."""
-        return clean((self.info or {}).get(key) or "", limit)
+        return printable((self.info or {}).get(key) or "", limit)
 
     def work(self) -> None:
         """Do it all, up to the last proof; raises the Failure that ends it."""
         for warning in self.config.warnings:
             self.screen.warn(warning)
-        self.tell("started", self.summary(ended=False))
+        self.notify("started", self.summary(ended=False))
         self.identify()
         plan = self.plan or self.gather()
         ids = self.reread(plan) if self.config.resume else plan.ids
         check_count(self.config, len(ids))
         if self.config.dry_run and ids:
             return
-        ids = self.approve(plan, ids) if ids else ()
+        if ids:
+            self.approve(plan, ids)
         self.store.expect(0, len(ids))
         for phase, function in (("Deleting", delete), ("Verifying", verify)) if ids else ():
             with self.screen.phase(phase, self.progress, len(ids)):
@@ -4740,11 +5008,11 @@ class Run:
             verb = "is" if left == 1 else "are"
             raise Unproven(f"{left:,} of {self.ledger.selected:,} {verb} not proven gone")
 
-    def approve(self, plan: Plan, ids: Sequence[int]) -> Sequence[int]:
-        """Return the ids that may go, once the guards and the person have said yes; raises Refused."""
+    def approve(self, plan: Plan, ids: Sequence[int]) -> None:
+        """Return once the guards and the person have agreed to delete these ids; raises Refused."""
         config = self.config
-        check_keep_unknown(config, plan)
         check_age(config, plan)
+        check_slips(config, self.slips(plan))
         if not config.yes:
             known = self.store_says("name", 60) or f"the store {config.store_hash}"
             asked_at = time.monotonic()
@@ -4752,14 +5020,20 @@ class Run:
                 confirm(self.screen, self.stop, len(ids), f"{config.resource.counted(len(ids))} of {known}")
             finally:
                 self._began += time.monotonic() - asked_at
-        ids = self.still_to_go(plan, ids)  # the question may have stood for long
+        self.recheck_before_delete(plan, ids)  # the question may have taken long
         if not config.resume:  # a resume has done so before it read back
             control(self.store, ids)
-        return ids
+
+    def slips(self, plan: Plan) -> Sequence[str]:
+        """Return the likely mistakes that a person must see: those of the plan, and those of a resume."""
+        if not self.config.resume:
+            return plan.slips
+        backup = self.folder.check_backup(plan)
+        return [*plan.slips, *missing_protections(self.config, plan), *filter(None, [backup])]
 
     def job(self) -> Job:
         """Return what deleting and verifying need."""
-        return Job(self.store, self.ledger, self.folder.journal, self.config.max_error_rate)
+        return Job(self.store, self.ledger, self.folder.journal, self.config.max_error_rate, self.parents)
 
     def identify(self) -> None:
         """Learn which store it is; raises Refused when it is not the one that the ini is for."""
@@ -4776,77 +5050,80 @@ class Run:
         files = RecordFiles(self.folder.path, config.resource, backup=not config.no_backup)
         with self.screen.phase("Listing", self.progress), closing(files):
             selection = gather(store, config, self.orders, files)
-            parents = read_parents(store)
-        if config.spare_with_orders:  # those who ordered while they were listed
-            self.orders.read_on(store)
-            selection.spare_with_orders()
-            self.folder.drop_from_selected(self.orders.customers)
+            self.parents = read_parents(store)
         self.folder.write_unmatched(selection.not_found() + selection.keep_unknown())
         check_seen(selection)
-        check_cascade(selection.ids, parents, config.resource)
-        plan = make_plan(config, selection, parents)
+        check_cascade(selection.ids, self.parents, config.resource)
+        plan = make_plan(config, selection, self.parents, self.time_zone())
         self.plan, self.ledger = plan, Ledger(len(plan.ids))
         self.folder.write("plan.json", plan.lines())
-        facts = {**plan.facts, "Backup": str(files.backup_path or "none")}
-        self.show(len(plan.ids), facts, selection.sample)
+        self.show(plan, len(plan.ids))
         return plan
 
+    def time_zone(self) -> str:
+        """Return the store's time zone, "" where it is not known."""
+        return printable(value_at(self.info, "timezone.name") or "", 60)
+
     def reread(self, plan: Plan) -> Sequence[int]:
-        """Return, and show, what of the plan is still there, by reading all of it back."""
-        count = len(plan.ids)
-        self.store.expect(math.ceil(count / PAGE_LIMIT), count)
-        with self.screen.phase("Re-reading", self.progress, count):
-            control_by_listing(self.store, plan.ids)
-            result = read_past_lag(self.job(), plan.ids)
-        self.has_read = True
-        self._there = frozenset(result.there)
-        ids = self.still_to_go(plan, result.there + result.unknown)
-        age = f"{duration(plan.age().total_seconds())} old, {RESOURCES[plan.resource].counted(count)}"
-        facts = {label: clean(text, 2000) for label, text in plan.facts.items()}
-        facts |= {"Plan": f"{self.folder.path}, {age}", "Backup": self.folder.read_backup(plan)}
-        if self.spared_late:
-            facts["Spared"] = f"{plan.spared + self.spared_late:,}"
-        self.show(len(ids), facts, result.sample)
+        """Return, and show, which records of the plan still exist, by reading back all that is not verified.
+
+        Last come those whose DELETE was rejected before, so that they do not hold up the others.
+        """
+        unverified = [number for number in plan.ids if self.ledger.outcome(number) not in PROVEN]
+        self.store.expect(math.ceil(len(unverified) / PAGE_LIMIT), len(unverified))
+        with self.screen.phase("Re-reading", self.progress, len(unverified)):
+            control_by_listing(self.store, unverified)
+            result = read_past_lag(self.job(), unverified)
+        left = {*result.there, *result.unknown, *result.failed}
+        ids = sorted((n for n in unverified if n in left), key=self.ledger.was_refused)
+        self.has_read = bool(unverified) or self.earlier.get("status") != "completed"
+        self.recheck_before_delete(plan, ids)
+        self.show(plan, len(ids))
         return ids
 
-    def still_to_go(self, plan: Plan, ids: Sequence[int]) -> Sequence[int]:
-        """Return the ids without those who have ordered by now, where such are spared.
-
-        Raises Refused where a record that is not planned stands by now below one that is.
-        """
+    def recheck_before_delete(self, plan: Plan, ids: Sequence[int]) -> None:
+        """Raise Refused for a planned customer who has ordered since, and for a new child of a record."""
         if "spare_with_orders" in plan.selection:
             self.orders.read_on(self.store)
-            for number in self.orders.customers.intersection(ids):
-                # What may be gone by an earlier DELETE was not spared.
-                if number in self._there or self.ledger.outcome(number) is Outcome.NOT_ATTEMPTED:
-                    self.ledger.spare(number)
-                    self.spared_late += 1
-            ids = array("q", (number for number in ids if number not in self.orders.customers))
-        check_cascade(ids, read_parents(self.store), self.config.resource)
-        return ids
+            if late := self.orders.customers.intersection(ids):
+                verb = "has placed an order" if len(late) == 1 else "have placed orders"
+                fault = f"{self.config.resource.counted(len(late))} {verb} since the plan was made"
+                raise Refused(f"{fault}: {first_few([*map(str, sorted(late))])}. Start a new run.")
+        self.parents = read_parents(self.store)
+        check_cascade(ids, self.parents, self.config.resource)
 
-    def show(self, count: int, facts: Mapping[str, str], sample: Sample) -> None:
-        """Show what will be deleted, and how long that takes; facts: label => text."""
-        resource = self.config.resource
-        requests = self.store.requests_for(count)
-        shown = {
-            "Store": self.name,
-            "Delete": resource.counted(count),
-            **facts,
-            "It takes": f"{requests:,} requests, about {self.estimate(requests)}" if count else "",
-            "Note": resource.note,
-        }
-        self._panel_rows = plan_rows(resource, shown, sample)
+    def plan_rows(self, plan: Plan, count: int) -> Rows:
+        """Return what the panel says of a plan, of which so many records are to be deleted."""
+        labels = itertools.chain(["Such as"], itertools.repeat(""))
+        return [
+            ("Store", self.name),
+            ("Delete", self.config.resource.counted(count)),
+            *((label, printable(text, 2000)) for label, text in plan.facts.items()),
+            ("Backup", str(self.folder.path / "backup.jsonl") if plan.backup else "none"),
+            *((label, printable(line)) for label, line in zip(labels, plan.sample, strict=False)),
+            ("Note", self.config.resource.note),
+        ]
+
+    def show(self, plan: Plan, count: int) -> None:
+        """Show how many records of the plan will be deleted, which, and how long that takes."""
+        resource, requests = self.config.resource, self.store.requests_for(count)
         if not count:
             nothing = "nothing is left to delete" if self.config.resume else "nothing is selected"
             self.screen.say(f"{nothing}: {resource.words} of {self.name}")
-            for label in ("Selected", "Not found", "Unknown"):
-                if text := facts.get(label):
-                    self.screen.say(f"{label}: {text}")
+            if text := plan.facts.get("Selected"):
+                self.screen.say(f"Selected: {text}")
+            for warning in (*plan.warnings, *plan.slips):
+                self.screen.warn(warning)
             return
+        rows = [*self.plan_rows(plan, count)]
+        if self.config.resume:
+            age = f"{duration(plan.age().total_seconds())} old, {resource.counted(len(plan.ids))}"
+            rows.append(("Plan", f"{self.folder.path}, {age}"))
+        rows.append(("It takes", f"{requests:,} requests, about {self.estimate(requests)}"))
+        rows += [("WARNING", printable(text, 2000)) for text in (*plan.warnings, *self.slips(plan))]
         dry = self.config.dry_run
         title = "Dry run: this would be deleted" if dry else "This cannot be undone"
-        self.screen.show_plan(self._panel_rows, title, "cyan" if dry else "red")
+        self.screen.show_plan(rows, title, "cyan" if dry else "red")
 
     def estimate(self, requests: int) -> str:
         """Return how long so many requests take, by the quota and by the answers' times so far."""
@@ -4859,8 +5136,9 @@ class Run:
     def tick(self) -> None:
         """Redraw, and rewrite summary.json about once a second; called whatever is waited for."""
         self.tell_stopping()
+        self.client.tick()
         self._pace.note(self.elapsed(), self.client.counts["requests"])
-        self.screen.tick(self.client.bucket.waiting())
+        self.screen.tick(self.client.waiting())
         if self.client.longest() > 2 * ANSWER_TIMEOUTS * self.config.timeout:
             self.stop.set(StoreError("the store's answer does not end: resume once it answers"))
             self.stop.at_once = True
@@ -4903,23 +5181,17 @@ class Run:
             "selected": self.ledger.selected,
             **counts,
             **{name: getattr(plan, name, 0) for name in PLAN_COUNTS},
-            "spared": getattr(plan, "spared", 0) + self.spared_late,
             "verified": status == "completed" and counts["unknown"] == counts["not_attempted"] == 0,
-            **{name: count + self.before(name) for name, count in self.client.counts.items()},
+            **self.client.counts,
             "started_at": self._started_at,
             "finished_at": None if status == "in_progress" else utc_now(),
-            "elapsed_seconds": round(self.elapsed() + self.before("elapsed_seconds"), 3),
+            "elapsed_seconds": round(self.elapsed(), 3),
             "resume": self.resume_command() if self.plan and status not in ("completed", "refused") else None,
         }
 
     def proof_folder(self) -> str | None:
         """Return the run folder; None while nothing was listed, now or before: then none is left behind."""
         return str(self.folder.path) if self.store.has_listed or self.config.resume else None
-
-    def before(self, name: str) -> float:
-        """Return what the processes before this one came to of that count, 0 where it is not known."""
-        value = self.earlier.get(name)
-        return value if isinstance(value, (int, float)) and 0 < value < 1e12 else 0
 
     def resume_command(self) -> str:
         """Return the exact command that goes on with this run, without --yes."""
@@ -4928,44 +5200,55 @@ class Run:
         words = [python, sys.argv[0], "--config", str(self.config.path)]
         return shell_command([*words, "--resume", str(self.folder.path), *self.config.resume_options])
 
-    def tell(self, event: str, summary: Mapping[str, Any]) -> None:
-        """Tell webhook_url, if there is one; it is not waited for long, and never changes the run."""
-        if self.stop.at_once or not (url := self.config.webhook_url):
-            return
-        told = {name: summary[name] for name in ("status", "exit_status", "selected", *Outcome)}
-        body = {"event": event, **told, "run_folder": self.folder.path.name}
-        words = ["no answer within 10 s"]
-        thread = threading.Thread(target=lambda: words.append(post_event(url, body)), daemon=True)
-        thread.start()
-        thread.join(10)  # its own time-out is for each read only
-        if words[-1]:
-            self.screen.warn(f"webhook_url was not told that the run {event}: {words[-1]}")
+    def notify(self, event: str, summary: Mapping[str, Any]) -> None:
+        """Send an event to webhook_url; it never changes the run."""
+        counts = {name: summary[name] for name in ("status", "exit_status", "selected", *Outcome)}
+        self.webhook.send({"event": event, **counts, "run_folder": self.folder.path.name})
 
     def finish(self, failure: Failure | None) -> int:
-        """Write what became of it, show it, tell of it; returns the exit status."""
-        self.ledger.recall(self.folder.read_failed())
+        """Write and show the result, and notify the webhook; returns the exit status."""
         summary = self.summary(failure)
         kept = summary["run_folder"] is not None  # an answer that comes now changes nothing any more
+        is_stopped = isinstance(failure, Interrupted)
+        if is_stopped:  # it is not waited for then, and gets the time that writing takes
+            self.notify("interrupted", summary)
         try:
             if kept and self.has_read:  # a resume that has read nothing leaves all as it was
                 self.write_results(summary)
+            self.show_summary(summary)
         except Failure as unwritten:
             summary = self.summary(unwritten)
-        try:
-            self.show_summary(summary)
+            with suppress(OSError):
+                self.show_summary(summary)
         except OSError as error:
             unprinted = StoreError(f"the summary cannot be printed ({error.strerror}): see summary.json")
             summary = self.summary(unprinted)
+            with suppress(Failure):
+                if kept and self.has_read:
+                    self.write_results(summary)
             self.screen.say(f"bulk_delete.py: {unprinted}", "bold red")
-        self.tell("completed" if summary["exit_status"] in (0, 4) else "interrupted", summary)
+        if not is_stopped:
+            self.notify("completed" if summary["exit_status"] in (0, 4) else "interrupted", summary)
+            self.await_webhook()
         if not kept:
             self.folder.discard()
         return int(summary["exit_status"])
 
+    def await_webhook(self) -> None:
+        """Wait for the webhook for 10 s at most, and not after a signal."""
+        began = time.monotonic()
+        while (
+            self.webhook.is_busy() and not self.stop.has_signal and time.monotonic() - began < Webhook.LONGEST
+        ):
+            time.sleep(POLL)
+            if time.monotonic() - began > 2:
+                self.screen.tick("waiting for webhook_url to answer")
+        for fault in self.webhook.faults():
+            self.screen.warn(fault)
+
     def write_results(self, summary: Mapping[str, Any]) -> None:
         """Write failed.csv, summary.json and the report."""
-        tried = summary["status"] == "completed" or self.ledger.reasons or not self.config.resume
-        if self.plan is not None and tried:
+        if self.plan is not None:
             self.folder.write_failed(self.ledger, self.config.resource)
         self.folder.write_summary(summary, lasting=True)
         self.folder.write("report.html", [report_html(summary["status"], self.report(summary))])
@@ -4978,17 +5261,20 @@ class Run:
     def report(self, summary: Mapping[str, Any]) -> Iterator[Any]:
         """Yield the parts of the report, as rich prints them."""
         yield self.table(summary)
-        if self._panel_rows:
-            yield plan_panel(self._panel_rows, "The plan", "red")
+        if self.plan is not None:
+            warnings = [
+                ("WARNING", printable(text, 2000)) for text in (*self.plan.warnings, *self.plan.slips)
+            ]
+            yield plan_panel([*self.plan_rows(self.plan, len(self.plan.ids)), *warnings], "The plan", "red")
         for name, title in REPORTED.items():
             rows, more = self.folder.first_rows(name, REPORT_ROWS + 1)
             if len(rows) > 1:
                 yield report_table(f"{title} ({name})", rows, more, name)
         if chart := self._pace.chart():
             yield Text(f"Requests over time\n{chart}\n")
-        yield Text(f"bulk_delete.py {__version__}: {clean(shell_command(sys.argv), 1000)}")
+        yield Text(f"bulk_delete.py {__version__}: {printable(shell_command(sys.argv), 1000)}")
         if summary["resume"]:
-            yield Text(f"To go on: {clean(summary['resume'], 1000)}")
+            yield Text(f"To go on: {printable(summary['resume'], 1000)}")
 
     def show_summary(self, summary: Mapping[str, Any]) -> None:
         """Show the final table, and what to do next."""
@@ -5022,17 +5308,22 @@ def same_output() -> bool:
     return False
 
 
-def make_plan(config: Config, selection: Selection, parents: Mapping[int, int]) -> Plan:
+def make_plan(config: Config, selection: Selection, parents: Mapping[int, int], time_zone: str) -> Plan:
     """Return the plan of a selection; parents: of each record its parent's id, or 0."""
-    depth = {number: len(ancestors(number, parents)) for number in parents}
-    ids = sorted(selection.ids, key=lambda number: -depth.get(number, 0)) if parents else selection.ids
+    ids = itertools.chain.from_iterable(levels(selection.ids, parents))
+    facts = selection_facts(config, selection)
+    if any(item.kind is FILTER_TYPES["date"] for item in config.filter.values()):
+        facts["Time zone"] = f"dates are in UTC; the store's own time zone is {time_zone or 'not known'}"
     return Plan(
         host=config.host,
         store_hash=config.store_hash,
         resource=config.resource.name,
         filters=config.filters,
         selection=config.selection,
-        facts={label: text for label, text in selection_facts(config, selection).items() if text},
+        facts={label: text for label, text in facts.items() if text},
+        sample=selection.sample.lines(config.resource),
+        warnings=selection_warnings(config, selection),
+        slips=selection_slips(config, selection),
         created_at=utc_now(),
         duplicates=selection.duplicates,
         not_found=len(selection.not_found()),
@@ -5047,29 +5338,54 @@ def make_plan(config: Config, selection: Selection, parents: Mapping[int, int]) 
 def selection_facts(config: Config, selection: Selection) -> dict[str, str]:
     """Return what the panel says of a selection: label => text, "" where there is nothing to say."""
     lists = [selection.named, *selection.kept] if selection.named else selection.kept
-    passed_over = sum(found.entries.passed_over for found in lists)
     shared = [text for found in lists for text in found.shared()]
+    first, last = printable(selection.sample.first_created), printable(selection.sample.last_created)
     unseen = [f"{name}: {text}" for name, texts in selection.unseen_values.items() for text in sorted(texts)]
-    cut = (
-        f"{config.resource.counted(selection.cut)} with more addresses or attributes than the API lists: "
-        "the backup, the only copy, is cut there (backup_cut)"
-    )
+    not_checked = "not checked (--spare-with-orders excludes customers with orders)"
     return {
         "Selected": selected_words(config, selection),
         "No record": "" if selection.full else first_few(unseen),
-        "Passed over": f"{passed_over:,} rows of other items passed over" if passed_over else "",
         "Shared": first_few(shared),
-        "Not found": few_entries("not_found", selection.not_found()),
-        "Unknown": few_entries("keep_unknown", selection.keep_unknown()),
-        "Cut": cut if selection.cut and not config.no_backup else "",
         "Spared": f"{selection.spared:,}" if selection.spared else "",
+        "Orders": not_checked if config.resource.name == "customers" and not config.spare_with_orders else "",
+        "Created": first and f"{first} to {last}",
     }
 
 
-def few_entries(key: str, entries: Sequence[tuple[str, str]]) -> str:
-    """Return what to say of entries of lists that the store does not know; key: theirs in COUNTS."""
-    names = first_few([clean(entry) for _, entry in entries])
-    return f"{COUNTS[key].format(len(entries))}: {names}" if entries else ""
+def unmatched_words(found: Found, resource: Resource) -> str:
+    """Return what to say of entries of a list that match no record, "" where there are none."""
+    if not (unknown := list(found.unknown())):
+        return ""
+    matches = "1 entry" if len(unknown) == 1 else f"{len(unknown):,} entries"
+    matches += f" of {found.entries.name} {'matches' if len(unknown) == 1 else 'match'}"
+    entries = first_few([*map(printable, unknown)])
+    return f"{matches} no {resource.singular_words} (unmatched.csv): {entries}{found.case_words()}"
+
+
+def selection_warnings(config: Config, selection: Selection) -> list[str]:
+    """Return what the panel warns of, a sentence each."""
+    warnings = []
+    for name, number in selection.ignored_filters.items():
+        ignored = (
+            f"The store ignored the filter {name}: it returned {config.resource.singular_words} {number}"
+        )
+        warnings.append(f"{ignored}, which does not match and is not selected")
+    if selection.named and selection.not_found():
+        warnings.append(unmatched_words(selection.named, config.resource))
+    if selection.cut and not config.no_backup:
+        cut = config.resource.counted(selection.cut)
+        warnings.append(f"Backup incomplete: {cut} with more addresses or attributes than the API returns")
+    return warnings
+
+
+def selection_slips(config: Config, selection: Selection) -> list[str]:
+    """Return the likely mistakes of a selection, a sentence each: a protection that protects nobody."""
+    slips = [unmatched_words(found, config.resource) for found in selection.kept]
+    for match in selection.idle_exclusions if selection.ids else ():
+        slips.append(f"--match {match.path}!={printable(match.pattern.pattern, 80)} excludes no record")
+    if config.spare_with_orders and not selection.has_orders:
+        slips.append("--spare-with-orders excludes no record: no order names a customer")
+    return [*filter(None, slips)]
 
 
 def meant_words(config: Config) -> str:
@@ -5082,8 +5398,9 @@ def meant_words(config: Config) -> str:
 
 def selected_words(config: Config, selection: Selection) -> str:
     """Return what is selected, in the words given, whether that is the whole store, and what is excepted."""
-    everything, meant = f"ALL {config.resource.words} of the store", meant_words(config)
-    whole = len(selection.ids) == selection.total
+    meant = meant_words(config)
+    everything = f"{'ALL ' if selection.ids else ''}{config.resource.words} of the store"
+    whole = 0 < len(selection.ids) == selection.total
     if not meant and config.limit is None:
         meant = everything
     else:
