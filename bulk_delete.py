@@ -3,66 +3,57 @@
 # requires-python = ">=3.11"
 # dependencies = ["bigcommerce~=0.23.4", "requests~=2.32", "rich~=15.0"]
 # ///
-"""Delete many records from one BigCommerce store: shown first, done exactly, proven afterwards.
+"""Delete many records from one BigCommerce store: review, delete, verify.
 
-The way of the data, and where each step is decided:
+The data flow, and the section that decides each step:
 
-    store.ini + argv => Config          configuration
-    Config => Store                     store: connection, client, workers
-    pages of records => Selection       gather; what fits is decided under selection
-    Selection => Plan                   plan and ledger; frozen on disk in the run folder
-    Plan => a number that is typed      guards
-    Plan => batches => BatchResult      delete and verify; what an answer means: answers
-    BatchResult, read-back => Ledger    plan and ledger
-    Ledger => summary, exit status      report, command line
+    store.ini + argv => Config            configuration
+    Config => Store                       store: connection, client, workers
+    pages of records => Selection         listing; what matches is decided in selection
+    Selection => Plan                     plan and ledger; frozen in the run folder
+    Plan => the number that is typed      guards
+    Plan => batches => BatchResult        delete and verify; what a response means: answers
+    BatchResult, reads => Ledger          plan and ledger
+    Ledger => summary, exit status        screen, run
 
-The sections, top to bottom, each using only what stands above it:
+The main thread writes the ledger, the results and the screen. Workers send and wait; they
+write the journal before a batch leaves, and run.log. Sections use only what is above them.
 
-    shared by all    the failures that end a run, the stop flag, the progress
-    portability      what Windows does otherwise, each thing in one place
-    resources        what is known of each kind of record
-    words            how names, times and foreign text are shown
-    selection        whether a record is one that was asked for
-    lists            what the files of --ids and --keep name
-    configuration    the ini and the command line, as one table of options
-    rate limiting    when a request may leave: the store's window, the token bucket
-    answers          what an answer means, and what became of a batch
-    store            everything that touches the network, and the pool of threads
-    gather           the listing, and what of it goes
-    plan and ledger  what will be deleted, and what is known of each id
-    run folder       the files that prove a run and resume it
-    delete, verify   carrying the plan out, and proving it
-    report           what the person sees
-    guards           what keeps a plan from being carried out
-    command line     a run from its first to its last step, exit statuses, main
+Glossary:
 
-Only the main thread writes to the ledger, the run folder's results and the screen. Workers send, wait, note a
-batch in the journal before it leaves, write run.log (with --verbose to the screen too), and return what came.
-Words that stand for one thing each: a *page* is read, a *batch* is deleted, an *attempt* is one sending of a
-request; an id is *maybe deleted* from the first attempt that may have acted on it, and *deleted* once it was
-read back and is gone. N1, N2 … and A1, A2 … are the rules of the design, as tests/test_never.py and
-tests/test_answers.py list them.
+    record      one customer, product, ...
+    selection   the records that filters and lists choose
+    excluded    left out of the selection by a keep list, != or orders
+    plan        the ids that will be deleted, frozen in plan.json
+    batch       the ids of one DELETE; a page is the records of one GET
+    attempt     one sending of a request; a retry is a further one
+    in flight   sent and not yet answered
+    ruling      what a response means, decided once
+    applied     a DELETE was accepted, or may have been
+    verified    read back and found gone; only then `deleted`
+    read check  reading known records back before the first DELETE
+    session     one process that works on a run; a resume is a further one
 
-Exit status: 0 every planned id is proven gone, or a dry run is done, or nothing was selected; 1 a bug;
-2 usage or configuration; 3 refused before anything was deleted; 4 finished, and some records are not gone;
-5 stopped early, resumable once there is a plan; 130, 143, 129 stopped by SIGINT, SIGTERM, SIGHUP.
+N1, N2, ... are the rules of what must never happen. Each is named where it is kept and in
+the test that fails when it is broken (tests/test_never.py lists them).
+
+Exit status: 0 all planned records verified gone, or a dry run done, or nothing selected;
+1 a bug; 2 usage or configuration; 3 refused or canceled before anything was deleted; 4
+finished, some records not gone; 5 stopped early, resumable once there is a plan; 130, 143,
+129 stopped by SIGINT, SIGTERM, SIGHUP.
 """
 
-# ruff: noqa: RUF009  # what Config's fields are set to is a field of the dataclass, as `setting` makes it
+# ruff: noqa: RUF009  # the defaults of Config are dataclass fields, made by `option`
 from __future__ import annotations
 
 import argparse
-import bisect
-import configparser
 import csv
 import difflib
-import email.utils
 import enum
 import errno
 import hashlib
 import heapq
 import html
-import http.client
 import importlib
 import io
 import itertools
@@ -76,15 +67,13 @@ import re
 import shlex
 import shutil
 import signal
-import socket
 import ssl
 import sys
 import threading
 import time
 import unicodedata
-from array import array
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
@@ -96,7 +85,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 from urllib.parse import unquote, urlencode, urlsplit
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until main takes it: no traceback out of an import
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until main: no traceback of an import
 
 try:
     from datetime import UTC, datetime, timedelta
@@ -112,96 +101,97 @@ try:
     from rich.terminal_theme import TerminalTheme
     from rich.text import Text
 except ImportError as error:
-    this = ".".join(map(str, sys.version_info[:3]))
-    too_old = sys.version_info < (3, 11)
-    print(
-        f"bulk_delete.py: it needs Python 3.11 or newer (this is {this})"
-        + ("" if too_old else f", and its packages ({error}): python -m pip install -r requirements.txt"),
-        file=sys.stderr,
-    )
+    needed = "Python 3.11 or newer"
+    if sys.version_info >= (3, 11):  # noqa: UP036  # an older one is told so here
+        needed = f"its packages ({error}). Run: python -m pip install -r requirements.txt"
+    print(f"bulk_delete.py needs {needed}", file=sys.stderr)
     sys.exit(2)
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
 
-__version__ = "1.0.0"
+__version__ = "1.1.0"
 
 T = TypeVar("T")
 R = TypeVar("R")
 Record = dict[str, Any]
 
 DEFAULT_HOST = "api.bigcommerce.com"
-PAGE_LIMIT = 250  # records a page, and ids a read-back: the most the API gives
-EMAIL_LIMIT = 50  # e-mail addresses a request, so that its URL stays below the usual limits
+PAGE_LIMIT = 250  # records a page, and ids a read: the most the API gives
+EMAIL_LIMIT = 50  # addresses a request, so that its URL stays within the usual limits
 POLL = 0.1  # seconds: the longest sleep between two looks at the stop flag
 
-# What the person reads when a signal ends a run, its summary written; Windows has no SIGHUP.
-SIGNALS = {signal.SIGINT: "stopped by Ctrl-C", signal.SIGTERM: "stopped from outside (SIGTERM)"}
+# What the person reads when a signal has ended a run; Windows has no SIGHUP.
+SIGNALS = {signal.SIGINT: "Interrupted (Ctrl-C).", signal.SIGTERM: "Terminated (SIGTERM)."}
 if hasattr(signal, "SIGHUP"):
-    SIGNALS[signal.SIGHUP] = "stopped, since the terminal was closed (SIGHUP)"
+    SIGNALS[signal.SIGHUP] = "The terminal was closed (SIGHUP)."
 
-# --- shared by all ------------------------------------------------------------------------------------
+# --- shared by all ------------------------------------------------------------------
 #
-# A run ends in one way: a Failure is raised, which says in one sentence why, and carries its exit status.
-# Threads are told by the stop flag: whoever finds the reason sets it, and everybody who is about to send or
-# to sleep raises that same reason. The main thread learns of it like everybody else.
+# A run ends in one way: a RunError is raised, which says in one sentence why, and has its
+# exit status. Threads learn of it by the stop flag: whoever finds the reason sets it, and
+# everybody who is about to send or to sleep raises that same reason.
 
 
-class Failure(Exception):
-    """An end that can be expected: one sentence for the person, and the exit status."""
+class RunError(Exception):
+    """An expected end of a run, as opposed to a bug: one sentence, and a status."""
 
     exit_status = 5
+    # Of summary.json.
+    status = "interrupted"
 
 
-class Bug(Failure):
-    """An end that nobody expected; its traceback is shown."""
+class Bug(RunError):
+    """An unexpected end; its traceback is shown."""
 
     exit_status = 1
 
 
-class ConfigError(Failure):
-    """Bad usage or configuration."""
+class ConfigError(RunError):
+    """Wrong usage or configuration."""
 
-    exit_status = 2
+    exit_status, status = 2, "refused"
 
 
-class Refused(Failure):
-    """Refused before anything was deleted. planned: the plan stands, and may be resumed."""
+class Refused(RunError):
+    """Refused before anything was deleted."""
 
-    exit_status = 3
+    exit_status, status = 3, "refused"
 
-    def __init__(self, message: str, *, planned: bool = False) -> None:
+
+class Canceled(Refused):
+    """Not approved; the plan remains and can be resumed."""
+
+    status = "planned"
+
+
+class ReadRejected(Refused):
+    """The store answered a GET with 4xx."""
+
+    def __init__(self, message: str, http_status: int) -> None:
         super().__init__(message)
-        self.planned = planned
+        self.http_status = http_status
 
 
-class ReadRefused(Refused):
-    """The store refused a GET with a 4xx: exit status 3 before the plan, 5 after it."""
-
-    def __init__(self, message: str, status: int) -> None:
-        super().__init__(message)
-        self.status = status
+class InvalidResponse(Refused):
+    """A response without a list, total or ids that can be relied on."""
 
 
-class Unreadable(Refused):
-    """An answer that holds no list, total or ids that can be relied on."""
+class Incomplete(RunError):
+    """Everything was done, and some planned records are not verified gone."""
+
+    exit_status, status = 4, "completed"
 
 
-class Unanswered(Failure):
-    """A GET used up its retries; a smaller one may be answered."""
-
-
-class Unproven(Failure):
-    """Everything was done, and some of the planned ids are not proven gone."""
-
-    exit_status = 4
-
-
-class StoreError(Failure):
+class StoreError(RunError):
     """The store, the network or the disk ends the run early."""
 
 
-class Interrupted(Failure):
+class RetriesExhausted(StoreError):
+    """A GET used up its retries; a smaller one may be answered."""
+
+
+class Interrupted(RunError):
     """A signal ended the run."""
 
     def __init__(self, signum: int) -> None:
@@ -209,44 +199,43 @@ class Interrupted(Failure):
         self.exit_status = 128 + signum
 
 
-class TooCostly(Exception):
-    """A request costs more tokens than a whole window ever has."""
-
-
 class ListingChanged(Exception):
     """Records moved while the pages were read, so the listing may have holes."""
 
 
 class Stop:
-    """The one flag that every thread reads before it sends; set once, never cleared.
+    """The flag that every thread reads before it sends; set once, never cleared.
 
-    Plain attributes and no lock: the signal handler may run while the main thread holds it.
+    Plain attributes without a lock: the signal handler may run while the main thread
+    holds it.
     """
 
     def __init__(self) -> None:
         # Why nothing more may be sent; None while it may.
-        self.failure: Failure | None = None
-        # A second signal came: do not even wait for what is in flight.
-        self.at_once = False
+        self.failure: RunError | None = None
+        # Do not even wait for what is in flight: a second signal came.
+        self.force_exit = False
+        # Whether a signal raises at once: while the main thread waits for input.
+        self.raises_on_signal = False
         self._signals = 0
 
     @property
-    def has_signal(self) -> bool:
+    def is_signaled(self) -> bool:
         """Whether a signal came."""
         return self._signals > 0
 
-    def set(self, failure: Failure) -> Failure:
-        """Stop for this reason, unless there was one before; returns the reason that counts."""
+    def set(self, failure: RunError) -> RunError:
+        """Stop for this reason, unless there is one; returns the reason that counts."""
         self.failure = self.failure or failure
         return self.failure
 
     def check(self) -> None:
-        """Raise the reason when nothing more may be sent."""
+        """Raise the reason if nothing more may be sent."""
         if self.failure is not None:
             raise self.failure
 
     def sleep(self, seconds: float) -> None:
-        """Sleep for so many seconds, or raise the reason within POLL of a stop."""
+        """Sleep, or raise the reason within POLL of a stop."""
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
             self.check()
@@ -254,48 +243,50 @@ class Stop:
         self.check()
 
     def on_signal(self, signum: int, _frame: FrameType | None) -> None:
-        """Handle a signal: the first stops, the second leaves at once, the third ends the process."""
+        """Handle a signal: the first stops, the second leaves, the third ends the process."""
         self._signals += 1
         if self._signals > 2:  # the main thread has not left at the second: it hangs
             os._exit(128 + signum)
-        self.at_once = self._signals > 1
-        self.set(Interrupted(signum))
+        self.force_exit = self._signals > 1
+        failure = self.set(Interrupted(signum))
+        if self.raises_on_signal:
+            raise failure
 
 
 class Progress:
-    """How far the current phase is. Those who work advance it, the screen reads it; main thread only."""
+    """The progress of the current phase; main thread only."""
 
-    def __init__(self) -> None:
-        # Records to come; 0 where that is not known.
+    def __init__(self, warn: Callable[[str], None]) -> None:
+        # Records to come; 0 if that is not known.
         self.total = 0
         self.done = 0
-        # What the person should know meanwhile; the screen takes them out.
-        self.warnings: deque[str] = deque()
+        # Tells the person something meanwhile.
+        self.warn = warn
 
     def begin(self, total: int) -> None:
         """Begin at 0 of so many records."""
         self.total, self.done = total, 0
 
     def advance(self, count: int) -> None:
-        """So many more records are done."""
+        """Add so many records that are done."""
         self.done += count
         if self.total:
             self.done = min(self.done, self.total)
 
 
-# --- portability --------------------------------------------------------------------------------------
+# --- portability --------------------------------------------------------------------
 #
-# What only POSIX has, each thing in one place, beside what stands for it on Windows. (SIGHUP alone stands
+# What only POSIX has, in one place, with its alternative on Windows. (SIGHUP alone is
 # above, in SIGNALS.)
 
 
 def lock_file(handle: int) -> None:
-    """Lock an open file for this process, until it is closed; raises BlockingIOError if another has it."""
+    """Lock an open file until it is closed; raises BlockingIOError if it is locked."""
     try:
         fcntl: Any = importlib.import_module("fcntl")
     except ImportError:
         msvcrt: Any = importlib.import_module("msvcrt")
-        os.lseek(handle, 2**30, os.SEEK_SET)  # far behind its end: nobody can read what is locked
+        os.lseek(handle, 2**30, os.SEEK_SET)  # far behind its end: locked bytes are unreadable
         try:
             msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
         except OSError as error:
@@ -305,7 +296,7 @@ def lock_file(handle: int) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Let a new name in a folder outlive a power cut; Windows sees to that itself."""
+    """Let a new name in a folder survive a power cut; Windows sees to that itself."""
     if hasattr(os, "O_DIRECTORY"):
         handle = os.open(path, os.O_DIRECTORY)
         try:
@@ -315,7 +306,7 @@ def sync_folder(path: Path) -> None:
 
 
 def replace_file(draft: Path, path: Path) -> None:
-    """Put the draft in the place of a file; on Windows somebody who reads it holds it for a moment."""
+    """Replace a file by its draft; on Windows a reader may hold it for a moment."""
     for _ in range(20 if os.name == "nt" else 0):
         with suppress(PermissionError):
             os.replace(draft, path)
@@ -324,14 +315,14 @@ def replace_file(draft: Path, path: Path) -> None:
     os.replace(draft, path)
 
 
-def readable_by_others(path: Path) -> int:
-    """Return the mode of a file that other users of this machine can read, else 0; unknown on Windows."""
+def mode_readable_by_others(path: Path) -> int:
+    """Return the mode of a file that other users can read, else 0; 0 on Windows."""
     mode = path.stat().st_mode & 0o777
     return mode if os.name == "posix" and mode & 0o077 else 0
 
 
-def forget_what_was_typed() -> None:
-    """Drop what was typed before the question: it cannot be meant as its answer (N21)."""
+def discard_typed_ahead() -> None:
+    """Drop what was typed before the question: it cannot be the answer (N21)."""
     try:
         termios: Any = importlib.import_module("termios")
     except ImportError:
@@ -348,17 +339,17 @@ def shell_command(words: Sequence[str]) -> str:
     """Return the words as a command that can be pasted into the shell."""
     if os.name != "nt":
         return shlex.join(words)
-    from subprocess import list2cmdline  # slow to load, and for this alone
+    from subprocess import list2cmdline  # slow to load
 
     return list2cmdline(words)
 
 
-# --- resources ----------------------------------------------------------------------------------------
+# --- resources ----------------------------------------------------------------------
 #
-# What is known of each kind of record, from BigCommerce's own API files, which are named beside it. To add
-# a resource is to add a `Resource` here, and its records to the local store of the tests. `id:in` is used
-# for a DELETE only where it is documented that nothing is deleted without it; all others go by path id, one
-# at a time.
+# What is known of each kind of record, from BigCommerce's own API files, which are named
+# beside it. To add a resource is to add a `Resource` here, and its records to the local
+# store of the tests. `id:in` is used for a DELETE only where it is documented that nothing
+# is deleted without it; all others go by path id, one at a time (N2).
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -371,60 +362,62 @@ class Resource:
     # The OAuth scope that deleting needs.
     scope: str
     # The filter that a DELETE of the collection takes; "" deletes by path id.
-    delete_by: str = ""
-    # Of the DELETE by path id, where it is not that of the list.
+    delete_filter: str = ""
+    # Of the DELETE by path id, if it is not that of the list.
     delete_path: str = ""
-    # What a DELETE well done answers.
-    done: tuple[int, ...] = (204,)
+    # Statuses of a successful DELETE.
+    success_statuses: tuple[int, ...] = (204,)
     # A 404 for a batch: the ids that do exist were deleted.
     deletes_known_on_404: bool = False
-    # The id filter of the list; "" where it has none.
-    read_by: str = "id:in"
+    # The id filter of the list; "" reads by path id.
+    id_filter: str = "id:in"
     # Ids in one DELETE of the collection; 10 where no maximum is documented.
     max_batch: int = 10
     max_concurrent: int = 5
     id_field: str = "id"
-    # Parameters of the listing: sort, sub-resources.
+    # Parameters of the list: sort, sub-resources.
     params: Mapping[str, str] = field(default_factory=dict)
-    # Filters of the list that can be checked on the record, as name/type of FILTER_TYPES.
+    # Filters that can be checked on the record, as name/type of FILTER_TYPES.
     filters: str = ""
     # Fields that tell a person which record it is.
-    show: tuple[str, ...] = ("name",)
-    # The field with the e-mail address by which a list may name a record; "" where ids alone do.
+    display_fields: tuple[str, ...] = ("name",)
+    # The field of the email address by which a list may name a record; "" if none.
     email: str = ""
-    # Holds the parent's id; deleting the parent may delete this record.
+    # The field of the parent's id, if deleting a parent deletes its children.
     parent: str = ""
-    # What goes along with a record, or forbids to delete it.
+    # What is deleted with a record.
+    also_deleted: str = ""
+    # What else a person should know.
     note: str = ""
 
     @property
-    def words(self) -> str:
-        """Its name in a sentence."""
+    def plural(self) -> str:
+        """The name in a sentence."""
         return self.name.replace("_", " ")
 
     @property
-    def singular_words(self) -> str:
-        """The name of one of them in a sentence."""
-        return re.sub("ies$", "y", self.words).removesuffix("s")
+    def singular(self) -> str:
+        """The name of one record in a sentence."""
+        return re.sub("ies$", "y", self.plural).removesuffix("s")
 
     @property
     def id_column(self) -> str:
-        """The column of ids in selected.csv: a list of one kind must not be read as one of another."""
-        return f"{self.singular_words.replace(' ', '_')}_id"
+        """The id column of selected.csv: a list of one kind must not pass for another."""
+        return f"{self.singular.replace(' ', '_')}_id"
 
     def counted(self, count: int) -> str:
-        """Return so many of them, in words."""
-        return f"{count:,} {self.singular_words if count == 1 else self.words}"
+        """Return a number of records in words."""
+        return f"{count:,} {self.singular if count == 1 else self.plural}"
 
     @property
     def has_total(self) -> bool:
-        """Whether a list says how many there are: V3 does; V2 is paged by min_id to an empty page."""
+        """Whether a list has a total: V3 does; V2 is paged by min_id to an empty page."""
         return self.path.startswith("v3/")
 
     @property
     def largest_batch(self) -> int:
         """The most ids in one DELETE."""
-        return self.max_batch if self.delete_by else 1
+        return self.max_batch if self.delete_filter else 1
 
     def id_of(self, record: Record) -> int:
         """Return a record's id."""
@@ -432,7 +425,7 @@ class Resource:
         return number
 
     def address_of(self, record: Record) -> str:
-        """Return a record's e-mail address, as it is compared."""
+        """Return a record's email address, as it is compared."""
         return normalize_email(str(record.get(self.email, "")).strip())
 
     def filter_types(self) -> dict[str, str]:
@@ -441,7 +434,7 @@ class Resource:
 
 
 _DATES = "date_created:min/date date_created:max/date"
-_IDS = "id/id id:in/id id:not_in/id id:min/id id:max/id id:greater/id id:less/id"
+_IDS = "id/id id:in/id id:min/id id:max/id id:greater/id id:less/id"
 _CHANGES = "date_modified:min/date date_modified:max/date"
 _BY_ID = {"sort": "id", "direction": "asc"}
 
@@ -449,47 +442,56 @@ RESOURCES = {
     resource.name: resource
     for resource in (
         Resource(
-            name="customers",  # customers.v3.yml: without id:in 204, "with no changes to the data"
+            name="customers",  # customers.v3.yml: without id:in 204, "no changes to the data"
             path="v3/customers",
             scope="store_v2_customers",
-            delete_by="id:in",
-            params={"sort": "date_created:asc", "include": "addresses,storecredit,attributes,formfields"},
-            filters="id:in/id company:in/text customer_group_id:in/int email:in/text name:in/text "
-            f"name:like/texts phone:in/text registration_ip_address:in/text {_DATES} {_CHANGES}",
-            show=("email", "first_name", "last_name", "date_created"),
+            delete_filter="id:in",
+            params={
+                "sort": "date_created:asc",
+                "include": "addresses,storecredit,attributes,formfields",
+            },
+            filters="id:in/id company:in/text customer_group_id:in/int email:in/text "
+            "name:in/text name:like/texts phone:in/text registration_ip_address:in/text "
+            f"{_DATES} {_CHANGES}",
+            display_fields=("email", "first_name", "last_name", "date_created"),
             email="email",
-            note="addresses, attributes and store credit go along",
+            also_deleted="addresses, attributes and store credit",
         ),
         Resource(
-            name="products",  # products_catalog.v3.yml: "you must include a filter", at most 250
+            name="products",  # products_catalog.v3.yml: "must include a filter", at most 250
             path="v3/catalog/products",
             scope="store_v2_products",
-            delete_by="id:in",
+            delete_filter="id:in",
             max_batch=250,
-            params=_BY_ID | {"include": "variants,images,custom_fields,bulk_pricing_rules,videos,reviews"},
-            filters=f"{_IDS} name/text sku/text sku:in/text mpn/text upc/text price/number weight/number "
-            "condition/choice brand_id/int categories:in/int is_visible/bool is_featured/int "
-            "is_free_shipping/int type/text availability/text total_sold/int inventory_level/int "
-            "inventory_level:in/int inventory_level:not_in/int inventory_level:min/int "
-            "inventory_level:max/int inventory_level:greater/int inventory_level:less/int "
-            f"date_last_imported:min/date date_last_imported:max/date {_CHANGES}",
-            show=("name", "sku", "price", "date_created"),
-            note="variants, images and all else go along; options and modifiers are not in the backup",
+            params={
+                **_BY_ID,
+                "include": "variants,images,custom_fields,bulk_pricing_rules,videos,reviews",
+            },
+            filters=f"{_IDS} name/text sku/text sku:in/text mpn/text upc/text price/number "
+            "weight/number condition/choice brand_id/int categories:in/int is_visible/bool "
+            "is_featured/int is_free_shipping/int type/text availability/text "
+            "total_sold/int inventory_level/int inventory_level:in/int "
+            "inventory_level:min/int inventory_level:max/int inventory_level:greater/int "
+            "inventory_level:less/int date_last_imported:min/date "
+            f"date_last_imported:max/date {_CHANGES}",
+            display_fields=("name", "sku", "price", "date_created"),
+            also_deleted="variants, images and everything else of a product",
+            note="options and modifiers are not in the backup",
         ),
         Resource(
-            name="categories",  # category-trees_catalog.v3.yml: its filter is optional; so by path id
+            name="categories",  # category-trees_catalog.v3.yml: the filter is optional
             path="v3/catalog/trees/categories",
             scope="store_v2_products",
             delete_path="v3/catalog/categories",
-            done=(202, 204),
-            read_by="category_id:in",
+            success_statuses=(202, 204),
+            id_filter="category_id:in",
             id_field="category_id",
-            filters="category_id:in/id category_id:not_in/id tree_id:in/int tree_id:not_in/int "
-            "parent_id:in/int parent_id:not_in/int name/text name:like/text page_title/text "
-            "page_title:like/text is_visible/bool",
-            show=("name", "parent_id"),
+            filters="category_id:in/id tree_id:in/int parent_id:in/int name/text "
+            "name:like/text page_title/text page_title:like/text is_visible/bool",
+            display_fields=("name", "parent_id"),
             parent="parent_id",
-            note="a parent may take its child categories along; one that holds products is refused",
+            also_deleted="the child categories of a category",
+            note="a category that has products is rejected",
         ),
         Resource(
             name="brands",  # brands_catalog.v3.yml: the collection is deleted by name only
@@ -502,97 +504,103 @@ RESOURCES = {
             name="promotions",  # promotions.v3.yml: id:in is required (422), at most 50
             path="v3/promotions",
             scope="store_v2_marketing",
-            delete_by="id:in",
-            read_by="",
+            delete_filter="id:in",
+            id_filter="",
             max_batch=50,
             params=_BY_ID,
             filters="id/id name/text currency_code/text redemption_type/choice status/text",
-            show=("name", "status", "redemption_type"),
-            note="one that still has coupon codes is refused by the API",
+            display_fields=("name", "status", "redemption_type"),
+            note="a promotion that has coupon codes is rejected",
         ),
         Resource(
             name="coupons",  # marketing.v2.yml: the collection's filter is optional
             path="v2/coupons",
             scope="store_v2_marketing",
-            read_by="",
+            id_filter="",
             filters="id/id code/text name/text type/text",
-            show=("code", "name", "date_created"),
-            note="the promotion that a coupon is attached to stays",
+            display_fields=("code", "name", "date_created"),
+            note="the promotion of a coupon stays",
         ),
         Resource(
-            name="price_lists",  # price_lists.v3.yml: the collection's filter is optional; 1 at a time
+            name="price_lists",  # price_lists.v3.yml: the filter is optional; 1 at a time
             path="v3/pricelists",
             scope="store_v2_products",
             max_concurrent=1,
             filters=f"id:in/id name/text name:like/text {_DATES} {_CHANGES}",
-            show=("name", "active", "date_created"),
-            note="all price records of a list go along, and are not in the backup",
+            display_fields=("name", "active", "date_created"),
+            also_deleted="all price records of a list",
+            note="price records are not in the backup",
         ),
         Resource(
             name="redirects",  # redirects.v3.yml: id:in is required
             path="v3/storefront/redirects",
             scope="store_v2_content",
-            delete_by="id:in",
-            params=_BY_ID | {"include": "to_url"},
+            delete_filter="id:in",
+            params={**_BY_ID, "include": "to_url"},
             filters="id:in/id id:min/id id:max/id site_id/int",
-            show=("from_path", "site_id"),
+            display_fields=("from_path", "site_id"),
         ),
         Resource(
             name="pages",  # pages.v3.yml: id:in is required; delete_children is not sent
             path="v3/content/pages",
             scope="store_v2_content",
-            delete_by="id:in",
-            deletes_known_on_404=True,  # "Specified pages that did exist were successfully deleted"
+            delete_filter="id:in",
+            deletes_known_on_404=True,  # "pages that did exist were successfully deleted"
             params={"include": "body"},
             filters="id:in/id channel_id/int name/text",
-            show=("name", "url", "type"),
+            display_fields=("name", "url", "type"),
             note="child pages stay, at the top level and hidden",
         ),
         Resource(
-            name="subscribers",  # subscribers.v3.yml: "By default, it deletes all subscribers"
+            name="subscribers",  # subscribers.v3.yml: "By default, deletes all subscribers"
             path="v3/customers/subscribers",
             scope="store_v2_customers",
-            filters="id:in/id email/text first_name/text last_name/text source/text order_id/int "
-            f"{_DATES} {_CHANGES}",
-            show=("email", "first_name", "last_name", "date_created"),
+            filters="id:in/id email/text first_name/text last_name/text source/text "
+            f"order_id/int {_DATES} {_CHANGES}",
+            display_fields=("email", "first_name", "last_name", "date_created"),
             email="email",
         ),
         Resource(
             name="gift_certificates",  # marketing.v2.yml: "By default, it deletes all"
             path="v2/gift_certificates",
             scope="store_v2_marketing",
-            read_by="",
+            id_filter="",
             params=_BY_ID,
-            filters="code/text order_id/int to_name/text to_email/text from_name/text from_email/text",
-            show=("code", "to_email", "balance"),
-            note="what is left on them is lost",
+            filters="code/text order_id/int to_name/text to_email/text from_name/text "
+            "from_email/text",
+            display_fields=("code", "to_email", "balance"),
+            note="the remaining balance is lost",
         ),
     )
 }
 # What is read besides, and never deleted.
 ORDERS = Resource(
-    name="orders", path="v2/orders", scope="store_v2_orders_read_only", params={"sort": "id:asc"}
+    name="orders",
+    path="v2/orders",
+    scope="store_v2_orders_read_only",
+    params={"sort": "id:asc"},
 )
 STORE_INFO = Resource(
-    name="the store's name and domain", path="v2/store", scope="store_v2_information_read_only"
+    name="store_information",
+    path="v2/store",
+    scope="store_v2_information_read_only",
 )
 
-# --- words --------------------------------------------------------------------------------------------
+# --- words --------------------------------------------------------------------------
 #
-# How other people's words, times and names are shown.
+# How foreign text, data, times and names are shown.
 
-
-SECRETS: set[str] = set()  # the token and the like, once they are read; cut out of the words of others
-FOREIGN_LIMIT = 10_000  # characters of foreign text that are looked at; the rest is never shown
-DATA_LIMIT = 1000  # characters of a field that selected.csv and failed.csv hold
-MESSAGE_LIMIT = 300  # characters of the store's message that are shown and written
+SECRETS: set[str] = set()  # the token and the like; cut out of the words of others
+FOREIGN_LIMIT = 10_000  # characters of foreign text that are looked at
+DATA_LIMIT = 1000  # characters of a field in selected.csv and failed.csv
+MESSAGE_LIMIT = 300  # characters of the store's message
 
 
 def printable(text: object, limit: int = 200) -> str:
-    """Return data, such as a field of a record, as one printable line of at most `limit` characters."""
+    """Return data, such as a field of a record, as one printable line."""
     line = str(text)[:FOREIGN_LIMIT]
     if not line.isprintable():
-        line = "".join(character if character.isprintable() else " " for character in line)
+        line = "".join(letter if letter.isprintable() else " " for letter in line)
     line = " ".join(line.split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
@@ -600,141 +608,105 @@ def printable(text: object, limit: int = 200) -> str:
 def clean(text: object, limit: int = 200) -> str:
     """Return the words of a store or proxy as one printable line, without SECRETS.
 
-    N18: secrets are cut out whole, before anything is shortened. Ids and fields of records are data, which
-    a short password may be a part of: for them, see `printable`.
+    N18: secrets are cut out whole, before anything is shortened. Ids and fields of
+    records are data, of which a short password may be a part: for them, `printable`.
     """
     line = str(text)
-    for secret in tuple(SECRETS):  # a worker may learn of one meanwhile
+    for secret in tuple(SECRETS):  # a worker may add one meanwhile
         line = line.replace(secret, "[secret]")
     return printable(line, limit)
 
 
 def utc_now() -> str:
-    """Return the wall clock's time in UTC, as ISO 8601 with milliseconds. Never used for pacing."""
+    """Return the wall clock's time in UTC, ISO 8601 with milliseconds; not for pacing."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def first_few(words: Sequence[str]) -> str:
-    """Return the first five of them as one line."""
-    return ", ".join(words[:5]) + (f" and {len(words) - 5:,} more" if len(words) > 5 else "")
+    """Return the first five words as one line."""
+    more = f" and {len(words) - 5:,} more" if len(words) > 5 else ""
+    return ", ".join(words[:5]) + more
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return what to say of an unknown name: the nearest known one, or all there are."""
-    known = list(known)
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Return a hint at an unknown name: the nearest known one, or all."""
+    known = [*known]
     close = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
-    return f"did you mean {close[0]}?" if close else f"known are: {', '.join(known)}"
+    return f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
 
 
-# --- selection ----------------------------------------------------------------------------------------
+# --- selection ----------------------------------------------------------------------
 #
-# Decides whether a record is one of those that a person asked for: the filters of the API, each checked
-# here again since a store may ignore one, the --match expressions, and the list files. What can be read in
-# two ways is refused with ValueError, which names the line or says what is wrong. Nothing here knows the
-# store; the order in which all of this is applied stands under "gather".
+# Decides whether a record is one of those that were selected: the filters, each checked
+# here since the API's own only narrow the listing, and the --match expressions. What can
+# be read in two ways is refused with ValueError. Nothing here knows the store; the order
+# in which filters, lists and orders apply is decided under "listing".
 
 
 def positive_id(value: object) -> int | None:
-    """Return a record's id: a positive whole number, and nothing that only looks like one."""
+    """Return a record's id: a positive whole number, and nothing that looks like one."""
     if isinstance(value, str) and re.fullmatch(r"[1-9][0-9]{0,17}", value):
         value = int(value)
     return value if type(value) is int and value > 0 else None
 
 
-ADDRESS_LIMIT = 320  # characters of an e-mail address [RFC 3696, erratum 1690]
-
-
-def normalize_email(address: str) -> str:
-    """Return an e-mail address as it is compared: NFC, lower case.
-
-    It is not folded further, since that makes one of two people: straße and strasse. What is too long for an
-    address is returned as it is: normalizing a megabyte of combining marks would take minutes.
-    """
-    if len(address) > ADDRESS_LIMIT:
-        return address
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", address).lower())
-
-
-def spellings(addresses: Iterable[str]) -> list[str]:
-    """Return the addresses as they are written and in lower case: a store's filter may mind case."""
-    written = [unicodedata.normalize("NFC", address) for address in addresses]
-    return list(dict.fromkeys(itertools.chain(map(normalize_email, written), written)))
-
-
-PLAIN_ADDRESS = re.compile(r"(?!')[\w.!#$%&'+/=?^{|}~-]+@[\w-]+(\.[\w-]+)+")
-UNSEEN_LETTERS = frozenset("\u115f\u1160\u3164\uffa0")  # fillers, which Unicode takes for letters
-
-
-def is_plain_address(text: str) -> bool:
-    """Tell whether the text is exactly one e-mail address, without a name, a comment or anything unseen."""
-    if len(text) > ADDRESS_LIMIT:
-        return False
-    text = unicodedata.normalize("NFC", text)
-    return bool(PLAIN_ADDRESS.fullmatch(text)) and UNSEEN_LETTERS.isdisjoint(text)
-
-
-def unseen_letters(text: str) -> str:
-    """Return what to say of the letters of a text that nobody sees, "" where there are none."""
-    unseen = [letter for letter in text if letter != " " and (not letter.isprintable() or letter.isspace())]
-    unseen += UNSEEN_LETTERS.intersection(text)
-    return f" (it holds {first_few([f'U+{ord(letter):04X}' for letter in unseen])})" if unseen else ""
-
-
 def moment(text: object) -> datetime:
-    """Return a date or date-time of the API, in UTC where it names no zone; raises ValueError."""
+    """Return a date-time of the API, in UTC if it names no zone; raises ValueError."""
     parsed = datetime.fromisoformat(str(text))
     return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 
-# A day, or a moment to the second or the minute; nothing that may mean an hour, a week or a day without
-# dashes.
-DATE_OR_MOMENT = re.compile(r"\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)?)?", re.ASCII)
+# A day, or a moment to the minute or the second; nothing that may mean an hour or a week.
+DATE_OR_MOMENT = re.compile(
+    r"\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)?)?", re.ASCII
+)
 
 
-def _span(text: str) -> tuple[datetime, datetime]:
-    """Return the beginning of what a date or date-time names, a day or a second, and of what follows it."""
+def time_span(text: str) -> tuple[datetime, datetime]:
+    """Return the start and the end of a day or second; raises ValueError."""
     if not DATE_OR_MOMENT.fullmatch(text):
         raise ValueError(text)
-    begin = moment(text).replace(microsecond=0)
-    return begin, begin + (timedelta(days=1) if len(text) == 10 else timedelta(seconds=1))
+    start = moment(text).replace(microsecond=0)
+    return start, start + (timedelta(days=1) if len(text) == 10 else timedelta(seconds=1))
 
 
-def _number(text: str, pattern: str) -> float | None:
-    return float(text) if re.fullmatch(pattern, text) else None
+def decimal_matching(pattern: str) -> Callable[[str], float | None]:
+    """Return a converter for numbers of that form; it returns None for other texts."""
+    return lambda text: float(text) if re.fullmatch(pattern, text) else None
 
 
-def _casefolded(value: object) -> str:
+def casefolded(value: object) -> str:
+    """Return a value as text filters compare it."""
     return str(value).casefold()
 
 
 @dataclass(frozen=True)
 class FilterType:
-    """How the values of one kind of filter are read, and what they are compared with."""
+    """How the values of one kind of filter are read and compared."""
 
-    # What a value must be, to complete "needs …".
+    # What a value must be; completes "needs ...".
     wanted: str
-    # text => the value; raises ValueError, or returns None, for any other text.
+    # text => value; raises ValueError or returns None for any other text.
     read: Callable[[str], Any]
-    # What the record holds => what the value is compared with; raises ValueError or TypeError.
+    # Field of the record => what the value is compared with; raises for odd fields.
     of_record: Callable[[Any], Any] = float
 
 
 FILTER_TYPES = {
     "id": FilterType("a positive whole number", positive_id),
-    "int": FilterType("a whole number", lambda text: _number(text, r"-?[0-9]{1,18}")),
-    "number": FilterType("a number", lambda text: _number(text, r"[0-9]+(\.[0-9]+)?")),
+    "int": FilterType("a whole number", decimal_matching(r"-?[0-9]{1,18}")),
+    "number": FilterType("a number", decimal_matching(r"[0-9]+(\.[0-9]+)?")),
     "bool": FilterType("true or false", {"true": True, "false": False}.get, bool),
-    "date": FilterType("a date, such as 2025-03-31 or 2025-03-31T12:00:00Z", _span, moment),
-    "text": FilterType("text", _casefolded, _casefolded),
-    "texts": FilterType("text", _casefolded, _casefolded),  # :like that the API splits at commas
-    "choice": FilterType("text", _casefolded, _casefolded),  # a word that the API takes in small letters only
+    "date": FilterType("a date such as 2025-03-31 or 2025-03-31T12:00:00Z", time_span, moment),
+    "text": FilterType("text", casefolded, casefolded),
+    "texts": FilterType("text", casefolded, casefolded),  # a :like that takes a list
+    "choice": FilterType("text", casefolded, casefolded),  # sent in lower case
 }
 
-# have: what the record holds; value: one of the filter's.
+# Suffix of a filter's name => comparison of the record's field with the filter's value.
 OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     "": operator.eq,
     "in": operator.eq,
-    "not_in": operator.eq,  # of none of the values
     "like": operator.contains,
     "min": operator.ge,
     "max": operator.le,
@@ -745,127 +717,144 @@ OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
 
 @dataclass(frozen=True)
 class Filter:
-    """A filter of the API, which is checked here on every record, since a store may ignore it."""
+    """A filter of the API, which is checked here on every record."""
 
-    name: str  # such as date_created:min
-    text: str  # as it was given
-    kind: FilterType
-    # The values, each as it was given => as it is compared.
+    # Such as date_created:min.
+    name: str
+    # As it was given.
+    text: str
+    type: FilterType
+    # The values: as given => as compared.
     values: Mapping[str, Any]
 
     @property
     def sent(self) -> str:
-        """What the API is asked for: date-times in full and in UTC, all else as it was given."""
-        if self.kind is FILTER_TYPES["choice"]:
+        """The value that is sent: date-times in full and in UTC, all else as given."""
+        if self.type is FILTER_TYPES["choice"]:
             return self.text.lower()
-        if self.kind is not FILTER_TYPES["date"]:
+        if self.type is not FILTER_TYPES["date"]:
             return self.text
-        begin, follows = self.values[self.text]
-        return f"{follows if self.name.endswith(':max') else begin:%Y-%m-%dT%H:%M:%SZ}"
+        start, end = self.values[self.text]
+        return f"{end if self.name.endswith(':max') else start:%Y-%m-%dT%H:%M:%SZ}"
 
-    def fits(self, record: Record, *, as_sent: bool = False) -> bool:
-        """Tell whether the record was meant; as_sent: whether a store that heeds the filter may list it.
+    def matches(self, record: Record) -> bool:
+        """Tell whether the record matches; an unknown field does not."""
+        if self.type is not FILTER_TYPES["date"]:
+            return bool(self.matching_values(record))
+        start, end = self.values[self.text]
+        if self.name.endswith(":min"):
+            return any(item >= start for item in self._fields(record))
+        return any(item < end for item in self._fields(record))
 
-        The API's :max means "before" for one resource and "until" for another, so a record that was made
-        right at the moment that was sent may come, and is none that was meant.
+    def matching_values(self, record: Record) -> set[str]:
+        """Return the values, as given, that the record has."""
+        compare = OPERATORS[self.name.partition(":")[2]]
+        found = self._fields(record)
+        return {
+            text
+            for text, value in self.values.items()
+            if any(compare(item, value) for item in found)
+        }
+
+    def is_at_end(self, record: Record) -> bool:
+        """Tell whether a :max filter may return this record though it does not match.
+
+        :max means "before" for one resource and "until" for another, so a record of
+        exactly the moment that was sent may come from a store that applies the filter.
         """
-        have = self._have(record)
-        if self.kind is FILTER_TYPES["date"]:
-            begin, follows = self.values[self.text]
-            if self.name.endswith(":min"):
-                return any(item >= begin for item in have)
-            return any(item < follows or (as_sent and item == follows) for item in have)
-        found = bool(self.found_in(record))
-        return bool(have) and not found if self.name.endswith(":not_in") else found
+        if self.type is not FILTER_TYPES["date"]:
+            return False
+        return self.values[self.text][1] in self._fields(record)
 
-    def found_in(self, record: Record) -> set[str]:
-        """Return those of the values, as they were given, that the record has."""
-        compare, have = OPERATORS[self.name.partition(":")[2]], self._have(record)
-        return {text for text, value in self.values.items() if any(compare(item, value) for item in have)}
-
-    def _have(self, record: Record) -> list[Any]:
-        """Return what the record holds in the filter's field, as it is compared."""
-        base = self.name.partition(":")[0]
-        held = record.get(base)
-        if base == "name" and "first_name" in record:  # customers.v3.yml: "first_name and last_name"
-            held = f"{record.get('first_name')} {record.get('last_name')}"
-        items = held if isinstance(held, list) else [held]
+    def _fields(self, record: Record) -> list[Any]:
+        """Return what the record has in the filter's field, as it is compared."""
+        name = self.name.partition(":")[0]
+        value = record.get(name)
+        if name == "name" and "first_name" in record:  # customers.v3.yml: both names
+            value = f"{record.get('first_name')} {record.get('last_name')}"
+        items = value if isinstance(value, list) else [value]
         try:
-            return [self.kind.of_record(item) for item in items if item is not None]
+            return [self.type.of_record(item) for item in items if item is not None]
         except (TypeError, ValueError, OverflowError):
             return []
 
 
-def make_filter(name: str, text: str, types: Mapping[str, str]) -> Filter:
-    """Read a filter; types: those of the resource, as name => FILTER_TYPES.
-
-    Raises ValueError for a name that is not among the types, and for a value of another type.
-    """
-    if name not in types:
-        raise ValueError(f"is no filter that can be checked on the record: {nearest(name, types)}")
-    text, kind = text.strip(), FILTER_TYPES[types[name]]
-    listed = name.endswith((":in", ":not_in")) or types[name] == "texts"
-    if listed and re.search(r",\s", text):
-        raise ValueError("has a space after a comma, where the API begins the next value: use --match")
+def make_filter(name: str, text: str, type_name: str) -> Filter:
+    """Read a filter; type_name: in FILTER_TYPES. Raises ValueError for a wrong value."""
+    text, type_ = text.strip(), FILTER_TYPES[type_name]
+    is_list = name.endswith(":in") or type_name == "texts"
+    if is_list and re.search(r",\s", text):
+        raise ValueError(
+            "has a space after a comma, where the API starts the next value; use --match"
+        )
     values = {}
-    for part in text.split(",") if listed else [text]:
+    for part in text.split(",") if is_list else [text]:
         if not part.strip():
             raise ValueError("has an empty value")
         value = None
         with suppress(ValueError, OverflowError):
-            value = kind.read(part.strip())
+            value = type_.read(part.strip())
         if value is None:
-            raise ValueError(f"needs {kind.wanted}")
+            raise ValueError(f"needs {type_.wanted}")
         values[part] = value
-    return Filter(name, text, kind, values)
+    return Filter(name, text, type_, values)
 
 
 def values_at(record: object, path: str) -> list[Any]:
-    """Return what stands at a path such as addresses.0.country_code; with * for any element."""
+    """Return what is at a path such as addresses.0.country_code; * is any element."""
     found = [record]
     for part in path.split("."):
         inner: list[Any] = []
         for item in found:
             if isinstance(item, list):
-                place = int(part) if re.fullmatch(r"[0-9]{1,9}", part) else len(item)
-                inner += item if part == "*" else item[place : place + 1]
+                inner += elements_at(item, part)
             elif isinstance(item, dict) and part in item:
                 inner.append(item[part])
         found = inner
     return found
 
 
+def elements_at(items: list[Any], part: str) -> list[Any]:
+    """Return the elements of a list that a part of a path names: all, one or none."""
+    if part == "*":
+        return items
+    index = int(part) if re.fullmatch(r"[0-9]{1,9}", part) else len(items)
+    return items[index : index + 1]
+
+
 def value_at(record: object, path: str) -> Any:
-    """Return what stands at a path, None where nothing does."""
+    """Return what is at a path; None if there is nothing."""
     return next(iter(values_at(record, path)), None)
 
 
 def leaves_at(record: object, path: str) -> list[Any]:
-    """Return the texts, numbers and booleans at a path, at any depth; None for each that is unknown.
+    """Return the texts, numbers and booleans at or below a path; None for an unknown one.
 
-    Null is unknown, and so is a field that an object lacks. A list that is empty, or too short for the
-    path, is known to have no such element.
+    Null is unknown, and so is a field that an object lacks. A list that is empty, or too
+    short for the path, is known to have no such element.
     """
     found = [record]
     for part in path.split("."):
         inner: list[Any] = []
         for item in found:
             if isinstance(item, list):
-                inner += values_at(item, part)
+                inner += elements_at(item, part)
             else:
                 inner.append(item.get(part) if isinstance(item, dict) else None)
         found = inner
     leaves: list[Any] = []
     while found:
         item = found.pop()
-        if isinstance(item, (list, dict)):
-            found += item.values() if isinstance(item, dict) else item
+        if isinstance(item, dict):
+            found += item.values()
+        elif isinstance(item, list):
+            found += item
         else:
             leaves.append(item)
     return leaves
 
 
-def shortest(value: object) -> str:
+def shortest_form(value: object) -> str:
     """Return a number or boolean as --match reads it: 100 for 100.0, true for True."""
     if isinstance(value, float):
         return format(Decimal(repr(value)).normalize(), "f")
@@ -874,395 +863,444 @@ def shortest(value: object) -> str:
 
 @dataclass(frozen=True)
 class Match:
-    """--match: records in whose field a regular expression matches or, negated, does not match."""
+    """--match: records in whose field an expression matches or, negated, does not."""
 
     path: str
     negated: bool
     pattern: re.Pattern[str]
 
-    def fits(self, record: Record) -> bool:
-        """Tell whether the record is selected, as far as this expression decides."""
-        return self.is_found_in(record) is (not self.negated)
+    def selects(self, record: Record) -> bool:
+        """Tell whether this expression selects the record."""
+        return self.matches(record) is (not self.negated)
 
-    def is_found_in(self, record: Record) -> bool | None:
-        """Tell whether the expression matches in the field; None where that is unknown.
+    def matches(self, record: Record) -> bool | None:
+        """Tell whether the expression matches in the field; None if that is unknown.
 
-        Text is searched. A number or boolean must match as a whole, and so must each element of a list. Null
-        is unknown, and so is a list of which the API returns only a part.
+        Text is searched. A number or boolean must match as a whole, and so must each
+        element of a list. Null is unknown, and so is a list that the API cut off.
         """
-        one_element = re.match(r"\w+\.[0-9]", self.path)
-        if not one_element and self.path.partition(".")[0] in cut_off(record):
+        is_one_element = re.match(r"\w+\.[0-9]", self.path)
+        if not is_one_element and self.path.partition(".")[0] in truncated_fields(record):
             return None
         leaves = leaves_at(record, self.path)
-        if any(self._matches(leaf) for leaf in leaves if leaf is not None):
+        if any(self._matches_leaf(leaf) for leaf in leaves if leaf is not None):
             return True
         return None if None in leaves else False
 
-    def _matches(self, leaf: object) -> bool:
+    def _matches_leaf(self, leaf: object) -> bool:
         if isinstance(leaf, str):
             return bool(self.pattern.search(leaf))
-        return bool(self.pattern.fullmatch(shortest(leaf)))
+        return bool(self.pattern.fullmatch(shortest_form(leaf)))
 
 
-def cut_off(record: Record) -> dict[str, int]:
-    """Return the sub-resources that the API lists in part only (ten of them), and how many there are."""
-    cut = {}
-    for name, counted in (("addresses", "address_count"), ("attributes", "attribute_count")):
-        listed, count = record.get(name), record.get(counted)
+def truncated_fields(record: Record) -> dict[str, int]:
+    """Return the fields of which the API lists only ten elements => how many there are."""
+    truncated = {}
+    for name, count_name in (("addresses", "address_count"), ("attributes", "attribute_count")):
+        listed, count = record.get(name), record.get(count_name)
         if isinstance(listed, list) and type(count) is int and count > len(listed):
-            cut[name] = count
-    return cut
+            truncated[name] = count
+    return truncated
 
 
-class IdSet:
-    """Ids seen so far: 8 bytes each while they rise, as in a listing that is sorted oldest first.
-
-    A set of a million ids takes 60 bytes each, which is most of what a dry run of a large store needs.
-    """
-
-    def __init__(self, ids: Iterable[int] = ()) -> None:
-        self._rising = array("q")
-        self._others: set[int] = set()
-        for number in ids:
-            self.add(number)
-
-    def __len__(self) -> int:
-        return len(self._rising) + len(self._others)
-
-    def __contains__(self, number: int) -> bool:
-        place = bisect.bisect_left(self._rising, number)
-        return number in self._rising[place : place + 1] or number in self._others
-
-    def add(self, number: int) -> bool:
-        """Add it; returns False when it was there."""
-        if self._rising and number <= self._rising[-1]:
-            if number in self:
-                return False
-            self._others.add(number)
-        else:
-            self._rising.append(number)
-        return True
-
-
-# --- lists --------------------------------------------------------------------------------------------
+# --- lists --------------------------------------------------------------------------
 #
-# Reads what a person wrote down for --ids and --keep: one entry a line, or a CSV with a header. It reads
-# strictly, since a comma too many once deleted the wrong people: a text has one meaning, or is refused with
-# its line.
+# Reads the files of --ids and --keep: one entry a line, or a CSV with a header. It reads
+# strictly, since a comma too many once deleted the wrong people: a text has one meaning,
+# or it is refused with its line. A row that has an id and an address names one record:
+# whether both are of the same record is decided when the store has answered.
 
-SEPARATORS = ",;\t"
+ADDRESS_LIMIT = 320  # characters of an email address [RFC 3696, erratum 1690]
+PLAIN_ADDRESS = re.compile(r"(?!')[\w.!#$%&'+/=?^{|}~-]+@[\w-]+(\.[\w-]+)+")
+HANGUL_FILLERS = frozenset("\u115f\u1160\u3164\uffa0")  # invisible, and letters to \w
+
+
+def normalize_email(address: str) -> str:
+    """Return an email address as it is compared: NFC, lower case.
+
+    It is not folded further, since straße and strasse are two people. What is too long
+    for an address is returned as it is: normalizing it could take minutes.
+    """
+    if len(address) > ADDRESS_LIMIT:
+        return address
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", address).lower())
+
+
+def spellings(addresses: Iterable[str]) -> list[str]:
+    """Return addresses as written and in lower case: a store's look-up may mind case."""
+    written = [unicodedata.normalize("NFC", address) for address in addresses]
+    return list(dict.fromkeys([*map(normalize_email, written), *written]))
+
+
+def is_plain_address(text: str) -> bool:
+    """Tell whether the text is exactly one email address, with nothing invisible."""
+    if len(text) > ADDRESS_LIMIT:
+        return False
+    text = unicodedata.normalize("NFC", text)
+    return bool(PLAIN_ADDRESS.fullmatch(text)) and HANGUL_FILLERS.isdisjoint(text)
+
+
+def invisible_characters(text: str) -> str:
+    """Return a remark on the invisible characters of a text; "" if there are none."""
+    found = [
+        f"U+{ord(letter):04X}"
+        for letter in text
+        if letter in HANGUL_FILLERS
+        or (letter != " " and (letter.isspace() or not letter.isprintable()))
+    ]
+    return f" (it has {first_few(found)})" if found else ""
 
 
 @dataclass
-class Entries:
-    """The records that a list file lists, each by its id or its e-mail address, or by both."""
+class ListFile:
+    """The entries of a list file: ids, addresses, and rows that have both."""
 
-    # The file, as it was given.
-    name: str = ""
-    # In the order of the file, none twice.
-    ids: array[int] = field(default_factory=lambda: array("q"))
-    # E-mail addresses: as they are compared => as they were written.
+    # The path, as it was given.
+    name: str
+    # In the order of the file, without repeats; dict as an ordered set.
+    ids: dict[int, None] = field(default_factory=dict)
+    # Addresses: as compared => as written.
     emails: dict[str, str] = field(default_factory=dict)
-    # Of the ids whose row has an address too: id => line of the file, and the address as it is compared.
+    # Rows with both: id => line in the file, address as compared.
     pairs: dict[int, tuple[int, str]] = field(default_factory=dict)
-    # How many entries were there again.
+    # Entries that were repeated.
     duplicates: int = 0
 
     def __len__(self) -> int:
         return len(self.ids) + len(self.emails)
 
+    def add_id(self, number: int) -> None:
+        """Add an entry that is an id."""
+        self.duplicates += number in self.ids
+        self.ids[number] = None
+
+    def add(self, text: str, *, ids: bool, emails: bool) -> None:
+        """Add an id or an address, whichever is allowed; raises ValueError if neither."""
+        if ids and (number := positive_id(text)):
+            self.add_id(number)
+        elif emails and is_plain_address(text):
+            address = normalize_email(text)
+            self.duplicates += address in self.emails
+            self.emails.setdefault(address, text)
+        else:
+            wanted = ["a positive whole number"] * ids + ["an email address"] * emails
+            fault = f"{printable(text)!r} is not {' or '.join(wanted)}"
+            raise ValueError(fault + (spreadsheet_remark(text) or invisible_characters(text)))
+
     def add_pair(self, line: int, number: str, address: str) -> None:
-        """Add a row that has an id and an address of one record; raises ValueError where one is missing."""
+        """Add a row with an id and an address; raises ValueError if one is missing."""
         if not number or not address:
             missing = "address" if number else "id"
-            raise ValueError(
-                f"the {missing} is missing; a row has both, since the file has a column for each"
-            )
+            raise ValueError(f"the {missing} is missing, and the file has a column for it")
         if "@" not in address:
-            raise ValueError(f"{printable(address)!r} is not an e-mail address")
-        self.add(number, by_id=True, by_email=False)
-        pair = self.pairs.setdefault(self.ids[-1], (line, normalize_email(address)))
-        if pair[1] != normalize_email(address):
-            raise ValueError(f"id {number} has another address in line {pair[0]}")
+            raise ValueError(f"{printable(address)!r} is not an email address")
+        self.add(number, ids=True, emails=False)
+        address = normalize_email(address)
+        first_line, first_address = self.pairs.setdefault(int(number), (line, address))
+        if first_address != address:
+            raise ValueError(f"id {number} has another address in line {first_line}")
 
-    def add(self, text: str, *, by_id: bool, by_email: bool) -> None:
-        """Add an id or an address; raises ValueError for anything else."""
-        if by_id and (number := positive_id(text)):
-            self.ids.append(number)
-        elif by_email and is_plain_address(text):
-            self.duplicates += normalize_email(text) in self.emails
-            self.emails.setdefault(normalize_email(text), text)
-        else:
-            wanted = ["a positive whole number"] * by_id + ["one plain e-mail address"] * by_email
-            made = re.fullmatch(r"[0-9]+[.,]0+|[0-9]+([.,][0-9]+)?E\+?[0-9]+", text, re.IGNORECASE)
-            hint = f" (a spreadsheet's: make the column whole numbers, and {AS_CSV})" if made else ""
-            raise ValueError(
-                f"{printable(text)!r} is not {' or '.join(wanted)}{hint or unseen_letters(text)}"
-            )
 
-    def drop_repeated_ids(self) -> None:
-        """Leave each id where it stands first."""
-        if any(second <= first for first, second in itertools.pairwise(self.ids)):  # else each is a new one
-            distinct = array("q", dict.fromkeys(self.ids))
-            self.duplicates += len(self.ids) - len(distinct)
-            self.ids = distinct
+def spreadsheet_remark(text: str) -> str:
+    """Return a remark on a number such as 1.0 or 1E+05; "" for other texts."""
+    form = r"[0-9]+[.,]0+|[0-9]+([.,][0-9]+)?E\+?[0-9]+"
+    if not re.fullmatch(form, text, re.IGNORECASE):
+        return ""
+    return f" (format the column as whole numbers and {SAVE_AS_CSV})"
 
 
 @dataclass(frozen=True)
-class Layout:
-    """Where the entries of a list stand: in columns of a CSV, or, without a header, alone in their lines."""
+class Columns:
+    """Which columns of a list file hold its entries."""
 
     separator: str
-    # The cells of the header; none in a plain list.
+    # The cells of the header; empty in a plain list.
     header: tuple[str, ...] = ()
-    # The column of the ids, and of the addresses; None where there is none.
+    # The columns of ids and addresses; None if there is none.
     ids: int | None = None
     emails: int | None = None
 
-    def cells(self, row: Sequence[str]) -> tuple[str, str]:
-        """Return id and address of a row; raises ValueError for a row that can be misread."""
+    def add_row(self, line: int, row: Sequence[str], entries: ListFile) -> None:
+        """Add the entry of a row; raises ValueError if the row can be misread."""
         if len(row) > len(self.header) and sum(map(bool, row)) > 1:
-            raise ValueError("more values than the header has columns; quote those that hold a separator")
+            raise ValueError("more values than columns; quote values that contain commas")
         if any(cell and not name for cell, name in itertools.zip_longest(row, self.header)):
-            raise ValueError("a value in a column without a name; name the column, or take the value out")
-
-        def cell(place: int | None) -> str:
-            return row[place] if place is not None and place < len(row) else ""
-
+            raise ValueError("a value in a column without a name")
+        number = self._cell(row, self.ids)
         # selected.csv has a ' before what a spreadsheet would take for a formula.
-        return cell(self.ids), re.sub("^'(?=[=+@-])", "", cell(self.emails))
+        address = re.sub("^'(?=[=+@-])", "", self._cell(row, self.emails))
+        if self.ids is not None and self.emails is not None:
+            entries.add_pair(line, number, address)
+        else:
+            has_ids = self.ids is not None
+            entries.add(number or address, ids=has_ids, emails=not has_ids)
+
+    @staticmethod
+    def _cell(row: Sequence[str], column: int | None) -> str:
+        return row[column] if column is not None and column < len(row) else ""
 
 
-# How the files begin that a spreadsheet makes besides CSV UTF-8 => what they are.
-SPREADSHEETS = {
-    b"PK\x03\x04": "an Excel workbook, or another document",
+# How files begin that a spreadsheet saves besides CSV UTF-8 => what they are.
+OTHER_FORMATS = {
+    b"PK\x03\x04": "an Excel workbook or another document",
     b"\xd0\xcf\x11\xe0": "an Excel workbook",
     b"\xff\xfe": "UTF-16 text",
     b"\xfe\xff": "UTF-16 text",
 }
-AS_CSV = "in the spreadsheet, save it as CSV UTF-8"
+SAVE_AS_CSV = "save it as CSV UTF-8"
+SEPARATORS = ",;\t"
 
 
-def decoded_list(content: bytes) -> str:
-    """Return the text of a list; raises ValueError for what a spreadsheet saves besides CSV UTF-8."""
-    kind = next((kind for start, kind in SPREADSHEETS.items() if content.startswith(start)), "")
-    if kind:
-        raise ValueError(f"is {kind}: {AS_CSV}")
+def decode_list(content: bytes) -> str:
+    """Return the text of a list file; raises ValueError for anything but UTF-8."""
+    for start, kind in OTHER_FORMATS.items():
+        if content.startswith(start):
+            raise ValueError(f"{kind}; {SAVE_AS_CSV}")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        raise ValueError(f"line {line}: is not UTF-8 text: {AS_CSV}") from error
+        raise ValueError(f"line {line}: not UTF-8 text; {SAVE_AS_CSV}") from error
     if re.match(r"\s*\"?sep=", text, re.IGNORECASE):
-        raise ValueError(f"line 1: sep= is Excel's own, and no entry: take it out, or {AS_CSV}")
+        raise ValueError(f"line 1: remove Excel's sep= line, or {SAVE_AS_CSV}")
     return text
 
 
-def read_list(text: str, resource: Resource) -> Entries:
-    """Read the entries of a list; raises ValueError that names the line, or says that there are none."""
-    by_email = bool(resource.email)
-    layout = find_layout(text, resource, by_email=by_email)
-    entries = Entries()
-    rows = csv_rows(text, layout.separator)
-    for line, row in itertools.islice(rows, 1 if layout.header else 0, None):
+def read_list(text: str, resource: Resource, name: str = "") -> ListFile:
+    """Return the entries of a list; raises ValueError that names the line."""
+    columns = find_columns(text, resource)
+    entries = ListFile(name)
+    rows = csv_rows(text, columns.separator)
+    for line, row in itertools.islice(rows, 1 if columns.header else 0, None):
         try:
-            read_row(line, row, layout, entries, by_email=by_email)
+            if columns.header:
+                columns.add_row(line, row, entries)
+            elif any(row[1:]):
+                raise ValueError("more than one value, and no header to tell them apart")
+            else:
+                entries.add(row[0], ids=True, emails=bool(resource.email))
         except ValueError as error:
             raise ValueError(f"line {line}: {error}") from None
-    entries.drop_repeated_ids()
     if not entries:
-        raise ValueError(f"holds no {resource.words}")
+        raise ValueError(f"lists no {resource.plural}")
     return entries
 
 
-def read_row(line: int, row: Sequence[str], layout: Layout, entries: Entries, *, by_email: bool) -> None:
-    """Add the record of a row; raises ValueError for a row that can be misread."""
-    if not layout.header:
-        if any(row[1:]):
-            raise ValueError("more than one value, and no header says which to take")
-        entries.add(row[0], by_id=True, by_email=by_email)
-        return
-    number, address = layout.cells(row)
-    if layout.ids is None or layout.emails is None:
-        entries.add(number or address, by_id=layout.ids is not None, by_email=layout.emails is not None)
-    else:
-        entries.add_pair(line, number, address)
-
-
 def csv_rows(text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield line and cells of each row that holds anything; raises ValueError that names the line."""
+    """Yield line and cells of each row that is not empty; raises ValueError."""
     csv.field_size_limit(2**31 - 1)
-    # Line by line: a copy of the whole would be most of the memory.
     lines = (match[0] for match in re.finditer(r"[^\r\n]*(?:\r\n?|\n)|[^\r\n]+", text))
     reader = csv.reader(lines, delimiter=separator, strict=True)
     while True:
-        begins = reader.line_num + 1
+        first_line = reader.line_num + 1
         try:
             row = next(reader, None)
         except csv.Error as error:
-            unclosed = "unexpected end" in str(error)
-            fault = "the quote never closes" if unclosed else "there is text behind a closing quote"
-            raise ValueError(f"line {begins}: {fault}") from error
+            is_open = "unexpected end" in str(error)
+            fault = "a quote is never closed" if is_open else "text after a closing quote"
+            raise ValueError(f"line {first_line}: {fault}") from error
         if row is None:
             return
         cells = [cell.strip(" \t") for cell in row]
         if any("\0" in cell for cell in cells):
-            raise ValueError(f"line {reader.line_num}: it holds a NUL; save the list as UTF-8 text")
-        if any(cell[:1] != '"' == stripped[:1] for cell, stripped in zip(row, cells, strict=True)):
-            raise ValueError(f"line {begins}: there is a space before a quote; take it out")
+            raise ValueError(f"line {reader.line_num}: a NUL byte; save the list as UTF-8")
+        if any(
+            cell[:1] != '"' == stripped[:1] for cell, stripped in zip(row, cells, strict=True)
+        ):
+            raise ValueError(f"line {first_line}: a space before a quote")
         if any(cells):
             yield reader.line_num, cells
 
 
-def find_layout(text: str, resource: Resource, *, by_email: bool) -> Layout:
-    """Return how the list is laid out; raises ValueError unless there is exactly one way to read it."""
-    found: dict[tuple[str, ...], Layout] = {}
-    faults = [(0, f"holds no {resource.words}")]
+def find_columns(text: str, resource: Resource) -> Columns:
+    """Return the columns of a list; raises ValueError unless there is one way to read it.
+
+    Each separator is tried on the first line. If none fits, the fault of the one that
+    found most columns is told.
+    """
+    found: dict[tuple[str, ...], Columns] = {}
+    faults = [(0, f"lists no {resource.plural}")]
     for separator in SEPARATORS:
         header: list[str] = []
         try:
             _, header = next(csv_rows(text, separator), (1, []))
             alone = header[0] if header and not any(header[1:]) else ""
-            if positive_id(alone) or (by_email and is_plain_address(alone)):
-                return Layout(separator)
+            if positive_id(alone) or (resource.email and is_plain_address(alone)):
+                return Columns(separator)
             if header:
-                layout = find_columns(separator, header, resource, by_email=by_email)
-                found.setdefault(layout.header, layout)
+                columns = read_header(separator, header, resource)
+                found.setdefault(columns.header, columns)
         except ValueError as error:
             faults.append((len(header) or 1, str(error)))
     if not found:
         raise ValueError(max(faults, key=lambda fault: fault[0])[1])
     if len(found) > 1:
-        raise ValueError("line 1: its columns can be told apart in two ways; use one separator")
+        raise ValueError("line 1: the columns can be read in two ways; use one separator")
     return next(iter(found.values()))
 
 
-def header_key(name: str) -> str:
-    """Return a name of a column or item as it is compared: case, spaces, _ and - aside."""
+def column_key(name: str) -> str:
+    """Return the name of a column as it is compared: without case, spaces, _ and -."""
     return re.sub(r"[ _-]", "", name.casefold())
 
 
-SEVERAL = -1  # columns that could be meant
+ADDRESS_COLUMNS = ("email", "emailaddress", "emailadresse", "adresseemail")
 
 
-def column_of(names: Sequence[str], wanted: Sequence[str]) -> int | None:
-    """Return the place of the one column with such a name; None without one, SEVERAL if it is not plain."""
-    places = [place for place, name in enumerate(names) if name in wanted]
-    return (places[0] if len(places) == 1 else SEVERAL) if places else None
-
-
-ADDRESS_COLUMNS = ("email", "emailaddress", "emailadresse", "adresseemail")  # as header_key has them
-
-
-def find_columns(separator: str, header: Sequence[str], resource: Resource, *, by_email: bool) -> Layout:
-    """Return which columns of a CSV to read; raises ValueError that names all when that is not plain."""
-    names = list(map(header_key, header))
+def read_header(separator: str, header: Sequence[str], resource: Resource) -> Columns:
+    """Return the columns that a header names; raises ValueError if that is ambiguous."""
+    names = [column_key(name) for name in header]
     if not {"item", "itemtype"}.isdisjoint(names):
         raise ValueError(
-            "line 1: this is a product export (Item column): its ID column also holds ids of variants and "
-            "images. Make a list that has only the ids to delete"
+            "line 1: a product export (Item column) also lists ids of variants and "
+            "images in its ID column; make a list of the ids to delete"
         )
-    ids = column_of(names, ("id", f"{header_key(resource.singular_words)}id"))
-    emails = column_of(names, ADDRESS_COLUMNS if by_email else ())
-    others = {f"{header_key(other.singular_words)}id" for other in RESOURCES.values()}
-    foreign = next((header[place] for place, name in enumerate(names) if name in others), "")
-    if foreign and ids is None:
-        raise ValueError(f"line 1: the file lists {printable(foreign, 40)}s, not {resource.words}")
-    if SEVERAL in (ids, emails) or (ids is None and emails is None):
+    own_names = ("id", column_key(resource.id_column))
+    ids = [place for place, name in enumerate(names) if name in own_names]
+    emails = [place for place, name in enumerate(names) if name in ADDRESS_COLUMNS]
+    if not resource.email:
+        emails = []
+    if not ids:
+        others = {column_key(other.id_column) for other in RESOURCES.values()}
+        for name in header:
+            if column_key(name) in others:
+                raise ValueError(f"line 1: lists {printable(name, 40)}s, not {resource.plural}")
+    if len(ids) > 1 or len(emails) > 1 or not ids + emails:
         shown = ", ".join(printable(name, 40) for name in header if name)
-        wanted = f"id or {resource.singular_words} id" + (" or email" if by_email else "")
-        alone = "id or address" if by_email else "id"
+        wanted = f"id, {resource.singular} id" + (" or email" if resource.email else "")
+        count = "no" if not ids + emails else "more than one"
         raise ValueError(
-            f"line 1: this is neither one {alone}, alone on its line, nor a header; it is not plain which "
-            f"column is the {wanted}; there are: {shown}{unseen_letters(''.join(header))}"
+            f"line 1: {count} {wanted} column (columns: {shown})"
+            f"{invisible_characters(''.join(header))}"
         )
-    return Layout(separator, tuple(header), ids, emails)
+    return Columns(
+        separator,
+        tuple(header),
+        ids[0] if ids else None,
+        emails[0] if emails else None,
+    )
 
 
-class Found:
-    """Which entries of a list match a record of the store, as its records come by."""
+class ListMatcher:
+    """Which entries of a list match a record in the store, as records are seen."""
 
-    def __init__(self, entries: Entries, resource: Resource) -> None:
+    def __init__(self, entries: ListFile, resource: Resource) -> None:
         self.entries = entries
         # Records that the list excluded.
-        self.spared = 0
-        # Whether the store was asked for the entries, rather than all of its records compared.
-        self.looked_up = False
+        self.excluded = 0
+        # Whether the store looked the entries up, rather than all records being compared.
+        self.is_looked_up = False
         self._resource = resource
-        self._wanted = IdSet(sorted(entries.ids))
-        self._ids = IdSet()
-        # Address, as it is compared => the ids of those who have it; of entries.emails, and of pairs.
+        self._ids: set[int] = set()
+        # Addresses as compared => ids of the records that have them.
         self._emails: dict[str, set[int]] = {}
-        self._paired: dict[str, set[int]] = {address: set() for _, address in entries.pairs.values()}
+        paired = (address for _, address in entries.pairs.values())
+        self._paired: dict[str, set[int]] = {address: set() for address in paired}
 
-    def names(self, record: Record) -> bool:
-        """Take note of a record; returns whether the list names it."""
-        number = self._resource.id_of(record)
-        named = number in self._wanted
-        if named:
+    def matches(self, record: Record) -> bool:
+        """Tell whether an entry matches the record, and remember it."""
+        number, entries = self._resource.id_of(record), self.entries
+        is_listed = number in entries.ids
+        if is_listed:
             self._ids.add(number)
-        if self.entries.emails or self._paired:
-            email = self._resource.address_of(record)
-            if email in self._paired:
-                self._paired[email].add(number)
-            if email in self.entries.emails:
-                self._emails.setdefault(email, set()).add(number)
+        if entries.emails or self._paired:
+            address = self._resource.address_of(record)
+            if address in self._paired:
+                self._paired[address].add(number)
+            if address in entries.emails:
+                self._emails.setdefault(address, set()).add(number)
                 return True
-        return named
+        return is_listed
 
     @property
-    def known(self) -> int:
-        """How many entries the store knows."""
+    def matched(self) -> int:
+        """How many entries match a record."""
         return len(self._ids) + len(self._emails)
 
-    def case_words(self) -> str:
-        """Return what to say of addresses that a look-up did not find, "" where there are none."""
-        may_mind_case = self.looked_up and self.unknown_emails()
-        return " (the store's look-up by address may be case-sensitive)" if may_mind_case else ""
+    def unmatched_ids(self) -> list[int]:
+        """Return the ids that match no record."""
+        return [number for number in self.entries.ids if number not in self._ids]
 
-    def unknown_pairs(self) -> list[str]:
-        """Return the addresses of rows whose id no record has: another record may have that address."""
+    def unmatched_emails(self) -> list[str]:
+        """Return the addresses that match no record, as written."""
+        emails = self.entries.emails.items()
+        return [written for address, written in emails if address not in self._emails]
+
+    def unmatched(self) -> list[str]:
+        """Return the entries that match no record."""
+        return [*map(str, self.unmatched_ids()), *self.unmatched_emails()]
+
+    def emails_of_unmatched_ids(self) -> list[str]:
+        """Return the addresses of rows whose id matches no record: another may have it."""
         pairs = self.entries.pairs.items()
-        addresses = [address for number, (_, address) in pairs if number not in self._ids]
-        return [address for address in addresses if is_plain_address(address)]
+        emails = [address for number, (_, address) in pairs if number not in self._ids]
+        return [address for address in emails if is_plain_address(address)]
 
-    def split_rows(self) -> list[str]:
-        """Return the rows whose id and address are those of two records, such as "line 2 (id 26)"."""
+    def contradictions(self) -> list[str]:
+        """Return the rows whose id and address are of two records: "line 2 (id 26)"."""
         return [
             f"line {line} (id {number})"
             for number, (line, address) in self.entries.pairs.items()
-            if number not in self._paired[address] and (number in self._ids or self._paired[address])
+            if number not in self._paired[address]
+            and (number in self._ids or self._paired[address])
         ]
 
-    def unknown_ids(self) -> array[int]:
-        """Return the ids that no record has had."""
-        return array("q", (number for number in self.entries.ids if number not in self._ids))
-
-    def unknown_emails(self) -> list[str]:
-        """Return the addresses that no record has had, as they were written."""
-        return [text for email, text in self.entries.emails.items() if email not in self._emails]
-
-    def unknown(self) -> Iterator[str]:
-        """Yield the entries that no record has had."""
-        yield from map(str, self.unknown_ids())
-        yield from self.unknown_emails()
-
-    def shared(self) -> list[str]:
-        """Return what to say of addresses that several records have."""
-        counts = ((email, len(ids)) for email, ids in self._emails.items() if len(ids) > 1)
-        return [f"{email} is the address of {count} {self._resource.words}" for email, count in counts]
+    def shared_emails(self) -> list[str]:
+        """Return the addresses that several records have."""
+        return [address for address, ids in self._emails.items() if len(ids) > 1]
 
 
-# --- configuration ------------------------------------------------------------------------------------
+# --- configuration ------------------------------------------------------------------
 #
-# Turns store.ini and the command line into one frozen Config, or says which file, key or option is wrong. A
-# field of Config that is made by `setting` is an option: its name is the key in [cleanup] and, with dashes,
-# the option of the command line. To add an option is to add such a field, and its lines in HELP and in
-# config.example.ini. Whether a number is sensible for this store is decided later.
+# Turns store.ini and the command line into one frozen Config, or names the file, line,
+# key or option that is wrong. A field of Config made by `option` is both an option of
+# the command line and a key of [cleanup]; a key is read as if its option had been given
+# first. To add an option is to add such a field and a line in config.example.ini.
 
 
-def number_between(low: float, high: float, wanted: str, *, of: type = int) -> Callable[[str], Any]:
-    """Return a converter for numbers from low to high; wanted: what they must be, for the message."""
+@dataclass(frozen=True)
+class Option:
+    """One option: how its text is read, and what --help says about it."""
+
+    # text => value; raises ValueError that completes "--name ...".
+    convert: Callable[[str], Any]
+    # Its group in --help; "" if only the ini has it.
+    group: str = ""
+    # The placeholder of its value; "" for a switch.
+    metavar: str = ""
+    help: str = ""
+    in_ini: bool = True
+    # May be given more than once, and makes a tuple.
+    repeats: bool = False
+    # The values of the ini and of the command line add up.
+    adds_up: bool = False
+    # Part of the selection, which --resume takes from the plan.
+    selects: bool = False
+    # Repeated in the command that resumes the run.
+    resumes: bool = False
+    name: str = ""
+
+    @property
+    def flag(self) -> str:
+        """The option as it is typed."""
+        return "--" + self.name.replace("_", "-")
+
+
+def option(
+    default: Any,
+    convert: Callable[[str], Any],
+    group: str = "",
+    metavar: str = "",
+    help: str = "",
+    **more: Any,
+) -> Any:
+    """Return a field of Config that is an Option."""
+    metadata = {"option": Option(convert, group, metavar, help, **more)}
+    return field(default=default, metadata=metadata, repr=convert is not web_address)
+
+
+def number(low: float, high: float, wanted: str, *, of: type = int) -> Callable[[str], Any]:
+    """Return a converter for numbers from low to high; wanted completes "must be"."""
     pattern = r"[0-9]{1,18}" if of is int else r"[0-9]{1,18}(\.[0-9]{1,18})?"
 
     def convert(text: str) -> Any:
@@ -1274,34 +1312,29 @@ def number_between(low: float, high: float, wanted: str, *, of: type = int) -> C
     return convert
 
 
-def whole_number(low: int) -> Callable[[str], int]:
-    """Return a converter for whole numbers from low on."""
-    return number_between(low, math.inf, f"a whole number of {low} or more")
-
-
-def seconds_up_to(most: int) -> Callable[[str], float]:
-    """Return a converter for a time in seconds."""
-    return number_between(1e-3, most, f"a number of seconds above 0, and at most {most}", of=float)
+positive = number(1, math.inf, "a whole number of 1 or more")
+not_negative = number(0, math.inf, "a whole number of 0 or more")
 
 
 def percentage(text: str) -> float:
-    """Convert a share in percent; the sign may stand behind it."""
-    convert = number_between(0, 100, "a percentage from 0 to 100", of=float)
+    """Convert a percentage, with or without the sign."""
+    convert = number(0, 100, "a percentage from 0 to 100", of=float)
     return float(convert(text.removesuffix("%").rstrip()))
 
 
-def yes_or_no(text: str) -> bool:
-    """Convert what an ini calls a boolean."""
-    value = configparser.RawConfigParser.BOOLEAN_STATES.get(text.lower())
-    if value is None:
+def switch(text: str) -> bool:
+    """Convert the values that an ini uses for a boolean."""
+    words = {"yes": True, "true": True, "on": True, "1": True}
+    words |= {"no": False, "false": False, "off": False, "0": False}
+    if text.lower() not in words:
         raise ValueError("must be yes or no")
-    return value
+    return words[text.lower()]
 
 
-def known_resource(text: str) -> Resource:
-    """Convert the name of a resource."""
-    if text not in RESOURCES:  # N: no suggestion to delete another kind of record
-        raise ValueError("must be a resource (see --resource list)")
+def resource_named(text: str) -> Resource:
+    """Convert the name of a resource; never suggests to delete another one (N25)."""
+    if text not in RESOURCES:
+        raise ValueError("is unknown (see --resource list)")
     return RESOURCES[text]
 
 
@@ -1313,133 +1346,194 @@ def name_and_value(text: str) -> tuple[str, str]:
     return name.strip().lower(), value
 
 
-def field_and_pattern(text: str) -> Match:
-    """Convert FIELD=REGEX, or FIELD!=REGEX."""
+def match_expression(text: str) -> Match:
+    """Convert FIELD=REGEX or FIELD!=REGEX."""
     path, equals, pattern = text.partition("=")
     negated, path = path.endswith("!"), path.removesuffix("!").strip()
     if not path or not equals or not pattern or pattern[0] in " =":
-        raise ValueError("must be FIELD=REGEX or FIELD!=REGEX, without a space or another = behind the first")
+        raise ValueError("must be FIELD=REGEX or FIELD!=REGEX, without a space after =")
     if is_quoted(pattern) or is_quoted(path):
-        raise ValueError('stands in quotes: take them out, or write ["] where one is meant')
+        raise ValueError('is in quotes; remove them, or write ["] for a quote')
     if re.search(r"\[:\^?[a-z]+:\]", pattern):
-        raise ValueError(r"has a POSIX class, which Python reads as single letters: write \d, \w or [a-z]")
+        raise ValueError(r"has a POSIX class; write \d, \w or [a-z] instead")
     try:
         return Match(path, negated, re.compile(pattern))
     except (re.error, OverflowError, RecursionError) as error:
-        raise ValueError(f"must hold a regular expression ({error})") from error
+        raise ValueError(f"has an invalid regular expression ({error})") from error
 
 
-def some_path(text: str) -> Path:
-    """Convert a path."""
+def file_path(text: str) -> Path:
+    """Convert a path; ~ is the home folder."""
     if not text:
         raise ValueError("must be a path")
-    with suppress(RuntimeError):  # there is no such user
+    with suppress(RuntimeError):  # no such user
         return Path(text).expanduser()
     return Path(text)
 
 
 def web_address(text: str) -> str:
-    """Convert an http or https URL."""
+    """Convert an http or https URL, which is a secret: it may hold a password."""
     SECRETS.update(filter(None, [text]))
     try:
         parts = urlsplit(text)
-        sound = bool(re.fullmatch(r"https?://[!-~]+", text) and parts.hostname and parts.port != 0)
-    except ValueError:  # no port, no address
-        sound = False
-    if not sound:
+        is_valid = bool(re.fullmatch(r"https?://[!-~]+", text) and parts.hostname)
+        is_valid = is_valid and parts.port != 0
+    except ValueError:  # the port is not a number
+        is_valid = False
+    if not is_valid:
         raise ValueError("must be an http or https URL")
     return text
 
 
-@dataclass(frozen=True)
-class Option:
-    """How a field of Config is set: by a key of [cleanup], and by an option of the command line."""
-
-    # text => value; raises ValueError that completes "NAME …".
-    convert: Callable[[str], Any]
-    in_ini: bool = True
-    # May be given more than once, and makes a tuple.
-    repeats: bool = False
-    # And the ini's and the command line's values add up.
-    adds_up: bool = False
-    # Part of the selection, which --resume takes from the plan.
-    selects: bool = False
-    # Repeated in the command that resumes the run.
-    resumes: bool = False
-    name: str = ""
-
-    @property
-    def flag(self) -> str:
-        """The option of the command line."""
-        return "--" + self.name.replace("_", "-")
-
-    @property
-    def is_switch(self) -> bool:
-        """Whether it takes no value on the command line."""
-        return self.convert is yes_or_no
-
-
-def setting(default: Any, convert: Callable[[str], Any], *, secret: bool = False, **more: Any) -> Any:
-    """Return a field of Config that is an option; convert and more: the fields of Option."""
-    return field(default=default, repr=not secret, metadata={"option": Option(convert, **more)})
+WHAT, SAFETY, PACE, OUTPUT = "what to delete", "safety", "pace", "output"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Everything that a run is told: the store, the options, and the words in which they were given."""
+    """The settings of one run."""
 
     # The ini file.
     path: Path
-    # [store]; host is the API's, moved by BC_API_ENDPOINT; domain is "" where it is not pinned.
+    # [store]. host: of the API, moved by BC_API_ENDPOINT; domain: "" if not given.
     host: str
     store_hash: str
     access_token: str = field(repr=False)
     client_id: str
     domain: str
 
-    # What to delete.
-    resource: Resource = setting(RESOURCES["customers"], known_resource, selects=True)
+    resource: Resource = option(
+        RESOURCES["customers"],
+        resource_named,
+        WHAT,
+        "NAME",
+        'record type (default: customers); "list" shows all',
+        selects=True,
+    )
     # By name; those of [filters] too.
-    filter: Mapping[str, Filter] = setting((), name_and_value, in_ini=False, repeats=True, selects=True)
-    match: tuple[Match, ...] = setting((), field_and_pattern, repeats=True, selects=True)
-    ids: Path | None = setting(None, some_path, selects=True)
-    keep: tuple[Path, ...] = setting((), some_path, repeats=True, adds_up=True, selects=True)
-    spare_with_orders: bool = setting(False, yes_or_no, selects=True)
-    limit: int | None = setting(None, whole_number(1), selects=True)
-
-    # Safety.
-    max_delete: int | None = setting(None, whole_number(0), resumes=True)
-    dry_run: bool = setting(False, yes_or_no)
-    yes: bool = setting(False, yes_or_no, in_ini=False)
-    resume: Path | None = setting(None, some_path, in_ini=False)
-    runs_dir: Path = setting(Path("runs"), some_path)
-    no_backup: bool = setting(False, yes_or_no)
-
-    # Pace: a ceiling a window, ids in one DELETE (None: the resource's maximum), requests at once.
-    rate_limit: int | None = setting(None, whole_number(1), resumes=True)
-    batch_size: int | None = setting(None, whole_number(1), resumes=True)
-    max_concurrent: int = setting(5, number_between(1, 5, "a whole number from 1 to 5"), resumes=True)
-    min_requests_remaining: int = setting(0, whole_number(0))
-    count_items: bool = setting(False, yes_or_no)
-    max_retries: int = setting(5, number_between(0, 20, "a whole number from 0 to 20"))
+    filter: Mapping[str, Filter] = option(
+        (),
+        name_and_value,
+        WHAT,
+        "NAME=VALUE",
+        "only records matching this API filter",
+        in_ini=False,
+        repeats=True,
+        selects=True,
+    )
+    match: tuple[Match, ...] = option(
+        (),
+        match_expression,
+        WHAT,
+        "FIELD=REGEX",
+        "only records whose FIELD matches REGEX (FIELD!=REGEX: does not match)",
+        repeats=True,
+        selects=True,
+    )
+    ids: Path | None = option(
+        None,
+        file_path,
+        WHAT,
+        "FILE",
+        "only records listed in FILE (ids or email addresses)",
+        selects=True,
+    )
+    keep: tuple[Path, ...] = option(
+        (),
+        file_path,
+        WHAT,
+        "FILE",
+        "exclude records listed in FILE (may be repeated)",
+        repeats=True,
+        adds_up=True,
+        selects=True,
+    )
+    spare_with_orders: bool = option(
+        False, switch, WHAT, "", "exclude customers that have orders", selects=True
+    )
+    limit: int | None = option(
+        None, positive, WHAT, "N", "delete at most N records", selects=True
+    )
+    max_delete: int | None = option(
+        None,
+        not_negative,
+        SAFETY,
+        "N",
+        "refuse to delete more than N records",
+        resumes=True,
+    )
+    dry_run: bool = option(
+        False, switch, SAFETY, "", "list records and write the plan; delete nothing"
+    )
+    yes: bool = option(False, switch, SAFETY, "", "skip the confirmation prompt", in_ini=False)
+    resume: Path | None = option(
+        None,
+        file_path,
+        SAFETY,
+        "RUN_FOLDER",
+        "resume a run, or execute a dry run's plan",
+        in_ini=False,
+    )
+    runs_dir: Path = option(
+        Path("runs"),
+        file_path,
+        SAFETY,
+        "DIR",
+        "directory for run folders (default: runs)",
+    )
+    no_backup: bool = option(False, switch, SAFETY, "", "do not write backup.jsonl")
+    rate_limit: int | None = option(
+        None,
+        positive,
+        PACE,
+        "N",
+        "at most N requests in each of the store's rate-limit windows",
+        resumes=True,
+    )
+    batch_size: int | None = option(
+        None,
+        positive,
+        PACE,
+        "N",
+        "ids in one DELETE (default: as many as the API takes)",
+        resumes=True,
+    )
+    max_concurrent: int = option(
+        5,
+        number(1, 5, "a whole number from 1 to 5"),
+        PACE,
+        "N",
+        "requests in flight at once, 1 to 5 (default: 5)",
+        resumes=True,
+    )
+    min_requests_remaining: int = option(0, not_negative)
+    count_items: bool = option(False, switch)
+    max_retries: int = option(5, number(0, 20, "a whole number from 0 to 20"))
     # Seconds to wait for an answer, or for more of it.
-    timeout: float = setting(60.0, seconds_up_to(3600))
+    timeout: float = option(
+        60.0, number(1e-3, 3600, "seconds, above 0 and at most 3600", of=float)
+    )
     # In percent of the selection.
-    max_error_rate: float = setting(10.0, percentage)
+    max_error_rate: float = option(10.0, percentage)
+    webhook_url: str = option("", web_address)
+    json: bool = option(
+        False,
+        switch,
+        OUTPUT,
+        "",
+        "print the summary as JSON on stdout, everything else on stderr",
+        in_ini=False,
+        resumes=True,
+    )
+    verbose: bool = option(False, switch, OUTPUT, "", "show every request")
 
-    # Output.
-    json: bool = setting(False, yes_or_no, in_ini=False, resumes=True)
-    verbose: bool = setting(False, yes_or_no)
-    webhook_url: str = setting("", web_address, secret=True)
-
-    # What excludes records by the ini, whether or not it applies to a resume: key of [cleanup] => value.
-    ini_protections: Mapping[str, str] = field(default_factory=dict)
     # What --ids and --keep list.
-    ids_entries: Entries | None = None
-    keep_entries: Sequence[Entries] = ()
-    # What selected, besides the filters, in the words that were given: option => words.
+    ids_list: ListFile | None = None
+    keep_lists: Sequence[ListFile] = ()
+    # What selects, besides the filters, in the words given: option => words.
     selection: Mapping[str, str] = field(default_factory=dict)
-    # Options of the command line that the command to resume needs again.
+    # Keys of the ini that exclude records, though --resume ignores them: key => value.
+    ini_protections: Mapping[str, str] = field(default_factory=dict)
+    # Options of the command line that the command to resume repeats.
     resume_options: Sequence[str] = ()
     warnings: Sequence[str] = ()
 
@@ -1449,73 +1543,16 @@ class Config:
         return {name: item.text for name, item in self.filter.items()}
 
 
-OPTIONS = {f.name: replace(f.metadata["option"], name=f.name) for f in fields(Config) if f.metadata}
-STORE_KEYS = ("store_hash", "access_token", "client_id", "domain")
-Keys = Mapping[str, str]  # of a section of the ini => their values
-
-# What configparser raises => what to say of the line; a subclass stands before its base.
-INI_FAULTS = {
-    configparser.DuplicateSectionError: "this section is there twice; join the two",
-    configparser.DuplicateOptionError: "this key is there twice in its section; keep one",
-    configparser.MissingSectionHeaderError: "a section must come first; write [store] above it",
-    configparser.ParsingError: "this is neither [section] nor key = value (with =, not :)",
+OPTIONS = {
+    item.name: replace(item.metadata["option"], name=item.name)
+    for item in fields(Config)
+    if item.metadata
 }
-
-
-def read_ini(path: Path) -> Mapping[str, Keys]:
-    """Return the sections of an ini file; raises ConfigError, which never quotes a line (N16)."""
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError as error:
-        raise ConfigError(f"{path}: there is no such file; copy config.example.ini and fill it in") from error
-    except (OSError, ValueError) as error:
-        text_fault = isinstance(error, UnicodeDecodeError)
-        why = "this is not UTF-8 text" if text_fault else getattr(error, "strerror", None) or error
-        raise ConfigError(f"{path}: cannot be read ({why}); name an ini file, saved as UTF-8") from error
-    if "\0" in text:
-        raise ConfigError(f"{path}: this is not UTF-8 text (UTF-16?); save it as UTF-8")
-    parser = configparser.RawConfigParser(delimiters=("=",), default_section="\0")
-    # Without their indentation no line continues the one before: a token never swallows a key.
-    lines = [line.strip() for line in re.split(r"\r\n|\r|\n", text)]
-    try:
-        parser.read_string("\n".join(lines))
-    except configparser.Error as error:
-        fault = next(text for kind, text in INI_FAULTS.items() if isinstance(error, kind))
-        line = getattr(error, "lineno", None) or getattr(error, "errors", [["?"]])[0][0]
-        raise ConfigError(f"{path}, line {line}: {fault}") from None
-    ini = {name: dict(parser.items(name)) for name in parser.sections()}
-    check_names(path, ini, lines)
-    check_values(path, ini)
-    return ini
-
-
-def check_names(path: Path, ini: Mapping[str, Keys], lines: Sequence[str]) -> None:
-    """Raise ConfigError for a section or key that nobody reads: a typo may select too much.
-
-    The name is not shown, since it may be a token: access_token: abc= is a key, as an ini has it.
-    """
-    keys = [name for name, option in OPTIONS.items() if option.in_ini]
-    filters = {name for resource in RESOURCES.values() for name in resource.filter_types()}
-    known: dict[str, Sequence[str]] = {"store": STORE_KEYS, "cleanup": keys, "filters": sorted(filters)}
-    if "store" not in ini:
-        raise ConfigError(f"{path}: the section [store] is missing; see config.example.ini")
-    section = ""
-    for number, line in enumerate(lines, 1):
-        where = f"{path}, line {number}"
-        if header := re.fullmatch(r"\[(.+)\].*", line):
-            section = header[1]
-            if section not in known:
-                raise ConfigError(f"{where}: unknown section; {nearest(section, known)}")
-        elif "=" in line and line[0] not in "#;":
-            key = line.partition("=")[0].strip().lower()
-            if section == "cleanup" and key in (*OPTIONS, "config", "version") and key not in keys:
-                raise ConfigError(f"{where}: {key} in [cleanup]: use --{key} on the command line")
-            if key not in known[section]:
-                close = nearest(key.partition(":")[0], known[section])
-                hint = close if section != "filters" else "see --resource list"
-                raise ConfigError(f"{where}: unknown key in [{section}]; {hint}")
-
-
+STORE_KEYS = ("store_hash", "access_token", "client_id", "domain")
+CLEANUP_KEYS = [name for name, option in OPTIONS.items() if option.in_ini]
+FILTER_KEYS = sorted({name for r in RESOURCES.values() for name in r.filter_types()})
+INI_KEYS = {"store": STORE_KEYS, "cleanup": CLEANUP_KEYS, "filters": FILTER_KEYS}
+Keys = Mapping[str, str]  # of a section of the ini => their values
 QUOTES = "'\"“”„‘’"
 
 
@@ -1524,242 +1561,367 @@ def is_quoted(value: str) -> bool:
     return bool(value) and (value[0] in QUOTES or value[-1] in QUOTES)
 
 
-def check_values(path: Path, ini: Mapping[str, Keys]) -> None:
-    """Raise ConfigError, which never shows the value, for quotes or a comment that would be part of it."""
-    for section, keys in ini.items():
-        for key, value in keys.items():
-            if is_quoted(value):
-                raise ConfigError(f"{path}: {key} in [{section}] stands in quotes: take them out")
-            if re.search(r"\s[;#]", value):
-                fault = "has a comment behind its value: put it on a line of its own"
-                raise ConfigError(f"{path}: {key} in [{section}] {fault}")
+def read_ini(path: Path) -> dict[str, dict[str, str]]:
+    """Return the sections of an ini file, each as key => value; raises ConfigError.
+
+    Its values are taken as they are: = is the only delimiter, and there are no inline
+    comments, quotes, continuation lines or defaults, each of which could turn a
+    protection into one that protects nobody. N16: a message names the line and never
+    quotes it, since it may hold the token.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError as error:
+        fault = "not found. Copy config.example.ini and edit it."
+        raise ConfigError(f"{path}: {fault}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text. Save it as UTF-8.") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{path}: cannot be read ({reason}).") from error
+    if "\0" in text:
+        raise ConfigError(f"{path}: not UTF-8 text. Save it as UTF-8.")
+    sections: dict[str, dict[str, str]] = {}
+    section = ""
+    for number_, line in enumerate(re.split(r"\r\n|\r|\n", text), 1):
+        line = line.strip()
+        try:
+            if header := re.fullmatch(r"\[(.*)\]", line):
+                section = check_section(header[1], sections)
+                sections[section] = {}
+            elif line and line[0] not in "#;":
+                key, value = read_key(line, section)
+                if key in sections[section]:
+                    raise ValueError("this key is given twice")
+                sections[section][key] = value
+        except ValueError as error:
+            raise ConfigError(f"{path}, line {number_}: {error}.") from None
+    if "store" not in sections:
+        raise ConfigError(f"{path}: no section [store]. See config.example.ini.")
+    return sections
+
+
+def check_section(name: str, sections: Container[str]) -> str:
+    """Return the name of a section; raises ValueError unless it is known and new."""
+    if name in sections:
+        raise ValueError("this section is given twice")
+    if name not in INI_KEYS:
+        raise ValueError(f"unknown section ({suggest(name, INI_KEYS)})")
+    return name
+
+
+def read_key(line: str, section: str) -> tuple[str, str]:
+    """Return key and value of a line; raises ValueError, which never quotes it."""
+    key, equals, value = line.partition("=")
+    key, value = key.strip().lower(), value.strip()
+    if not equals:
+        raise ValueError("expected [section] or key = value")
+    if not section:
+        raise ValueError("expected [store] above the first key")
+    if section == "cleanup" and key in (*OPTIONS, "config", "version"):
+        if key not in CLEANUP_KEYS:
+            raise ValueError(f"--{key} can only be given on the command line")
+    elif key not in INI_KEYS[section]:
+        hint = "see --resource list"
+        if section != "filters":
+            hint = suggest(key.partition(":")[0], INI_KEYS[section])
+        raise ValueError(f"unknown key in [{section}] ({hint})")
+    if is_quoted(value):
+        raise ValueError(f"{key} is in quotes; remove them")
+    if re.search(r"\s[;#]", value):
+        raise ValueError(f"{key} has a comment after its value; give it its own line")
+    return key, value
 
 
 def read_store(path: Path, section: Keys, environ: Mapping[str, str]) -> dict[str, Any]:
-    """Return the fields of Config that [store] and the environment set; raises ConfigError."""
-    store_hash = read_store_hash(path, section.get("store_hash", ""))
-    token, source = section.get("access_token", ""), f"{path}: access_token in [store]"
+    """Return the fields of Config that [store] and the environment set."""
+    token, source = section.get("access_token", ""), f"{path}: access_token"
     if not token and (token := environ.get("BIGCOMMERCE_ACCESS_TOKEN", "").strip()):
         source = "BIGCOMMERCE_ACCESS_TOKEN"
+    SECRETS.update(filter(None, [token]))
+    store_hash = read_store_hash(path, section.get("store_hash", ""))
     if not token:
-        raise ConfigError(f"{source} is missing; fill it in, or set BIGCOMMERCE_ACCESS_TOKEN")
-    SECRETS.add(token)
-    client_id = section.get("client_id", "")
+        raise ConfigError(f"{source} is empty. Fill it in, or set BIGCOMMERCE_ACCESS_TOKEN.")
     if is_quoted(token):
-        raise ConfigError(f"{source} stands in quotes: take them out")
-    for name, value in ((source, token), (f"{path}: client_id in [store]", client_id)):
+        raise ConfigError(f"{source} is in quotes. Remove them.")
+    client_id = section.get("client_id", "")
+    for name, value in ((source, token), (f"{path}: client_id", client_id)):
         if not re.fullmatch(r"[!-~]*", value):
-            raise ConfigError(f"{name} holds a space or a character that is not ASCII; paste it again, alone")
+            raise ConfigError(f"{name} has a space or a non-ASCII character. Paste it again.")
     host = environ.get("BC_API_ENDPOINT") or DEFAULT_HOST
     if not re.fullmatch(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?", host):
-        raise ConfigError(f"BC_API_ENDPOINT must be a host, or host:port, not {clean(host)!r}; correct it")
+        raise ConfigError(f"BC_API_ENDPOINT must be host or host:port, not {clean(host)!r}.")
     domain = bare_domain(section.get("domain", ""))
     if section.get("domain") and not domain:
-        raise ConfigError(f"{path}: domain in [store] names no domain; write it as www.example.com")
-    found = {"store_hash": store_hash, "access_token": token, "client_id": client_id, "domain": domain}
-    return {"host": host, **found}
+        raise ConfigError(f"{path}: domain must look like www.example.com.")
+    return {
+        "host": host,
+        "store_hash": store_hash,
+        "access_token": token,
+        "client_id": client_id,
+        "domain": domain,
+    }
 
 
-def read_store_hash(path: Path, given: str) -> str:
-    """Return the hash, which may be given as the API path that BigCommerce shows; raises ConfigError."""
-    pasted = re.fullmatch(r"(?:(?:https?://)?[^/]+)?/?stores/([^/]+)(?:/.*)?", given)
-    store_hash = pasted[1] if pasted else given
+def read_store_hash(path: Path, text: str) -> str:
+    """Return the store hash, which may be given as the API path of the control panel."""
+    pasted = re.fullmatch(r"(?:(?:https?://)?[^/]+)?/?stores/([^/]+)(?:/.*)?", text)
+    store_hash = pasted[1] if pasted else text
     if not store_hash:
-        raise ConfigError(f"{path}: store_hash in [store] is missing; see the store's API path")
+        raise ConfigError(f"{path}: store_hash is empty. Copy it from the API path.")
     if not re.fullmatch(r"[A-Za-z0-9]+", store_hash):
-        raise ConfigError(
-            f"{path}: store_hash in [store] must be letters and digits, or the API path that BigCommerce "
-            "shows; copy it from the store's API account"
-        )
+        fault = "store_hash must be letters and digits, or the whole API path"
+        raise ConfigError(f"{path}: {fault}.")
     return store_hash
 
 
 def bare_domain(url: object) -> str:
-    """Return the domain of a URL, in lower case, without scheme and path."""
+    """Return the domain of a URL in lower case, without scheme and path."""
     return re.sub(r"^https?://|/.*$", "", str(url).lower())
 
 
+def convert_text(option: Option, text: str, source: str) -> Any:
+    """Return the value of a text; a value of the ini is never shown (N16)."""
+    try:
+        return option.convert(text)
+    except ValueError as error:
+        given = f", not {clean(text)!r}" if source == option.flag else ""
+        raise ConfigError(f"{source} {error}{given}.") from error
+
+
 def read_options(arguments: argparse.Namespace, cleanup: Keys) -> dict[str, Any]:
-    """Return the fields of Config that options set: the command line over the ini; raises ConfigError."""
-    values: dict[str, Any] = {"selection": {}, "resume_options": []}
-    for name, text in cleanup.items() if not arguments.resume else ():  # though the command line may win
-        convert_one(OPTIONS[name], text, f"{arguments.config}: {name} in [cleanup]")
+    """Return the fields of Config that options set; raises ConfigError."""
+    values: dict[str, Any] = {}
+    selection: dict[str, str] = {}
+    resume_options: list[str] = []
+    warnings: list[str] = []
     for name, option in OPTIONS.items():
-        texts, source = given_texts(option, arguments, cleanup)
-        if not texts:
+        argv: list[str] = getattr(arguments, name, None) or []
+        ini = [cleanup[name]] if name in cleanup else []
+        if arguments.resume and (option.selects or name == "dry_run"):
+            if argv and option.selects:
+                raise ConfigError(f"{option.flag} cannot be used with --resume.")
+            ini = []  # the selection is the plan's
+        check_given_once(option, argv)
+        source = f"{arguments.config}: {name}"
+        from_ini = [convert_text(option, text, source) for text in ini]
+        from_argv = [convert_text(option, text, option.flag) for text in argv]
+        if from_argv and not option.adds_up:
+            if ini and ini != argv and (option.selects or name == "max_delete"):
+                overridden = f"{name} = {printable(ini[0], 80)} in {arguments.config}"
+                warnings.append(f"{option.flag} overrides {overridden}")
+            ini, from_ini = [], []
+        converted = from_ini + from_argv
+        if not converted:
             continue
-        converted = [convert_one(option, text, source) for text in texts]
         values[name] = tuple(converted) if option.repeats else converted[-1]
-        if option.selects and values[name] and name not in ("resource", "filter"):  # summary.json's own keys
-            values["selection"][name] = " and ".join(texts)
-        if option.resumes and source == option.flag:
-            values["resume_options"] += repeated(option, texts[-1])
-    return values
+        if option.selects and values[name] and name not in ("resource", "filter"):
+            selection[name] = " and ".join(ini + argv)
+        if option.resumes and argv:
+            resume_options += repeated(option, argv[-1])
+    lists = {"selection": selection, "resume_options": resume_options}
+    return values | lists | {"warnings": warnings}
+
+
+def check_given_once(option: Option, texts: Sequence[str]) -> None:
+    """Raise ConfigError if an option that takes one value is given more."""
+    distinct = texts if option.metavar else set(texts)
+    if len(distinct) > 1 and not option.repeats:
+        raise ConfigError(f"{option.flag} can be given only once.")
 
 
 def repeated(option: Option, text: str) -> list[str]:
     """Return the words that give an option again; none for a switch that is off."""
-    if option.is_switch:
-        return [option.flag] if yes_or_no(text) else []
-    return [option.flag, text]
+    if option.metavar:
+        return [option.flag, text]
+    return [option.flag] if switch(text) else []
 
 
-def convert_one(option: Option, text: str, source: str) -> Any:
-    """Return the value of a text; raises ConfigError that names where it was given.
-
-    A value of the ini is not shown: it may be a token in the wrong line.
-    """
-    try:
-        return option.convert(text)
-    except ValueError as error:
-        shown = f", not {clean(text)!r}" if source == option.flag else ""
-        raise ConfigError(f"{source} {error}{shown}") from error
+def read_protections(path: Path, cleanup: Keys) -> dict[str, str]:
+    """Return the keys of [cleanup] that exclude records, as key => value."""
+    protections = {name: cleanup[name] for name in ("keep", "match") if name in cleanup}
+    name = "spare_with_orders"
+    if convert_text(OPTIONS[name], cleanup.get(name, "no"), f"{path}: {name}"):
+        protections[name] = "yes"
+    return protections
 
 
-def given_texts(option: Option, arguments: argparse.Namespace, cleanup: Keys) -> tuple[list[str], str]:
-    """Return what was given for an option, and the name of where; raises ConfigError if it may not be.
-
-    With --resume the selection is the plan's, so what selects is an error on the command line, and is not
-    read from the ini; nor is dry_run, which the earlier run was.
-    """
-    texts: list[str] = getattr(arguments, option.name, None) or []
-    from_plan = arguments.resume and (option.selects or option.name == "dry_run")
-    if texts and from_plan and option.selects:
-        raise ConfigError(f"{option.flag} selects, but --resume takes the plan's selection: leave it out")
-    check_once(option, texts)
-    if option.name in cleanup and not from_plan and (not texts or option.adds_up):
-        return [cleanup[option.name], *texts], f"{arguments.config}: {option.name} in [cleanup]"
-    return texts, option.flag
-
-
-def check_once(option: Option, texts: Sequence[str]) -> None:
-    """Raise ConfigError for an option that takes one value, and is given more; a switch may be repeated."""
-    if not option.repeats and len(set(texts) if option.is_switch else texts) > 1:
-        raise ConfigError(f"{option.flag} is there twice, and takes one value: leave one out")
-
-
-def read_filters(given: Iterable[tuple[str, str]], path: Path, ini: Keys, types: Keys) -> dict[str, Filter]:
-    """Return filters by name, the command line's over the ini's, each checked; raises ConfigError.
-
-    types: those of the resource, as in make_filter.
-    """
-    texts = {name: (f"{path}: {name} in [filters]", text) for name, text in ini.items()}
-    for name, text in given:
+def read_filters(
+    path: Path, ini: Keys, argv: Iterable[tuple[str, str]], resource: Resource
+) -> tuple[dict[str, Filter], list[str]]:
+    """Return the filters by name and what to warn of; argv wins over the ini."""
+    types = resource.filter_types()
+    texts = {name: (f"{path}: {name}", text) for name, text in ini.items()}
+    warnings = []
+    for name, text in argv:
         source = f"--filter {clean(name)}"
         if texts.get(name, ("",))[0] == source:
-            raise ConfigError(f"{source} is there twice; join the two")
+            raise ConfigError(f"{source} can be given only once.")
+        if name in texts and texts[name][1] != text:
+            overridden = f"{name} = {printable(texts[name][1], 80)} in {path}"
+            warnings.append(f"{source} overrides {overridden}")
         texts[name] = (source, text)
     filters = {}
     for name, (source, text) in texts.items():
+        if name not in types:
+            hint = suggest(name, types)
+            raise ConfigError(f"{source}: unknown filter for {resource.plural} ({hint}).")
         try:
-            filters[name] = make_filter(name, text, types)
+            filters[name] = make_filter(name, text, types[name])
         except ValueError as error:
-            raise ConfigError(f"{source} {error}") from error
-    return filters
+            raise ConfigError(f"{source} {error}.") from error
+    return filters, warnings
 
 
-def read_list_file(option: str, path: Path, resource: Resource) -> Entries:
+def read_list_file(option: str, path: Path, resource: Resource) -> ListFile:
     """Return what the file of --ids or --keep lists; raises ConfigError."""
     try:
-        text = decoded_list(path.read_bytes())
-        return replace(read_list(text, resource), name=str(path))
+        return read_list(decode_list(path.read_bytes()), resource, str(path))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{option} {path}: not found.") from error
     except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise ConfigError(f"{option} {path}: {why}; correct the file") from error
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{option} {path}: {reason}.") from error
 
 
 def check_together(config: Config) -> None:
     """Raise ConfigError for options that exclude one another."""
     resource, size = config.resource, config.batch_size
     if config.filter and config.ids is not None:
-        raise ConfigError("--ids and filters exclude each other: use one, and --match for the rest")
+        raise ConfigError("--ids cannot be combined with --filter; use --match.")
     if config.spare_with_orders and resource.name != "customers":
-        raise ConfigError(f"--spare-with-orders is for customers, not for {resource.name}: leave it out")
+        raise ConfigError(f"--spare-with-orders is for customers, not for {resource.plural}.")
     if size is not None and size > resource.max_batch and not config.resume:
-        on_argv = "--batch-size" in config.resume_options
-        name = "--batch-size" if on_argv else f"{config.path}: batch_size in [cleanup]"
-        limits = f"a whole number from 1 to {resource.max_batch} for {resource.name}"
-        raise ConfigError(f"{name} must be {limits}, not {size}")
+        is_argv = "--batch-size" in config.resume_options
+        name = "--batch-size" if is_argv else f"{config.path}: batch_size"
+        limit = f"at most {resource.max_batch} for {resource.plural}"
+        raise ConfigError(f"{name} must be {limit}, not {size}.")
 
 
 def read_config(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Config:
-    """Return the options over the ini over the defaults; raises ConfigError naming file, key or option."""
+    """Return the settings of a run; raises ConfigError naming file, key or option."""
     path: Path = arguments.config
     ini = read_ini(path)
     cleanup = ini.get("cleanup", {})
-    store, options = read_store(path, ini["store"], environ), read_options(arguments, cleanup)
-    given, in_ini = options.pop("filter", ()), {} if arguments.resume else ini.get("filters", {})
-    config = Config(path=path, **store, **options, ini_protections=read_protections(path, cleanup))
-    resource = config.resource
-    config = replace(config, filter=read_filters(given, path, in_ini, resource.filter_types()))
-    check_together(config)
-    return replace(
-        config,
-        warnings=tuple(config_warnings(config, ini)),
-        ids_entries=read_list_file("--ids", config.ids, resource) if config.ids else None,
-        keep_entries=[read_list_file("--keep", file, resource) for file in config.keep],
+    store = read_store(path, ini["store"], environ)
+    options = read_options(arguments, cleanup)
+    argv_filters = options.pop("filter", ())
+    config = Config(
+        path=path, **store, **options, ini_protections=read_protections(path, cleanup)
     )
+    resource, warnings = config.resource, list(config.warnings)
+    if mode := mode_readable_by_others(path):
+        fault = f"{path} is readable by other users ({mode:04o})"
+        warnings.insert(0, f"{fault}. Run: chmod 600 {path}")
+    ini_filters = {} if arguments.resume else ini.get("filters", {})
+    filters, overrides = read_filters(path, ini_filters, argv_filters, resource)
+    config = replace(config, filter=filters, warnings=[*warnings, *overrides])
+    check_together(config)
+    ids_list = read_list_file("--ids", config.ids, resource) if config.ids else None
+    keep_lists = [read_list_file("--keep", file, resource) for file in config.keep]
+    return replace(config, ids_list=ids_list, keep_lists=keep_lists)
 
 
-def read_protections(path: Path, cleanup: Keys) -> dict[str, str]:
-    """Return the keys of [cleanup] that exclude records; raises ConfigError."""
-    option, source = OPTIONS["spare_with_orders"], f"{path}: spare_with_orders in [cleanup]"
-    protections = {name: cleanup[name] for name in ("keep", "match") if name in cleanup}
-    if convert_one(option, cleanup.get(option.name, "no"), source):
-        protections[option.name] = "yes"
-    return protections
+class Parser(argparse.ArgumentParser):
+    """A parser that says in one sentence what is wrong."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise ConfigError instead of printing the usage."""
+        if missing := re.match(r"argument (?:-\w/)?(\S+): expected one argument", message):
+            message = f"{missing[1]} needs a value"
+        raise ConfigError(f"{message}.")
+
+    def parse(self, argv: Sequence[str] | None) -> argparse.Namespace:
+        """Return the arguments, --config as a path; raises ConfigError."""
+        arguments, unknown = self.parse_known_args(argv)
+        if unknown:
+            name = unknown[0].partition("=")[0]
+            if not name.startswith(("-", "–", "—")):
+                raise ConfigError(f"Unexpected argument: {clean(name)}")
+            flags = [flag[2:] for action in self._actions for flag in action.option_strings]
+            word = name.lower().lstrip("-–—")
+            close = difflib.get_close_matches(word, flags, n=1, cutoff=0.8)
+            hint = f"Did you mean --{close[0]}?" if close else "See --help."
+            raise ConfigError(f"Unknown option {clean(name)}. {hint}")
+        if len(arguments.config or ()) > 1:
+            raise ConfigError("--config can be given only once.")
+        if not arguments.config and arguments.resource != ["list"]:
+            raise ConfigError("--config FILE is required: the store's ini file.")
+        arguments.config = Path(*arguments.config or ())
+        return arguments
 
 
-def config_warnings(config: Config, ini: Mapping[str, Keys]) -> Iterator[str]:
-    """Yield what to warn of: an ini that others can read, and what `replaced` says."""
-    if mode := readable_by_others(config.path):
-        yield f"{config.path} can be read by others (mode {mode:04o}): chmod 600 {config.path}"
-    if not config.resume:  # there the selection is the plan's
-        yield from replaced(config, ini.get("cleanup", {}), ini.get("filters", {}))
+EXAMPLES = """\
+examples:
+  python bulk_delete.py --config store.ini --dry-run
+      list all customers, write the plan and a backup, and delete nothing
+  python bulk_delete.py --config store.ini --ids merchant.csv --keep staff.txt
+      delete the customers in merchant.csv, excluding those in staff.txt
+  python bulk_delete.py --config store.ini --resume runs/RUN_FOLDER
+      execute the plan of a dry run, or resume a run that ended early
+"""
 
 
-def replaced(config: Config, cleanup: Keys, filters: Keys) -> Iterator[str]:
-    """Yield what to say of parts of the ini's selection that the command line replaces, or weakens."""
-    path = config.path
-    for name, most in (("max_delete", config.max_delete), ("limit", config.limit)):
-        if name in cleanup and most is not None and most > int(cleanup[name]):
-            yield f"{OPTIONS[name].flag} {most} allows more than {name} = {cleanup[name]} in {path}"
-    if "match" in cleanup and cleanup["match"] != config.selection.get("match"):
-        yield f"--match stands in place of match = {clean(cleanup['match'], 80)} in {path}"
-    for name in (name for name, text in filters.items() if config.filter[name].text != text):
-        yield f"--filter {name} stands in place of {name} = {clean(filters[name], 80)} in {path}"
-    if yes_or_no(cleanup.get("spare_with_orders", "no")) and not config.spare_with_orders:
-        yield f"--no-spare-with-orders: customers with orders go, though {path} spares them"
+def make_parser() -> Parser:
+    """Return the command line; each option collects the texts that were given."""
+    parser = Parser(
+        prog="bulk_delete.py",
+        usage="python bulk_delete.py --config FILE [option ...]",
+        description="Delete many records from one BigCommerce store: review, delete, verify.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    help_text = "the store's ini file (required)"
+    parser.add_argument("--config", action="append", metavar="FILE", help=help_text)
+    for group in (WHAT, SAFETY, PACE, OUTPUT):
+        add = parser.add_argument_group(group).add_argument
+        for option in (item for item in OPTIONS.values() if item.group == group):
+            names = [*SHORT_FORMS.get(option.name, ()), option.flag]
+            if option.metavar:
+                add(*names, action="append", metavar=option.metavar, help=option.help)
+                continue
+            is_negative = option.flag.startswith("--no-")
+            opposite = "--" + option.flag[5:] if is_negative else "--no-" + option.flag[2:]
+            kind = {"dest": option.name, "action": "append_const"}
+            add(*names, **kind, const="yes", help=option.help)
+            add(opposite, **kind, const="no", help=argparse.SUPPRESS)
+    parser.add_argument("--version", action="version", version=f"bulk_delete.py {__version__}")
+    return parser
 
 
-# --- rate limiting ------------------------------------------------------------------------------------
+SHORT_FORMS = {"dry_run": ["-n"], "yes": ["-y"], "verbose": ["-v"]}
+
+
+# --- rate limiting ------------------------------------------------------------------
 #
-# Decides when a request may leave, and nothing else: what its answer means is decided further down. The
-# store counts the requests of all its apps in fixed windows, and every answer tells four numbers: the quota
-# of a window, how long a window lasts, what was left of it, and when it ends [BigCommerce, API rate limits].
+# Decides when a request may leave. The store counts the requests of all its apps in fixed
+# windows, and every response has the quota of a window, how long a window lasts, how many
+# requests are left, and when it ends [BigCommerce, API rate limits].
 #
-# The model: a token is the right to one request (or, with count_items, to one id of it). `Window` mirrors
-# the store's current window. Tokens to be had = left - in flight, since the store has not counted yet what
-# is on its way. Within a window `left` only falls, so of two answers the lower one is right. An answer was
-# made somewhere between the moment its request left and the moment it arrived, so the end of a window is
-# known only to lie between two times; what is in flight at that end may be counted in either window, and is
-# counted in both. `TokenBucket` is the part that waits: it hands out the window's tokens in order of
-# arrival, spread evenly over what is left of the window, or at full speed when the rest of the job fits
-# into it.
+# A token is the right to one request (with count_items, to one id of it). `Window` mirrors
+# the store's current window: tokens = left - in flight, since the store has not counted
+# what it has not seen. Within a window `left` only falls, so of two responses the lower
+# one is right. A response was made between the moment its request left and the moment it
+# arrived, so the end of a window is only known to be between two times. What other apps
+# are likely to take of the window is left to them: without that we would starve them, and
+# collect 429s. `TokenBucket` is the part that waits: it spreads the tokens evenly over
+# the window, or hands them out at full speed if the rest of the job fits into it.
 
 
 @dataclass(frozen=True)
 class Quota:
-    """What one answer's headers tell of the store's window; None where a header is absent or garbage."""
+    """The rate-limit headers of a response; None if one is absent or invalid."""
 
-    quota: int | None = None  # requests a window
-    left: int | None = None  # requests that were left of it
-    reset_ms: int | None = None  # to the end of the window, when the answer was made
-    window_ms: int | None = None  # that a window lasts
+    quota: int | None
+    left: int | None
+    # Milliseconds to the end of the window, and of a whole window.
+    reset_ms: int | None
+    window_ms: int | None
 
 
 def read_quota(headers: Mapping[str, str]) -> Quota:
-    """Read the four X-Rate-Limit headers [BigCommerce, API rate limits], each on its own."""
+    """Read the X-Rate-Limit headers, each on its own."""
 
     def number(name: str, low: int, high: int) -> int | None:
         text = headers.get("X-Rate-Limit-" + name, "").strip()
@@ -1775,148 +1937,121 @@ def read_quota(headers: Mapping[str, str]) -> Quota:
 
 
 class Window:
-    """The store's current window of quota, as far as its answers tell. It never looks at a clock.
+    """The store's current window, as far as its responses tell; it looks at no clock.
 
-    quota: tokens a window, and seconds: how long one lasts, until an answer says otherwise; ceiling: the most
-    tokens to take in a window, None without a limit; reserve: tokens to leave to the store's other apps.
+    quota: tokens a window, and seconds: its length, until a response says otherwise;
+    ceiling: the most tokens to take in a window, or None; reserve: tokens to leave.
     """
 
-    # Of the two clocks, as a share of the time since an answer told the end of a window.
-    DRIFT = 0.0002
+    DRIFT = 0.0002  # of the two clocks, as a share of a window
 
-    def __init__(self, quota: int, seconds: float, *, ceiling: int | None, reserve: int) -> None:
-        self.quota = quota
-        self.seconds = seconds
-        self.ceiling = ceiling
-        self.reserve = reserve
-        # Whether any answer has told the quota; until then it is a guess.
-        self.quota_known = False
-        # When the quota was last corrected: an answer to an older request does not change it back.
-        self.quota_told_at = -math.inf
-        # Whether any answer has told when windows end.
-        self.end_known = False
-        # The window ends between these two times; it has not begun while they are infinite.
+    def __init__(
+        self, quota: int, seconds: float, *, ceiling: int | None, reserve: int
+    ) -> None:
+        self.quota, self.seconds = quota, seconds
+        self.ceiling, self.reserve = ceiling, reserve
+        # Whether a response has told when windows end; until then the quota is a guess.
+        self.is_known = False
+        # The window ends between these times; infinite before the first request.
         self.earliest_end = self.latest_end = math.inf
-        # What the store had left, by the lowest answer of this window.
+        # What the store had left, by the lowest response of this window.
         self.left = quota
-        # When the request left whose answer told `left`.
-        self.left_told_at = -math.inf
-        # Tokens taken in this window, answered or not.
-        self.taken = 0
-        # Tokens of requests that are not answered yet.
-        self.in_flight = 0
-        # Tokens of answers that did not tell what is left: the store has counted them, for all we know.
-        self.answered_untold = 0
-        # Tokens of answers that took so long that the next window may have counted them.
-        self.counted_in_either = 0
-        # Tokens that were gone when the first answer of this window came: no rate of use by other apps.
-        self.used_before_us = 0
+        # When the request left whose response told it.
+        self.left_at = -math.inf
+        # Tokens taken in this window; and those of requests not answered yet.
+        self.taken = self.in_flight = 0
+        # Tokens gone before the first response of this window; no rate of use by others.
+        self.used_before = 0
         # Tokens that other apps took in the last window; None before there was one.
-        self.others_last_window: float | None = None
-        # Time and cost of the window's last request; -inf before its first one.
-        self.last_sent_at, self.last_cost = -math.inf, 0
+        self.others_last: float | None = None
+        # Time and cost of the window's last request.
+        self.last_at, self.last_cost = -math.inf, 0
 
     def largest(self) -> int:
         """Return the most tokens that one request may ever cost."""
-        largest = self.quota - self._kept_back()
+        reserve = self.reserve if self.is_known else min(self.reserve, self.quota - 1)
+        largest = self.quota - reserve
         return largest if self.ceiling is None else min(largest, self.ceiling)
 
-    def tokens(self, for_others: float = 0.0) -> float:
-        """Return the tokens that may be taken now; for_others: how many to leave besides the reserve."""
-        tokens = self.left - self.answered_untold - self._kept_back() - self.in_flight - for_others
+    def tokens(self) -> int:
+        """Return the tokens that may be taken now."""
+        reserve = self.reserve if self.is_known else min(self.reserve, self.quota - 1)
+        tokens = self.left - self.in_flight - reserve
         return tokens if self.ceiling is None else min(tokens, self.ceiling - self.taken)
-
-    def _kept_back(self) -> int:
-        """Return the reserve; until the quota is known, one request must pass to learn it."""
-        return self.reserve if self.quota_known else min(self.reserve, self.quota - 1)
 
     def used_by_others(self) -> int:
         """Return how many tokens other apps were seen to take in this window."""
-        return max(0, self.quota - self.left - self.taken - self.used_before_us)
+        return max(0, self.quota - self.left - self.taken - self.used_before)
 
     def expected_by_others(self, now: float) -> float:
-        """Return how many tokens other apps will take by the window's end, if they go on as they do."""
+        """Return how many tokens other apps will take by the window's end."""
         if self.latest_end == math.inf:
             return 0.0
-        begun = self.latest_end - self.seconds
-        elapsed = now - begun
-        if self.others_last_window is None:
+        began = self.latest_end - self.seconds
+        elapsed = now - began
+        if self.others_last is None:
             rate = self.used_by_others() / max(elapsed, self.seconds / 4)
         else:
-            rate = (self.others_last_window + self.used_by_others()) / (self.seconds + elapsed)
-        expected = rate * (self.latest_end - max(begun, self.left_told_at))
-        return min(expected, 0.9 * self.left)  # beside a greedy app there is something left for us
-
-    def interval(self, spare: float) -> float:
-        """Return the seconds a token that spread so many spare tokens evenly over the rest of the window."""
-        rest = max(0.0, self.earliest_end - self.last_sent_at)
-        return rest / max(spare + self.last_cost, 1.0)
+            rate = (self.others_last + self.used_by_others()) / (self.seconds + elapsed)
+        expected = rate * (self.latest_end - max(began, self.left_at))
+        return min(expected, 0.9 * self.left)  # beside a greedy app something is left
 
     def take(self, now: float, cost: int) -> None:
-        """Count a request of that cost that leaves now."""
+        """Count a request that leaves now."""
         if self.latest_end == math.inf:
             self.earliest_end = self.latest_end = now + self.seconds
-        self.last_sent_at, self.last_cost = now, cost
+        self.last_at, self.last_cost = now, cost
         self.taken += cost
         self.in_flight += cost
 
-    def roll(self, now: float) -> None:
+    def advance(self, now: float) -> None:
         """Begin the next window once this one has surely ended."""
         if now >= self.latest_end:
             self._begin(1 + (now - self.latest_end) // self.seconds)
 
     def _begin(self, steps: float) -> None:
-        """Begin the window that comes so many windows after this one."""
-        self.others_last_window = self.used_by_others() if steps == 1 else 0
+        """Begin the window that is so many windows after this one."""
+        self.others_last = self.used_by_others() if steps == 1 else 0.0
         drift = steps * self.seconds * self.DRIFT
         self.earliest_end += steps * self.seconds - drift
         self.latest_end += steps * self.seconds + drift
-        self.left = self.quota - self.counted_in_either
-        self.taken = self.in_flight + self.counted_in_either  # the store may count them in this window
-        self.counted_in_either = self.used_before_us = self.answered_untold = 0
-        self.last_sent_at, self.last_cost = -math.inf, 0
+        self.left = self.quota
+        self.taken = self.in_flight  # the store may count them in this window
+        self.used_before = 0
+        self.last_at, self.last_cost = -math.inf, 0
 
     def answered(self, now: float, sent_at: float, cost: int, told: Quota) -> None:
-        """Take in the answer, which came now, to a request of that cost that left at sent_at."""
+        """Add a response that came now to a request of that cost, sent at sent_at."""
         self.in_flight -= cost
-        self.quota_known = self.quota_known or told.quota is not None
         if told.window_ms is not None and told.window_ms / 1000 != self.seconds:
-            self.seconds, self.end_known = told.window_ms / 1000, False
-        first = not self.end_known
-        if now - sent_at > self.seconds / 3:  # too slow to tell in which window it was counted
-            self.counted_in_either += cost
-            told = replace(told, left=None)
-        elif told.reset_ms is not None and not self._place_end(now, sent_at, told.reset_ms / 1000, cost):
+            self.seconds, self.is_known = told.window_ms / 1000, False
+        is_first, is_slow = not self.is_known, now - sent_at > self.seconds / 3
+        is_placed = told.reset_ms is not None and not is_slow
+        if is_placed and not self._place_end(now, sent_at, (told.reset_ms or 0) / 1000, cost):
             return
         if told.quota is not None and told.quota != self.quota:
-            if sent_at < self.quota_told_at:
-                return  # made before the quota changed
-            self._change_quota(now, told.quota, told.left)
-        elif told.left is not None:
-            self.left = min(self.left, told.left)
-            self.left_told_at = max(self.left_told_at, sent_at)
+            self.left = told.quota - self.taken
+            self.quota = told.quota
+        if told.left is None or is_slow:  # it may count in this window
+            self.left -= cost
         else:
-            self.answered_untold += cost
-        if first:
-            self.used_before_us = max(0, self.quota - self.left - self.taken)
-
-    def _change_quota(self, now: float, quota: int, left: int | None) -> None:
-        """Go on with another quota, of which so many tokens are left (None: not told)."""
-        self.quota, self.quota_told_at = quota, now
-        self.left = quota - self.taken if left is None else left
-        self.used_before_us = quota - self.left - self.taken
+            self.left = min(self.left, told.left)
+            self.left_at = max(self.left_at, sent_at)
+        if is_first:
+            self.used_before = max(0, self.quota - self.left - self.taken)
 
     def _place_end(self, now: float, sent_at: float, reset: float, cost: int) -> bool:
-        """Correct the end of the window by an answer; False for a late answer of the last window.
+        """Correct the end of the window; False for a late response of the last one.
 
-        The end lies between sent_at + reset and now + reset, give or take the millisecond to which it is
-        cut. Moved by whole windows, this interval and the one known so far overlap.
+        The end is between sent_at + reset and now + reset, give or take the millisecond
+        to which it is cut. Moved by whole windows, this interval and the one known so
+        far overlap.
         """
         earliest, latest = sent_at + reset - 0.001, now + reset + 0.001
-        if not self.end_known:
-            self.end_known = True
+        if not self.is_known:
+            self.is_known = True
             self.earliest_end, self.latest_end = earliest, latest
-            self.left = self.quota - self.counted_in_either
+            self.left = self.quota
             return True
         ahead = (earliest + latest - self.earliest_end - self.latest_end) / 2
         steps = round(ahead / self.seconds)
@@ -1926,18 +2061,19 @@ class Window:
         if steps > 0:
             self._begin(steps)
             self.taken += cost
-        self.earliest_end, self.latest_end = max(earliest, self.earliest_end), min(latest, self.latest_end)
-        if self.earliest_end > self.latest_end:  # the store's windows do not follow one another exactly
+        self.earliest_end = max(earliest, self.earliest_end)
+        self.latest_end = min(latest, self.latest_end)
+        if self.earliest_end > self.latest_end:  # windows do not follow exactly
             self.earliest_end, self.latest_end = earliest, latest
         return True
 
 
 class TokenBucket:
-    """Hands out the tokens of the store's window to the workers, and makes them wait for the next.
+    """Hands the tokens of the store's window to the workers, and makes them wait.
 
-    capacity: tokens a window, and refill_rate: tokens a second, until the first answer; ceiling and reserve:
-    as in Window. clock and sleep take and give seconds; sleep may raise, and is never called with the lock
-    held.
+    capacity: tokens a window, and refill_rate: tokens a second, until the first
+    response; ceiling and reserve: as in Window. clock and sleep are in seconds; sleep
+    may raise, and is never called with the lock held.
     """
 
     def __init__(
@@ -1950,73 +2086,57 @@ class TokenBucket:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self.window = Window(capacity, capacity / refill_rate, ceiling=ceiling, reserve=reserve)
-        # 429s since the last success.
-        self.refusals_in_a_row = 0
-        self._clock = clock
-        self._sleep = sleep
-        # Guards the window, the queue and the pause.
+        seconds = capacity / refill_rate
+        self.window = Window(capacity, seconds, ceiling=ceiling, reserve=reserve)
+        # 429s since the last success, and when the last one came that counted.
+        self.refusals_in_a_row, self._refused_at = 0, -math.inf
+        self._clock, self._sleep = clock, sleep
+        # Guards the window and the pause.
         self._lock = threading.Lock()
-        # One object for each request that waits, first come first served.
-        self._queue: deque[object] = deque()
-        # A 429 told everybody to wait until then.
+        # Everybody waits until then.
         self._paused_until = -math.inf
-        # When the last 429 came that counted.
-        self._refused_at = -math.inf
         # Tokens that the rest of the job needs.
-        self._demand = math.inf
+        self._remaining = math.inf
 
     def acquire(self, cost: int = 1) -> None:
-        """Wait for that many tokens, in order of arrival, and take them.
+        """Wait for that many tokens and take them; raises whatever sleep raises."""
+        while (delay := self._take_or_delay(cost)) > 0:
+            self._sleep(min(delay, POLL))
 
-        Raises TooCostly when no window ever has that many, and whatever sleep raises.
-        """
-        ticket = object()
+    def _take_or_delay(self, cost: int) -> float:
+        """Take the tokens and return 0, or return the seconds until the next try."""
         with self._lock:
-            self._queue.append(ticket)
-        try:
-            while (delay := self._take_or_delay(ticket, cost)) > 0:
-                self._sleep(min(delay, POLL))
-        finally:
-            with self._lock:
-                self._queue.remove(ticket)
-
-    def _take_or_delay(self, ticket: object, cost: int) -> float:
-        """Take the tokens and return 0, or return the seconds to sleep before the next try."""
-        with self._lock:
-            if cost > self.window.largest():
-                raise TooCostly
             now = self._clock()
-            delay, interval = self._delay(now, cost)
-            if self._queue[0] is not ticket:
-                return max(delay + self._queue.index(ticket) * interval, 0.001)
+            self.window.advance(now)
+            delay = self._delay(now, cost)
             if delay <= 0:
                 self.window.take(now, cost)
-                self._demand -= cost
+                self._remaining -= cost
             return delay
 
-    def _delay(self, now: float, cost: int) -> tuple[float, float]:
-        """Return the seconds until that many tokens may be taken, and the seconds between two requests."""
+    def _delay(self, now: float, cost: int) -> float:
         window = self.window
-        window.roll(now)
         if now < self._paused_until:
-            return self._paused_until - now, 0.0
+            return self._paused_until - now
         if self.refusals_in_a_row and window.in_flight:
-            return POLL, 0.0  # one request tries whether the store is willing again
-        spare = window.tokens(window.expected_by_others(now))
+            return POLL  # one request tries whether the store accepts again
+        spare = window.tokens() - window.expected_by_others(now)
         if spare < cost:
-            return min(window.latest_end - now, POLL), 0.0
-        if self._demand <= spare or window.last_sent_at == -math.inf:
-            return 0.0, 0.0
-        interval = window.interval(spare)
-        return window.last_sent_at + window.last_cost * interval - now, cost * interval
+            return max(window.latest_end - now, 0.001)
+        if self._remaining <= spare or window.last_at == -math.inf:
+            return 0.0
+        rest = max(0.0, window.earliest_end - window.last_at)
+        interval = rest / max(spare + window.last_cost, 1.0)
+        return window.last_at + window.last_cost * interval - now
 
-    def sync(self, headers: Mapping[str, str], sent_at: float, cost: int = 1) -> None:
-        """Take in the answer to a request of that cost, sent at that time of the clock."""
+    def update_from_headers(
+        self, headers: Mapping[str, str], sent_at: float, cost: int = 1
+    ) -> None:
+        """Add the response to a request of that cost, sent at that time of the clock."""
         told = read_quota(headers)
         with self._lock:
             now = self._clock()
-            self.window.roll(now)
+            self.window.advance(now)
             self.window.answered(now, sent_at, cost, told)
 
     def pause(self, seconds: float) -> None:
@@ -2025,9 +2145,10 @@ class TokenBucket:
             self._paused_until = max(self._paused_until, self._clock() + seconds)
 
     def refused(self, sent_at: float) -> int:
-        """Take in a 429 to a request sent then, and return how many there were in a row.
+        """Add a 429 to a request sent then; return how many there were in a row.
 
-        Requests that were in flight together count once. Until one succeeds, one at a time is sent.
+        Requests that were in flight together count once. Until one succeeds, one at a
+        time is sent.
         """
         with self._lock:
             if sent_at >= self._refused_at:
@@ -2036,55 +2157,48 @@ class TokenBucket:
             return self.refusals_in_a_row
 
     def succeeded(self) -> None:
-        """Take note of an answer that settled its request."""
+        """Add a response that settled its request."""
         self.refusals_in_a_row = 0
 
-    def expect(self, tokens: float) -> None:
-        """Take note of how many tokens the rest of the job needs: if they are there, nobody waits."""
-        self._demand = tokens
+    def set_remaining(self, tokens: float) -> None:
+        """Set how many tokens the rest of the job needs: if it fits, nobody waits."""
+        self._remaining = tokens
 
     def largest(self) -> int:
         """Return the most tokens that one request may ever cost."""
         return self.window.largest()
 
-    def waiting(self) -> str:
-        """Say why the next request has to wait, or nothing where the wait is not worth a word."""
+    def waiting_for(self) -> str:
+        """Return why the next request waits; "" if that is not worth a word."""
         with self._lock:
             now = self._clock()
             paused, tokens = self._paused_until - now, self.window.tokens()
             ends = self.window.latest_end - now
         if paused > 0:
-            words = "rate-limited" if self.refusals_in_a_row else "asked to wait"
-            return f"{words}, retrying in {math.ceil(paused)}s"
+            reason = "rate-limited" if self.refusals_in_a_row else "asked to wait"
+            return f"{reason}, retrying in {math.ceil(paused)}s"
         if tokens < 1 and 1 <= ends < math.inf:
             return f"quota used up, resuming in {math.ceil(ends)}s"
         return ""
 
 
-# --- answers (pure) -----------------------------------------------------------------------------------
+# --- answers ------------------------------------------------------------------------
 #
-# Decides what an answer means: whether it settles its request, whether the same request may succeed a little
-# later and when, what it says of each id of a batch, and how it is put to the person. Nothing here sends,
-# waits or writes. To change a rule of retrying: `judge` and `retriable` say whether, `Answer.wait` and
-# `retry_delay` how long, `Client.send` how often.
+# Decides what a response means, once: `classify` returns a Ruling, and everything that
+# follows (retry, pause, halve, verify, stop) reads it. `batch_result` puts the rulings
+# on all attempts at a batch together. Nothing here sends, waits or writes. To change a
+# rule of retrying: `classify` decides whether, `Response.wait` and `backoff` how long,
+# `Client.send` how often.
 
-PATIENCE = 600.0  # seconds: a longer wait ends the run; resume later
-REFUSALS = 10  # 429s in a row that end the run: more is abuse [BigCommerce, integration design]
-
-
-class Verdict(enum.Enum):
-    """What one answer to one request means."""
-
-    DONE = enum.auto()  # it did what was asked
-    THROTTLED = enum.auto()  # everybody has to wait, then the same again; no error of the request
-    RETRY = enum.auto()  # the same request may succeed a little later: no answer, or a middlebox's
-    REFUSED = enum.auto()  # this request will never succeed, others may
-    FATAL = enum.auto()  # no request will succeed
+LONGEST_WAIT = 600.0  # seconds: if a store asks for more, the run ends; resume later
+MAX_REFUSALS = 10  # 429s in a row that end the run: more is abuse [integration design]
+LONGEST_BACKOFF = 60.0  # seconds, without the jitter
+MAX_NODES = 200  # parts of an error body that are looked at
 
 
 @dataclass(frozen=True)
-class Answer:
-    """The answer to one request; status 0 when none came, and then `problem` says why."""
+class Response:
+    """The response to one request; status 0 if none came: then `problem` says why."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -2093,7 +2207,7 @@ class Answer:
 
     @cached_property
     def json(self) -> Any:
-        """The parsed body, None when it is not JSON; NaN and the like, which JSON has not, become text."""
+        """The parsed body; None if it is not JSON. NaN, which JSON lacks, becomes text."""
         try:
             return json.loads(self.body, parse_constant=str)
         except (ValueError, RecursionError):
@@ -2101,182 +2215,198 @@ class Answer:
 
     @property
     def is_json(self) -> bool:
-        """Whether it comes from the API, and not from something in between."""
+        """Whether it comes from the API, and not from a proxy or CDN."""
         return isinstance(self.json, (dict, list))
 
     @cached_property
-    def words(self) -> str:
-        """Status and the store's own words, the title of a page, or what is known in their place."""
+    def message(self) -> str:
+        """Status and the store's own words, or the title of an HTML page."""
         if self.status == 0:
             return self.problem
-        messages = filter(None, itertools.islice(_messages(self.json), MOST_MESSAGES))
-        said = "; ".join(dict.fromkeys(messages)) if self.is_json else self._title
-        return printable(f"{self.status} {said}", MESSAGE_LIMIT)
+        words = "; ".join(dict.fromkeys(error_messages(self.json)))
+        return printable(f"{self.status} {words or self._title}", MESSAGE_LIMIT)
 
     @property
     def _title(self) -> str:
-        """The title of the page that a middlebox sent, "" without one."""
         text = self.body[:FOREIGN_LIMIT].decode(errors="replace")
         found = re.search(r"<title[^>]{0,100}>([^<]{1,1000})", text, re.IGNORECASE)
-        return clean(html.unescape(found[1])) if found else ""
+        return clean(html.unescape(found[1])) if found and not self.is_json else ""
 
     @property
     def wait(self) -> float:
-        """Seconds that it says to wait, in its headers or its body; 0 where it does not."""
-        body = self.json if isinstance(self.json, dict) else {}
-        in_body = str(body.get("retry_after_seconds", ""))
-        sound = re.fullmatch(r"[0-9]{1,40}(\.[0-9]{1,40})?", in_body)
-        names = WAITS if self.status == 429 else WAITS[1:]
-        return max(retry_after(self.headers, names), float(in_body) if sound else 0.0)
+        """Seconds that it asks to wait, in its headers or its body; 0 if it does not.
+
+        The quota headers are on every response, and ask to wait only with a 429.
+        """
+        headers = [("X-Retry-After", 1.0), ("Retry-After", 1.0)]
+        if self.status == 429:
+            headers.append(("X-Rate-Limit-Time-Reset-Ms", 0.001))
+        texts = [(self.headers.get(name, ""), unit) for name, unit in headers]
+        if isinstance(self.json, dict):
+            texts.append((str(self.json.get("retry_after_seconds", "")), 1.0))
+        number = r"\s*[0-9]{1,40}(\.[0-9]{1,40})?\s*"
+        waits = [float(text) * unit for text, unit in texts if re.fullmatch(number, text)]
+        return max(waits, default=0.0)
 
 
-MOST_MESSAGES = 200  # of an error, that are looked at
-
-
-def _messages(said: object, depth: int = 0) -> Iterator[str]:
-    """Yield what an error says, from the outside in: V3's title and errors, V2's list of messages.
-
-    Between them "" for each thing that was looked at, so that who reads can stop in time.
-    """
-    yield ""
-    if depth > 8:
-        return
-    if isinstance(said, str):
-        yield from filter(None, [clean(said, MESSAGE_LIMIT)])
-    elif isinstance(said, dict):
-        yield from _messages(said.get("title") or said.get("message") or said.get("detail"), depth + 1)
-        errors = said.get("errors")
-        said = list(errors.values()) if isinstance(errors, dict) else errors
-    if isinstance(said, list):
-        for item in said[:100]:
-            yield from _messages(item, depth + 1)
-
-
-# Headers that say how long to wait, and their units in seconds. The first is on every answer of BigCommerce,
-# and means to wait only with a 429.
-WAITS = (("X-Rate-Limit-Time-Reset-Ms", 0.001), ("X-Retry-After", 1.0), ("Retry-After", 1.0))
-
-
-def retry_after(headers: Mapping[str, str], names: Sequence[tuple[str, float]] = WAITS) -> float:
-    """Return the seconds that an answer says to wait: the longest of its headers, 0 when none is sound.
-
-    X-Rate-Limit-Time-Reset-Ms and X-Retry-After are BigCommerce's, Retry-After is HTTP's; a date counts from
-    the answer's own Date, never from this machine's clock.
-    """
-    waits = [0.0]
-    for name, unit in names:
-        text = headers.get(name, "").strip()
-        if re.fullmatch(r"[0-9]{1,40}(\.[0-9]{1,40})?", text):
-            waits.append(float(text) * unit)
-        else:
-            with suppress(ValueError, TypeError, OverflowError, IndexError):
-                dates = map(email.utils.parsedate_to_datetime, (text, headers.get("Date", "")))
-                until, since = (date if date.tzinfo else date.replace(tzinfo=UTC) for date in dates)
-                waits.append((until - since).total_seconds())
-    return max(waits)
-
-
-LONGEST_BACKOFF = 60.0  # seconds, without the jitter
+def error_messages(body: object) -> Iterator[str]:
+    """Yield the messages of an error, outermost first: V3's title and errors, V2's list."""
+    waiting, seen = deque([body]), 0
+    while waiting and seen < MAX_NODES:
+        item, seen = waiting.popleft(), seen + 1
+        if isinstance(item, str) and item:
+            yield clean(item, MESSAGE_LIMIT)
+        elif isinstance(item, list):
+            waiting.extend(item[:MAX_NODES])
+        elif isinstance(item, dict):
+            errors = item.get("errors")
+            waiting.append(item.get("title") or item.get("message") or item.get("detail"))
+            waiting.append([*errors.values()] if isinstance(errors, dict) else errors)
 
 
 def backoff(attempt: int, jitter: float) -> float:
     """Return the seconds before the next attempt: exponential backoff with jitter.
 
-    attempt: how many were made before this one; jitter: a random number from 0 to 1. The default of five
-    retries takes at least 93 s: after a 500 BigCommerce asks for three to five with a minute between them.
+    attempt: how many were made before this one; jitter: from 0 to 1. The default of five
+    retries takes at least 93 s: after a 500 BigCommerce asks for three to five retries
+    with a minute between them [status codes].
     """
-    return min(LONGEST_BACKOFF, 3.0 * 2.0 ** min(attempt, 5)) * (1 + jitter / 2)
+    seconds = min(LONGEST_BACKOFF, 3.0 * 2.0 ** min(attempt, 5))
+    return seconds * (1 + jitter / 2)
 
 
-def retriable(status: int) -> bool:
-    """Tell whether the same request may succeed a little later; a 1xx is no answer, but came as one."""
-    return status in (0, 408) or 100 <= status <= 199 or (500 <= status <= 599 and status not in (501, 505))
+class Action(enum.Enum):
+    """What to do after a response."""
+
+    DONE = enum.auto()  # it did what was asked
+    PAUSE = enum.auto()  # rate-limited: everybody waits, then the same request again
+    RETRY = enum.auto()  # the same request may succeed a little later
+    REJECTED = enum.auto()  # this request will never succeed, others may
+    FATAL = enum.auto()  # no request will succeed
 
 
-def may_have_acted(answer: Answer) -> bool:
-    """Tell whether the store may have deleted what a DELETE with this answer named."""
-    return answer.status == 408 or not 300 <= answer.status <= 499
+@dataclass(frozen=True)
+class Item:
+    """What a response says about one id of a batch."""
+
+    action: Action
+    message: str
+    may_have_applied: bool
 
 
-def judge(method: str, answer: Answer, done: Sequence[int] = (204,)) -> Verdict:
-    """Return what an answer to a GET or a DELETE means; done: the statuses of a DELETE well done."""
-    status = answer.status
+@dataclass(frozen=True)
+class Ruling:
+    """What a response means."""
+
+    action: Action
+    # As in Response.
+    status: int
+    message: str
+    # Whether the store may have deleted what the request named.
+    may_have_applied: bool
+    # What it says about single ids of a batch.
+    items: Mapping[int, Item] = field(default_factory=dict)
+
+
+def may_have_applied(status: int) -> bool:
+    """Tell whether a DELETE with this status may have deleted something."""
+    return status == 408 or not 300 <= status <= 499
+
+
+def classify(
+    method: str, response: Response, resource: Resource, batch: Sequence[int] = ()
+) -> Ruling:
+    """Return what a response means; batch: the ids that a DELETE named."""
+    status, items = response.status, {}
+    if method == "DELETE":
+        items = item_results(response, batch)
+        applied = may_have_applied(status)
+        # A 404 of such a resource may be for a part of the batch (see RESOURCES).
+        applied |= status == 404 and resource.deletes_known_on_404 and len(batch) > 1
+    else:
+        applied = False
     if status == 429:
-        return Verdict.THROTTLED
-    if retriable(status):
-        return Verdict.RETRY
-    if status in (200, 403) and not answer.is_json:
-        return Verdict.RETRY  # A8: a maintenance page, or one of a CDN, or a body that was cut off
-    return _judge_read(status) if method == "GET" else _judge_delete(answer, done)
+        action = Action.PAUSE
+    elif status in (0, 408) or (status >= 500 and status not in (501, 505)):
+        action = Action.RETRY
+    elif status in (200, 403) and not response.is_json:
+        action = Action.RETRY  # a maintenance page, a CDN's page or a cut-off body
+    elif method == "GET":
+        action = classify_read(status)
+    elif items and all(item.action is Action.PAUSE for item in items.values()):
+        action = Action.PAUSE
+    elif items or status in (*resource.success_statuses, 200, 207):
+        action = Action.DONE
+    elif status in (400, 404, 409, 413, 422, 423):
+        action = Action.REJECTED
+    else:
+        action = Action.FATAL
+    return Ruling(action, status, response.message, applied, items)
 
 
-def _judge_read(status: int) -> Verdict:
+def classify_read(status: int) -> Action:
+    """Return what the final status of a GET means."""
     if status in (200, 204):
-        return Verdict.DONE
-    return Verdict.REFUSED if 400 <= status <= 499 and status not in (401, 403) else Verdict.FATAL
+        return Action.DONE
+    is_denied = status in (401, 403)
+    return Action.REJECTED if 400 <= status <= 499 and not is_denied else Action.FATAL
 
 
-def _judge_delete(answer: Answer, done: Sequence[int]) -> Verdict:
-    items = item_results(answer)
-    if items and all(verdict is Verdict.THROTTLED for verdict, *_ in items.values()):
-        return Verdict.THROTTLED
-    if items or answer.status in (*done, 200, 207):
-        return Verdict.DONE
-    return Verdict.REFUSED if answer.status in (400, 404, 409, 413, 422, 423) else Verdict.FATAL
+ID_IN_TEXT = re.compile(r"\bid=(\d{1,18})\b|\[(\d{1,18})\]")
 
 
-# What an answer says of one of its ids: DONE, THROTTLED or REFUSED, in which words, and whether the DELETE
-# may have deleted it.
-Item = tuple[Verdict, str, bool]
-_ID_IN_WORDS = re.compile(r"\bid=(\d{1,18})\b|\[(\d{1,18})\]")
+def item_results(response: Response, batch: Sequence[int]) -> dict[int, Item]:
+    """Return what a response says about the ids of a batch, wherever they are in it.
 
-
-def item_results(answer: Answer) -> dict[int, Item]:
-    """Return what an answer to a DELETE says of each id; empty when it has no shape that is known."""
-    body, items = answer.json, {}
-    if answer.status not in (200, 207, 422) or not isinstance(body, dict):
+    Known shapes: objects with id and status, objects keyed by id, and texts such as
+    "[7] 409 is locked" or "Failed for id=7". Numeric keys of a 422's errors without
+    `meta` are places in the request, not ids.
+    """
+    body, wanted, found = response.json, {*batch}, dict[int, Item]()
+    if response.status not in (200, 207, 422) or not isinstance(body, dict):
         return {}
-    for key, said, status in _said_of_items(body, answer.status):
+
+    def visit(value: object, status: int, depth: int = 0) -> None:
+        if isinstance(value, str):
+            match = ID_IN_TEXT.search(value[:FOREIGN_LIMIT])
+            note(match and (match[1] or match[2]), value, status)
+        elif isinstance(value, list):
+            for inner in value if depth < 8 else ():
+                if type(inner) is int and status == 200:
+                    note(inner, "", status)
+                visit(inner, status, depth + 1)
+        elif isinstance(value, dict) and not note(value.get("id"), value, status):
+            for key, inner in value.items() if depth < 8 else ():
+                if not note(key, inner, status):
+                    visit(inner, status, depth + 1)
+
+    def note(key: object, value: object, status: int) -> bool:
         number = positive_id(key)
-        if number is None and (found := _ID_IN_WORDS.search(str(said)[:FOREIGN_LIMIT])):
-            number = positive_id(found[1] or found[2])
-        if number is not None:
-            items[number] = _item(said, status)
-    return items
+        if number in wanted:
+            found[number] = read_item(value, status)
+        return number in wanted
+
+    errors = body.get("errors")
+    if isinstance(errors, dict) and response.status == 422 and "meta" not in body:
+        errors = None
+    visit(body.get("data"), 200)
+    visit(body.get("failed_rows_data"), 422)
+    visit(errors, 422)
+    return found
 
 
-def _said_of_items(body: Record, status: int) -> Iterator[tuple[object, object, int]]:
-    """Yield key, words and status of each item, by the shapes that such answers are known to have."""
-    for entry in _listed(body, "data"):  # [{"id": 7, "status": 204}] or [7]
-        yield (entry.get("id"), entry, 200) if isinstance(entry, dict) else (entry, "", 200)
-    for row in _listed(body, "failed_rows_data"):  # ["[7] 409 is locked"]
-        yield "", row, 422
-    maps: list[Any] = [body.get("errors")] if status != 422 or isinstance(body.get("meta"), dict) else []
-    for entry in filter(lambda entry: isinstance(entry, dict), _listed(body, "errors")):
-        if "errors" in entry:  # promotions.v3.yml: [{"errors": {"0.code": "Failed for id=7. Error: …"}}]
-            maps.append(entry["errors"])
-        else:  # [{"id": 7, "status": 409, "message": "is locked"}]
-            yield entry.get("id"), entry, 422
-    for errors in filter(lambda errors: isinstance(errors, dict), maps):  # {"7": "is locked"}
-        yield from ((key, said, 422) for key, said in errors.items())
-
-
-def _listed(body: Record, key: str) -> list[Any]:
-    value = body.get(key)
-    return value if isinstance(value, list) else []
-
-
-def _item(said: object, status: int) -> Item:
-    """Return what is said of an id, its own status before that of its kind of list."""
-    if isinstance(said, dict):
-        own = said.get("status")
-        said = said.get("message") or said.get("title") or ("" if status == 200 else json.dumps(said))
+def read_item(value: object, status: int) -> Item:
+    """Return what is said about one id; its own status counts before that of its list."""
+    if isinstance(value, dict):
+        own = value.get("status")
         status = own if type(own) is int else status
-    words = clean(f"{status} {said}", MESSAGE_LIMIT)
-    if status == 429 or "TOO_MANY_REQUEST" in words.upper():  # the marketplace's word for it
-        return Verdict.THROTTLED, words, False
-    verdict = Verdict.DONE if 200 <= status <= 299 else Verdict.REFUSED
-    return verdict, words, may_have_acted(Answer(status))
+        text = value.get("message") or value.get("title")
+        value = text or ("" if status < 300 else json.dumps(value))
+    message = clean(f"{status} {value}", MESSAGE_LIMIT)
+    if status == 429 or "TOO_MANY_REQUEST" in message.upper():  # the marketplace's word
+        return Item(Action.PAUSE, message, False)
+    action = Action.DONE if 200 <= status <= 299 else Action.REJECTED
+    return Item(action, message, may_have_applied(status))
 
 
 Batch = tuple[int, ...]  # ids to delete with one request
@@ -2294,279 +2424,99 @@ def batches(ids: Sequence[int], size: int) -> Iterator[Batch]:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchResult:
-    """What became of a batch. Each of its ids is in exactly one of accepted, refused, missing and again.
-
-    Where the run was stopped before the batch was settled, what may have gone is in accepted, the rest in
-    none of them.
-    """
+    """What became of a batch, before anything is read back."""
 
     batch: Batch
-    # Status and words of the last answer, for the journal.
-    answer: str = ""
-    # A DELETE of these was accepted, or may have been: reading back decides.
-    accepted: tuple[int, ...] = ()
-    # id => the store's own words.
-    refused: Mapping[int, str] = field(default_factory=dict)
-    # A single id that the store does not know.
-    missing: tuple[int, ...] = ()
+    # Status and words of the last response.
+    message: str = "not sent"
+    # Ids that some attempt may have deleted.
+    applied: tuple[int, ...] = ()
+    # id => why the store rejected it.
+    rejected: Mapping[int, str] = field(default_factory=dict)
+    # Ids of which no attempt was clearly accepted or rejected: a time-out, a 404.
+    doubtful: tuple[int, ...] = ()
     # What is to be sent again.
-    again: tuple[Batch, ...] = ()
-    # Those that some attempt may have deleted: a time-out, a 5xx, a 404 for a part of them.
-    maybe_deleted: tuple[int, ...] = ()
-    # No attempt got an answer that settles the batch.
-    retries_used_up: bool = False
+    requeue: tuple[Batch, ...] = ()
+    # No attempt got a response that settles the batch.
+    retries_exhausted: bool = False
 
 
-def batch_result(batch: Batch, answers: Sequence[Answer], resource: Resource) -> BatchResult:
-    """Return what the answers to the attempts at a batch mean for its ids; the last one settles it."""
-    last, verdict = answers[-1], judge("DELETE", answers[-1], resource.done)
-    in_part = resource.deletes_known_on_404 and last.status == 404 and len(batch) > 1
-    used_up = verdict is Verdict.RETRY
-    maybe = batch if in_part or any(map(may_have_acted, answers[:-1])) else ()
-    result = BatchResult(batch=batch, answer=last.words, maybe_deleted=maybe, retries_used_up=used_up)
-    items = {} if last.status in resource.done else item_results(last)
-    # A 422 that names none of the ids, but places in the list perhaps, refuses all of them.
-    if verdict is Verdict.DONE and (last.status != 422 or not items.keys().isdisjoint(batch)):
-        return _sorted_by_item(result, items)
-    if may_have_acted(last):  # whether it is final or retried is another question
-        result = replace(result, maybe_deleted=batch)
+def batch_result(batch: Batch, rulings: Sequence[Ruling]) -> BatchResult:
+    """Return what the rulings on all attempts at a batch mean; the last settles it."""
+    last = rulings[-1]
+    before = any(ruling.may_have_applied for ruling in rulings[:-1])
+    # A 422 that names none of the ids rejects all of them.
+    if last.action is Action.DONE:
+        return settled_by_items(batch, last, before)
+    applied = batch if before or last.may_have_applied else ()
+    result = BatchResult(
+        batch=batch,
+        message=last.message,
+        applied=applied,
+        retries_exhausted=last.action is Action.RETRY,
+    )
     if len(batch) > 1:
-        return replace(result, again=tuple(batches(batch, (len(batch) + 1) // 2)))
-    if last.status == 404:
-        return replace(result, missing=batch)
-    if used_up:  # A11: an attempt may have acted
-        return replace(result, accepted=batch)
-    return replace(result, refused={batch[0]: last.words})
+        return replace(result, requeue=tuple(batches(batch, (len(batch) + 1) // 2)))
+    if last.status == 404 or (result.retries_exhausted and applied):
+        return replace(result, doubtful=batch)
+    return replace(result, rejected={batch[0]: last.message})
 
 
-def _sorted_by_item(result: BatchResult, items: Mapping[int, Item]) -> BatchResult:
-    """Return the result with each id where the answer puts it; an id of which nothing is said is accepted."""
-    said = [(number, *items.get(number, (Verdict.DONE, "", True))) for number in result.batch]
-    again = tuple(number for number, verdict, *_ in said if verdict is Verdict.THROTTLED)
-    maybe = tuple(number for number, *_, acted in said if acted)
-    return replace(
-        result,
-        accepted=tuple(number for number, verdict, *_ in said if verdict is Verdict.DONE),
-        refused={number: words for number, verdict, words, _ in said if verdict is Verdict.REFUSED},
-        again=(again,) if again else (),
-        maybe_deleted=result.maybe_deleted or maybe,
+def settled_by_items(batch: Batch, ruling: Ruling, applied_before: bool) -> BatchResult:
+    """Return the result of an accepted batch; an id that it does not name is accepted."""
+    rejected, later, applied = {}, [], []
+    for number in batch:
+        item = ruling.items.get(number, Item(Action.DONE, "", True))
+        if item.action is Action.REJECTED:
+            rejected[number] = item.message
+        elif item.action is Action.PAUSE:
+            later.append(number)
+        if applied_before or item.may_have_applied:
+            applied.append(number)
+    return BatchResult(
+        batch=batch,
+        message=ruling.message,
+        applied=tuple(applied),
+        rejected=rejected,
+        requeue=(tuple(later),) if later else (),
     )
 
 
-def unsettled(batch: Batch, answers: Sequence[Answer]) -> BatchResult:
-    """Return what is known of a batch that no answer settled."""
-    maybe = batch if any(map(may_have_acted, answers)) else ()
-    said = answers[-1].words if answers else "not sent"
-    return BatchResult(batch=batch, answer=said, maybe_deleted=maybe, accepted=maybe)
+def unsettled(batch: Batch, rulings: Sequence[Ruling]) -> BatchResult:
+    """Return what is known of a batch when the run stops before it is settled."""
+    applied = batch if any(ruling.may_have_applied for ruling in rulings) else ()
+    if not rulings:
+        return BatchResult(batch=batch)
+    return BatchResult(batch=batch, message=rulings[-1].message, applied=applied)
 
 
 def delete_target(resource: Resource, ids: Sequence[int]) -> tuple[str, dict[str, str]]:
-    """Return path and query of the DELETE of exactly these ids; raises ValueError rather than name more.
+    """Return path and query of the DELETE of these ids; raises ValueError for any other.
 
-    The SDK's own `delete()` sends an unfiltered DELETE for an id of None or 0, so it is never called.
+    N1, N4: the SDK's own delete() sends an unfiltered DELETE for an id of None or 0, so
+    it is never called.
     """
     if not 0 < len(ids) <= resource.largest_batch:
         raise ValueError(f"{len(ids)} ids do not make one DELETE of {resource.name}")
     if any(type(number) is not int or number <= 0 for number in ids):
         raise ValueError("an id is not a positive whole number")
     path = resource.delete_path or resource.path
-    if resource.delete_by:
-        return path, {resource.delete_by: ",".join(map(str, ids))}
+    if resource.delete_filter:
+        return path, {resource.delete_filter: ",".join(map(str, ids))}
     return f"{path}/{ids[0]}", {}
 
 
-# Status, or its first digit => what an answer that ends the run means, and what to do. {action}: what was
-# asked, such as "read customers"; {said}: status and the store's words; {scope}: the OAuth scope it needs.
-EXPLANATIONS = {
-    3: "{host} answered with a redirect ({status}), which is never followed: check store_hash, and "
-    "BC_API_ENDPOINT if it is set",
-    401: "the store refused the access token (401): check access_token and store_hash in {path}, or "
-    "BIGCOMMERCE_ACCESS_TOKEN",
-    403: "not allowed to {action} ({said}): the API account may lack the OAuth scope {scope}",
-    404: "asked to {action}, the store says that there is no such thing ({said}): check store_hash in {path}",
-    4: "the store refused to {action} ({said}): correct what it names",
-    0: "asked to {action}, the store says what nobody expects ({said}): ask BigCommerce's support",
-}
-
-
-# --- store --------------------------------------------------------------------------------------------
+# --- store --------------------------------------------------------------------------
 #
-# Everything that touches the network, in four layers, each using the one before: `Connection` is the SDK's
-# connection as an adapter, which turns one exchange over HTTP into an Answer. `Client` sends a request with
-# its policy: tokens, retries, pauses, the log. `Store` is what this tool asks of a store. `Workers` is the
-# pool of threads that ask it, while the main thread waits, redraws and writes. What an answer means was
-# decided above; in which order things are asked is decided below.
+# Everything that touches the network, in layers: `Connection` is the SDK's connection,
+# one a thread; it turns one exchange over HTTP into a Response, and a page of a list
+# into records. `Client` sends a request with its policy: tokens, retries, pauses, the
+# log. `Store` is what this tool asks a store. `Workers` is the pool of threads that ask,
+# while the main thread waits, redraws and writes.
 
-
-class Connection(OAuthConnection):  # type: ignore[misc]  # the SDK has no types
-    """The SDK's connection; one a thread, since it holds state and sockets do not like to be shared."""
-
-    def __init__(self, config: Config) -> None:
-        path = "/stores/{}/{}"  # API version and resource come with each request
-        super().__init__(config.client_id, config.store_hash, config.access_token, config.host, path)
-        if not config.client_id:
-            del self._session.headers["X-Auth-Client"]
-        self.timeout, self._token = config.timeout, config.access_token
-        self._session.get_redirect_target = lambda response: None  # N14: else the token goes to another host
-        self._session.auth = lambda request: request  # N16: else ~/.netrc adds a password
-        self._session.stream = True  # the body is read below, within limits
-        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))  # else they pile up
-        # Proxies and certificates are the environment's; read once, since that costs more than a request.
-        settings = self._session.merge_environment_settings(self.full_path(""), {}, True, None, None)
-        self._session.proxies, self._session.verify = settings["proxies"], settings["verify"]
-        self._session.trust_env = False
-        check_proxies(self._session.proxies)
-        check_certificates(self._session.verify)
-
-    def exchange(self, method: str, path: str, params: Mapping[str, Any]) -> Answer:
-        """Send once, and return what came; whatever the HTTP stack raises is no answer, status 0.
-
-        Raises ConfigError and StoreError for what no retry mends: certificates, proxies, addresses.
-        """
-        # Encoded here: the SDK's %2C for each comma is parsed again in four places.
-        query = "?" + urlencode(params, safe=":,") if params else ""
-        way = " through the proxy" if self._session.proxies else ""
-        try:
-            response = self._run_method(method, path + query)
-            with closing(response):
-                body = read_body(response).replace(self._token.encode(), b"[secret]")
-                return Answer(response.status_code, response.headers, body)
-        except (requests.exceptions.ProxyError, requests.exceptions.InvalidSchema) as error:
-            return self._no_proxy(error)
-        except requests.Timeout:
-            return Answer(0, problem=f"no answer within {self.timeout:g} s{way}")
-        except requests.exceptions.SSLError as error:
-            if "CERTIFICATE_VERIFY_FAILED" not in str(error):
-                return Answer(0, problem=network_reason(error))
-            reason = network_reason(error)
-            raise StoreError(f"the certificate of {self.host} is not trusted: {reason}") from error
-        except requests.exceptions.InvalidURL as error:
-            raise ConfigError(f"{clean(error)}: check BC_API_ENDPOINT") from error
-        except Exception as error:  # N26: urllib3 and http.client raise much that requests does not wrap
-            return Answer(0, problem=f"{network_reason(error)}{way}")
-
-    def _no_proxy(self, error: Exception) -> Answer:
-        """Return no answer, for the proxy's sake; raises ConfigError for what the proxy will always say."""
-        reason, name, fault = network_reason(error), proxy_variable(), ""
-        if re.search(r"\b40[137]\b", reason):  # tinyproxy answers 401 to a wrong password
-            fault = f"the proxy refuses to connect to {self.host}"
-        elif isinstance(error, requests.exceptions.InvalidSchema):
-            fault = f"the proxy of {name} cannot be used"
-        if fault:
-            raise ConfigError(f"{fault} ({reason}): correct {name}") from error
-        return Answer(0, problem=f"no answer from the proxy: {reason}")
-
-
-ANSWER_LIMIT = 64 * 2**20  # bytes that are read of an answer
-ANSWER_TIMEOUTS = 5  # times timeout: how long an answer may take in all
-
-
-class AnswerReader(io.RawIOBase):
-    """Reads an answer from its socket, for 5 x timeout in all: headers and body may come drop by drop."""
-
-    def __init__(self, connected: socket.socket) -> None:
-        super().__init__()
-        self._socket, self._raw = connected, connected.makefile("rb", buffering=0)
-        self._timeout = connected.gettimeout() or 3600.0
-        self._deadline = time.perf_counter() + ANSWER_TIMEOUTS * self._timeout
-
-    def readable(self) -> bool:
-        """Whether it can be read: io.BufferedReader asks."""
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        """Read what there is; raises TimeoutError when it has taken too long in all."""
-        left = self._deadline - time.perf_counter()
-        if left <= 0:
-            raise TimeoutError("an answer that does not end")
-        if left < self._timeout:
-            self._socket.settimeout(left)
-        return self._raw.readinto(buffer)
-
-    def close(self) -> None:
-        """Let the socket go."""
-        self._raw.close()
-        super().close()
-
-
-class BoundedResponse(http.client.HTTPResponse):
-    """The answer as the standard library parses it, read within a deadline."""
-
-    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
-        super().__init__(sock, *args, **kwargs)
-        self.fp.close()
-        self.fp = io.BufferedReader(AnswerReader(sock), 2**16)
-
-
-# The one way in: the pools of urllib3 make the connections, and a connection its answer, of this class.
-http.client.HTTPConnection.response_class = BoundedResponse
-
-
-def read_body(response: Any) -> bytes:
-    """Return the decoded body; raises ValueError for one that is too long."""
-    parts, size = [], 0
-    while part := response.raw.read1(2**18, decode_content=True):
-        parts.append(part)
-        size += len(part)
-        if size > ANSWER_LIMIT:
-            raise ValueError(f"an answer of more than {ANSWER_LIMIT // 2**20} MiB")
-    return b"".join(parts)
-
-
-def proxy_variable() -> str:
-    """Return the name of the environment's variable that sets the proxy of https."""
-    names = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
-    return next((name for name in names if os.environ.get(name)), "HTTPS_PROXY")
-
-
-PROXY_URL = re.compile(
-    r"((https?|socks4a?|socks5h?)://([^\s/?#@]+@)?)?"  # requests takes a user only behind a scheme
-    r"([\w-]+(\.[\w-]+)*\.?|\[[0-9a-f:.]+\])(:[0-9]{1,5})?/?",
-    re.ASCII | re.IGNORECASE,
-)
-
-
-def check_proxies(proxies: Mapping[str, str]) -> None:
-    """Raise ConfigError for a proxy that cannot be used; its value is never shown."""
-    for scheme in ("https", "all"):
-        if not (url := proxies.get(scheme)):
-            continue
-        user_and_password = url.partition("://")[2].rpartition("@")[0]
-        passwords = user_and_password.split(":")[1:]
-        SECRETS.update(text for text in (url, *passwords, *map(unquote, passwords)) if len(text) > 3)
-        try:
-            port = urlsplit(url if "://" in url else f"http://{url}").port
-            sound = bool(PROXY_URL.fullmatch(url)) and port != 0
-        except ValueError:
-            sound = False
-        if not sound:
-            raise ConfigError(
-                f"{proxy_variable()} is no address of a proxy, such as http://user:password@host:port "
-                "(a / or @ in the password is written %2F or %40): correct it"
-            )
-
-
-def check_certificates(verify: object) -> None:
-    """Raise ConfigError for a file or folder of certificates that cannot be read; True: the default ones."""
-    if isinstance(verify, str):
-        try:
-            where = "capath" if os.path.isdir(verify) else "cafile"
-            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(**{where: verify})
-        except OSError as error:  # of which ssl.SSLError is one
-            fault = f"the certificates in {verify} cannot be read ({error.strerror or clean(error)})"
-            name = "REQUESTS_CA_BUNDLE" if os.environ.get("REQUESTS_CA_BUNDLE") else "CURL_CA_BUNDLE"
-            raise ConfigError(f"{fault}: check {name}") from error
-
-
-def network_reason(error: BaseException) -> str:
-    """Return the innermost reason of a network error: the outer ones repeat the URL."""
-    for _ in range(6):
-        reason = getattr(error, "reason", None)
-        inner = [item for item in (reason, *error.args) if isinstance(item, BaseException)]
-        if not inner:
-            break
-        error = inner[0]
-    return clean(re.sub(r"^<[^>]*>: |^HTTPS?Connection\([^)]*\): ", "", str(error))) or "no answer"
+RESPONSE_LIMIT = 64 * 2**20  # bytes that are read of a response
+RESPONSE_TIMEOUTS = 5  # times `timeout`: how long a response may take
+PAGE_SIZES = (PAGE_LIMIT, 50)  # records a page: a heavy page may stay unanswered
 
 
 @dataclass
@@ -2578,425 +2528,556 @@ class Request:
     # Below /stores/{hash}/, with the API version.
     path: str
     params: Mapping[str, Any] = field(default_factory=dict)
+    # The ids that a DELETE names.
+    batch: Batch = ()
     # Tokens that an attempt costs.
     cost: int = 1
     # A status that is no failure, though it would end the run.
     tolerated: int | None = None
-    # Called once, right before the first attempt leaves; may raise Failure.
-    announce: Callable[[], None] = lambda: None
-    # The answer to each attempt so far.
-    answers: list[Answer] = field(default_factory=list)
+    # Called once, right before the first attempt; may raise RunError.
+    before_send: Callable[[], None] = lambda: None
+    # The ruling on each attempt so far.
+    rulings: list[Ruling] = field(default_factory=list)
+
+
+class Connection(OAuthConnection):  # type: ignore[misc]  # the SDK has no types
+    """The SDK's connection, made safe; one a thread, since it holds state."""
+
+    def __init__(self, client: Client, config: Config) -> None:
+        path = "/stores/{}/{}"  # the API version comes with each request
+        token = config.access_token
+        super().__init__(config.client_id, config.store_hash, token, config.host, path)
+        if not config.client_id:
+            del self._session.headers["X-Auth-Client"]
+        self.timeout = config.timeout
+        # The page that `make_request` read last.
+        self.page = Page([])
+        self._client, self._token = client, token.encode()
+        session = self._session
+        session.get_redirect_target = lambda response: None  # N14: nor the token sent on
+        session.auth = lambda request: request  # N16: else ~/.netrc adds a password
+        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))  # N16
+        session.stream = True  # the body is read within limits
+        # Proxies and certificates, read once: that costs more than a request.
+        settings = session.merge_environment_settings(self.full_path(""), {}, True, None, None)
+        session.proxies, session.verify = settings["proxies"], settings["verify"]
+        session.trust_env = False
+        check_proxies(session.proxies)
+        check_certificates(session.verify)
+
+    def make_request(
+        self, method: str, url: str, data: Any = None, params: Any = None, headers: Any = None
+    ) -> list[Record]:
+        """Return the records of a page, out of V3's envelope; the SDK's iterall asks."""
+        request = Request(method, LISTED[url], url, params or {})
+        response = self._client.read(request)
+        self.page = read_page(response, request.resource)
+        return self.page.records
+
+    def send_once(self, method: str, path: str, params: Mapping[str, Any]) -> Response:
+        """Send a request once; whatever the HTTP stack raises is a Response of status 0.
+
+        Raises ConfigError and StoreError for what no retry mends: certificates, proxies
+        and addresses.
+        """
+        # Encoded here: the SDK's %2C for each comma is parsed again in four places.
+        query = "?" + urlencode(params, safe=":,") if params else ""
+        via = " through the proxy" if self._session.proxies else ""
+        try:
+            response = self._run_method(method, path + query)
+            with closing(response):
+                body = self._read_body(response).replace(self._token, b"[secret]")
+                return Response(response.status_code, response.headers, body)
+        except (requests.exceptions.ProxyError, requests.exceptions.InvalidSchema) as error:
+            return self._no_proxy(error)
+        except requests.Timeout:
+            return Response(0, problem=f"no answer within {self.timeout:g} s{via}")
+        except requests.exceptions.SSLError as error:
+            reason = network_reason(error)
+            if "CERTIFICATE_VERIFY_FAILED" not in str(error):
+                return Response(0, problem=reason)
+            fault = f"The certificate of {self.host} is not trusted: {reason}."
+            raise StoreError(f"{fault} Check REQUESTS_CA_BUNDLE.") from error
+        except requests.exceptions.InvalidURL as error:
+            raise ConfigError(f"{clean(error)}. Check BC_API_ENDPOINT.") from error
+        except Exception as error:  # N26: urllib3 raises much that requests does not wrap
+            return Response(0, problem=f"{network_reason(error)}{via}")
+
+    def _read_body(self, response: Any) -> bytes:
+        """Return the decoded body; raises ValueError if it is too long or too slow (N26)."""
+        parts, size = [], 0
+        deadline = time.perf_counter() + RESPONSE_TIMEOUTS * self.timeout
+        while part := response.raw.read1(2**18, decode_content=True):
+            parts.append(part)
+            size += len(part)
+            if size > RESPONSE_LIMIT:
+                raise ValueError(f"a response of more than {RESPONSE_LIMIT // 2**20} MiB")
+            if time.perf_counter() > deadline:
+                raise ValueError("a response that does not end")
+        return b"".join(parts)
+
+    def _no_proxy(self, error: Exception) -> Response:
+        """Return no response; raises ConfigError for a proxy that will never work."""
+        reason, name = network_reason(error), proxy_variable()
+        if isinstance(error, requests.exceptions.InvalidSchema):
+            raise ConfigError(f"The proxy in {name} cannot be used ({reason}).") from error
+        if re.search(r"\b40[137]\b", reason):  # tinyproxy: 401 for a wrong password
+            fault = f"The proxy rejected the connection to {self.host} ({reason})"
+            raise ConfigError(f"{fault}. Check {name}.") from error
+        return Response(0, problem=f"no answer from the proxy: {reason}")
+
+
+def proxy_variable() -> str:
+    """Return the name of the environment variable that sets the proxy for https."""
+    names = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
+    return next((name for name in names if os.environ.get(name)), "HTTPS_PROXY")
+
+
+PROXY_URL = re.compile(
+    r"((https?|socks4a?|socks5h?)://([^\s/?#@]+@)?)?"  # a user only after a scheme
+    r"([\w-]+(\.[\w-]+)*\.?|\[[0-9a-f:.]+\])(:[0-9]{1,5})?/?",
+    re.ASCII | re.IGNORECASE,
+)
+
+
+def check_proxies(proxies: Mapping[str, str]) -> None:
+    """Raise ConfigError for a proxy that cannot be used; its value is never shown."""
+    for url in filter(None, (proxies.get("https"), proxies.get("all"))):
+        passwords = url.partition("://")[2].rpartition("@")[0].split(":")[1:]
+        secrets = (url, *passwords, *map(unquote, passwords))
+        SECRETS.update(text for text in secrets if len(text) > 3)
+        try:
+            port = urlsplit(url if "://" in url else f"http://{url}").port
+            is_valid = bool(PROXY_URL.fullmatch(url)) and port != 0
+        except ValueError:
+            is_valid = False
+        if not is_valid:
+            raise ConfigError(
+                f"{proxy_variable()} must look like http://user:password@host:port "
+                "(write / and @ in the password as %2F and %40)."
+            )
+
+
+def check_certificates(verify: object) -> None:
+    """Raise ConfigError for certificates that cannot be read; True: the default ones."""
+    if not isinstance(verify, str):
+        return
+    try:
+        where = "capath" if os.path.isdir(verify) else "cafile"
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(**{where: verify})
+    except OSError as error:  # ssl.SSLError is one
+        name = (
+            "REQUESTS_CA_BUNDLE" if os.environ.get("REQUESTS_CA_BUNDLE") else "CURL_CA_BUNDLE"
+        )
+        reason = error.strerror or clean(error)
+        raise ConfigError(f"{name}: {verify} cannot be read ({reason}).") from error
+
+
+def network_reason(error: BaseException) -> str:
+    """Return the innermost reason of a network error: the outer ones repeat the URL."""
+    for _ in range(6):
+        reason = getattr(error, "reason", None)
+        inner = [item for item in (reason, *error.args) if isinstance(item, BaseException)]
+        if not inner:
+            break
+        error = inner[0]
+    prefix = r"^<[^>]*>: |^HTTPS?Connection\([^)]*\): "
+    return clean(re.sub(prefix, "", str(error))) or "no answer"
 
 
 class Client:
-    """Sends each request until an answer settles it; the one place that retries, or ends a run for it.
+    """Sends each request until a response settles it; the one place that retries.
 
-    An attempt waits for its tokens, then leaves, unless a stop was asked for meanwhile. DONE and REFUSED
-    settle the request. After RETRY the same goes out again, up to max_retries times, with exponential
-    backoff and jitter, and then the last answer is returned as it is. THROTTLED pauses all workers and does
-    not count as an attempt; many in a row, or a long wait, end the run. FATAL ends it at once.
+    An attempt waits for its tokens, then leaves, unless a stop was asked for. After
+    RETRY the same request goes out again, up to max_retries times, and then the last
+    response is returned. PAUSE holds all workers and does not count as an attempt; many
+    in a row, or a long wait, end the run. FATAL ends it, but a 401 or 403 after earlier
+    successes is tried once more. Each response is logged.
     """
 
     def __init__(self, config: Config, stop: Stop, log: logging.Logger) -> None:
         self.counts = Counter(requests=0, retries=0, rate_limited=0)
-        # Seconds that all answers took together.
+        # Seconds that all responses took together.
         self.busy_seconds = 0.0
         ceiling, reserve = config.rate_limit, config.min_requests_remaining
         self.bucket = TokenBucket(ceiling=ceiling, reserve=reserve, sleep=stop.sleep)
-        self._config, self._stop, self._log = config, stop, log
+        self.stop = stop
+        self._config, self._log = config, log
         # Guards the counts.
         self._lock = threading.Lock()
         self._random = random.Random()
         # Holds each thread's connection.
         self._local = threading.local()
-        # Of each thread that waits for an answer, since when, by the clock of `tick`.
-        self._waiting: dict[int, float] = {}
-        # Seconds that passed while the process was awake, and when that was last looked at.
-        self._awake, self._looked_at = 0.0, time.perf_counter()
+        # Thread => when its request left, on the clock of `tick`.
+        self._in_flight: dict[int, float] = {}
+        # Seconds that the process was awake, and when that was last updated.
+        self._awake, self._updated_at = 0.0, time.perf_counter()
         # The last retry that was announced: its words, and when it leaves.
         self._retry, self._retry_at = "", -math.inf
         # Whether the store has accepted the token.
         self._is_accepted = False
 
-    def send(self, request: Request) -> Answer:
-        """Return the answer that settles the request, or the last one when all attempts are used.
+    def connection(self) -> Connection:
+        """Return this thread's own connection."""
+        if not hasattr(self._local, "connection"):
+            self._local.connection = Connection(self, self._config)
+        connection: Connection = self._local.connection
+        return connection
 
-        Raises the Failure that ends the run, and TooCostly when no window has that many tokens.
+    def send(self, request: Request) -> Response:
+        """Return the response that settles the request, or the last one of all attempts.
+
+        Its rulings are in `request`. Raises the RunError that ends the run.
         """
         retries, is_denied = 0, False
         while True:
             sent_at = self._leave(request)
-            self._waiting[threading.get_ident()] = self._awake
-            try:
-                answer = self._connection().exchange(request.method, request.path, request.params)
-            except Failure as failure:
-                raise self._stop.set(failure) from None
-            finally:
-                self._waiting.pop(threading.get_ident(), None)
-            self._arrived(request, answer, sent_at)
-            verdict = judge(request.method, answer, request.resource.done)
-            tolerated = verdict is Verdict.FATAL and answer.status == request.tolerated
-            if tolerated or verdict in (Verdict.DONE, Verdict.REFUSED):
-                self._is_accepted = self._is_accepted or verdict is Verdict.DONE
+            response = self._exchange(request, sent_at)
+            resource, batch = request.resource, request.batch
+            ruling = classify(request.method, response, resource, batch)
+            request.rulings.append(ruling)
+            if ruling.action in (Action.DONE, Action.REJECTED):
+                self._is_accepted |= ruling.action is Action.DONE
                 self.bucket.succeeded()
-                return answer
-            if verdict is Verdict.FATAL:
-                # A stray 401 or 403 among good answers: these are tried once more.
-                if answer.status not in (401, 403) or is_denied or not self._is_accepted:
-                    raise self._stop.set(StoreError(self.explain(request, answer)))
+                return response
+            if ruling.action is Action.PAUSE:
+                self.pause(response, sent_at)
+            elif ruling.action is Action.RETRY:
+                if retries >= self._config.max_retries:
+                    return response
+                self._await_retry(retries, response)
+                retries += 1
+            elif response.status == request.tolerated:
+                self.bucket.succeeded()
+                return response
+            elif response.status in (401, 403) and self._is_accepted and not is_denied:
                 is_denied = True
-                self._await_retry(0, answer)
-                continue
-            if verdict is Verdict.THROTTLED:
-                self.pause(answer, sent_at)
-                continue
-            if retries >= self._config.max_retries:
-                return answer
-            self._await_retry(retries, answer)
-            retries += 1
+                self._await_retry(0, response)
+            else:
+                raise self.stop.set(StoreError(explain(request, response, self._config)))
 
-    def on_their_way(self) -> int:
-        """Return how many requests wait for their answers."""
-        return len(self._waiting)
+    def read(self, request: Request) -> Response:
+        """Send a GET; raises ReadRejected or RetriesExhausted unless it is answered."""
+        response = self.send(request)
+        action = request.rulings[-1].action
+        if response.status == request.tolerated:
+            return response
+        if action is Action.REJECTED:
+            raise ReadRejected(explain(request, response, self._config), response.status)
+        if action is Action.RETRY:
+            raise RetriesExhausted(f"Cannot reach the store: {response.message}.")
+        return response
+
+    def _leave(self, request: Request) -> float:
+        """Wait for the tokens of one attempt; returns the time when it leaves."""
+        if self.bucket.largest() < 1:
+            reserve = f"min_requests_remaining = {self._config.min_requests_remaining}"
+            quota = f"leaves nothing of the store's quota of {self.bucket.window.quota}"
+            raise self.stop.set(ConfigError(f"{self._config.path}: {reserve} {quota}."))
+        self.bucket.acquire(request.cost)
+        self.stop.check()
+        if not request.rulings:
+            request.before_send()
+            self.stop.check()  # N8: a stop may have come while the journal was written
+        return time.monotonic()
+
+    def _exchange(self, request: Request, sent_at: float) -> Response:
+        """Send one attempt, and note its response: the quota, the counts, the log."""
+        thread = threading.get_ident()
+        self._in_flight[thread] = self._awake
+        connection = self.connection()
+        try:
+            response = connection.send_once(request.method, request.path, request.params)
+        except RunError as failure:
+            raise self.stop.set(failure) from None
+        finally:
+            self._in_flight.pop(thread, None)
+        took = time.monotonic() - sent_at
+        self.bucket.update_from_headers(response.headers, sent_at, request.cost)
+        with self._lock:
+            self.counts["requests"] += 1
+            self.busy_seconds += took
+        query = "&".join(f"{name}={value}" for name, value in request.params.items())
+        target = f"/stores/{self._config.store_hash}/{request.path}{'?' * bool(query)}{query}"
+        words = "" if response.status in (200, 202, 204) else f": {response.message}"
+        self._log.info(
+            f"{utc_now()} {request.method} {printable(target, 4000)} {response.status} "
+            f"{took * 1000:.0f} ms, quota left: {read_quota(response.headers).left}{words}"
+        )
+        return response
+
+    def _await_retry(self, retries: int, response: Response) -> None:
+        """Wait before the next attempt; everybody waits if the response asks for it."""
+        seconds = max(response.wait, backoff(retries, self._random.random()))
+        self._check_wait(response)
+        if response.wait:
+            self.bucket.pause(response.wait)
+        fault = f"error {response.status}" if response.status else "no answer"
+        self._retry = f"{fault}, retry {retries + 1} of {self._config.max_retries}"
+        self._retry_at = time.monotonic() + seconds
+        self.stop.sleep(seconds)
+        with self._lock:
+            self.counts["retries"] += 1
+
+    def pause(self, response: Response, sent_at: float) -> None:
+        """Hold all workers after a 429 to a request sent then.
+
+        The first in a row says how long. From the second on, its headers cannot be right
+        alone, so the wait grows with each.
+        """
+        self._check_wait(response)
+        with self._lock:
+            self.counts["rate_limited"] += 1
+        refusals = self.bucket.refused(sent_at)
+        seconds = response.wait
+        if refusals != 1 or not seconds:
+            seconds = max(seconds, backoff(refusals - 1, self._random.random()))
+        self.bucket.pause(seconds)
+        if refusals >= MAX_REFUSALS:
+            fault = f"Rate-limited (429) {MAX_REFUSALS} times in a row"
+            raise self.stop.set(StoreError(f"{fault}. Resume when other apps are less busy."))
+
+    def _check_wait(self, response: Response) -> None:
+        if response.wait > LONGEST_WAIT:
+            minutes = f"{response.wait / 60:,.0f} minutes"
+            fault = f"The store asked to wait {minutes} ({response.status}). Resume then."
+            raise self.stop.set(StoreError(fault))
+
+    def in_flight(self) -> int:
+        """Return how many requests are sent and not yet answered."""
+        return len(self._in_flight)
 
     def tick(self) -> None:
         """Let the time pass by which requests wait; called about ten times a second.
 
-        Time in which the machine slept, or the process was stopped, does not count.
+        N26: time in which the machine slept, or the process was stopped, does not count.
         """
         now = time.perf_counter()
-        self._awake += min(now - self._looked_at, 1.0)
-        self._looked_at = now
+        self._awake += min(now - self._updated_at, 1.0)
+        self._updated_at = now
 
-    def longest(self) -> float:
-        """Return the seconds for which the oldest request in flight waits; 0 where there is none."""
-        return self._awake - min(list(self._waiting.values()), default=self._awake)
+    def longest_wait(self) -> float:
+        """Return the seconds for which the oldest request in flight waits."""
+        return self._awake - min([*self._in_flight.values()], default=self._awake)
 
-    def waiting(self) -> str:
-        """Return what requests wait for, "" where the wait is not worth a word."""
-        left = self._retry_at - time.monotonic()
-        if text := self.bucket.waiting():
+    def waiting_for(self) -> str:
+        """Return what requests wait for; "" if the wait is not worth a word."""
+        if text := self.bucket.waiting_for():
             return text
-        if left > 0:
-            return f"{self._retry} in {math.ceil(left)}s"
-        return f"waiting for an answer for {self.longest():.0f}s" if self.longest() >= 2 else ""
-
-    def _await_retry(self, retries: int, answer: Answer) -> None:
-        """Wait before the next attempt, everybody where the answer says so; raises StoreError if too long."""
-        told, delay = self._waits(retries, answer)
-        if told:
-            self.bucket.pause(told)
-        fault = "no answer" if answer.status == 0 else f"error {answer.status}"
-        self._retry = f"{fault}, retry {retries + 1} of {self._config.max_retries}"
-        self._retry_at = time.monotonic() + max(told, delay)
-        self._stop.sleep(max(told, delay))
-        self._count("retries")
-
-    def _waits(self, attempt: int, answer: Answer) -> tuple[float, float]:
-        """Return the seconds that an answer says to wait, and the backoff; raises StoreError if too long."""
-        told = answer.wait
-        if told > PATIENCE:
-            raise self._stop.set(StoreError(f"the store says to wait {told / 60:,.0f} minutes: resume then"))
-        return told, backoff(attempt, self._random.random())
-
-    def _leave(self, request: Request) -> float:
-        """Wait for the tokens of one attempt; returns the time when it leaves."""
-        try:
-            self.bucket.acquire(request.cost)
-        except TooCostly:
-            if request.cost > 1:
-                raise
-            reserve = f"min_requests_remaining ({self._config.min_requests_remaining}) in {self._config.path}"
-            quota = f"the store's quota of {self.bucket.window.quota}"
-            raise self._stop.set(ConfigError(f"{reserve} leaves nothing of {quota}: lower it")) from None
-        self._stop.check()
-        if not request.answers:
-            request.announce()
-            self._stop.check()  # N8: a stop may have been asked for while the note went to the disk
-        return time.monotonic()
-
-    def _arrived(self, request: Request, answer: Answer, sent_at: float) -> None:
-        """Take in an answer: the quota it tells, the counts, and a line of the log."""
-        took = time.monotonic() - sent_at
-        self.bucket.sync(answer.headers, sent_at, request.cost)
-        request.answers.append(answer)
-        with self._lock:
-            self.counts["requests"] += 1
-            self.busy_seconds += took
-        query = "&".join(f"{key}={value}" for key, value in request.params.items())
-        target = f"/stores/{self._config.store_hash}/{request.path}{'?' if query else ''}{query}"
-        left = read_quota(answer.headers).left
-        words = "" if answer.status in (200, 202, 204) else f": {answer.words}"
-        self._log.info(
-            f"{utc_now()} {request.method} {printable(target, 4000)} {answer.status} {took * 1000:.0f} ms "
-            f"quota left {'?' if left is None else left}{words}"
-        )
-
-    def _connection(self) -> Connection:
-        """Return this thread's own connection."""
-        if not hasattr(self._local, "connection"):
-            self._local.connection = Connection(self._config)
-        connection: Connection = self._local.connection
-        return connection
-
-    def _count(self, name: str) -> None:
-        with self._lock:
-            self.counts[name] += 1
-
-    def pause(self, answer: Answer, sent_at: float) -> None:
-        """Pause everybody after a 429 to a request sent then; raises StoreError rather than wait too long.
-
-        The first in a row says how long. From the second on, its headers may not be right: the wait grows.
-        """
-        self._count("rate_limited")
-        refusals = self.bucket.refused(sent_at)
-        told, delay = self._waits(refusals - 1, answer)
-        self.bucket.pause(told if told and refusals == 1 else max(told, delay))
-        if refusals >= REFUSALS:
-            words = f"the store answered 429 (too many requests) {REFUSALS} times in a row"
-            raise self._stop.set(StoreError(f"{words}: resume when its other apps are quieter"))
-
-    def explain(self, request: Request, answer: Answer) -> str:
-        """Return one sentence on an answer that ends the run, and what to do."""
-        resource, status = request.resource, answer.status
-        words = EXPLANATIONS.get(status) or EXPLANATIONS.get(status // 100, EXPLANATIONS[0])
-        return words.format(
-            action=f"{'delete' if request.method == 'DELETE' else 'read'} {resource.words}",
-            scope=resource.scope if resource.scope.endswith("read_only") else f"{resource.scope} (modify)",
-            said=answer.words,
-            status=status,
-            host=self._config.host,
-            path=self._config.path,
-        )
+        if (seconds := self._retry_at - time.monotonic()) > 0:
+            return f"{self._retry} in {math.ceil(seconds)}s"
+        seconds = self.longest_wait()
+        return f"waiting for an answer for {seconds:.0f}s" if seconds >= 2 else ""
 
 
-class SdkListing(ListableApiResource):  # type: ignore[misc]  # the SDK has no types
-    """The SDK's `iterall`, asked for one page at a time; all that it yields is the page's Answer.
-
-    The SDK does not take V3's envelope {"data": …} off, so it would yield its keys; and making an object of
-    its own of each record costs 100 ms a page.
-    """
-
-    resource_name = ""  # the request has its path
-
-    @classmethod
-    def _make_request(cls, method: str, url: str, connection: Asked, *_: Any, **sent: Any) -> Answer:
-        connection.request.params = sent["params"]
-        return connection.client.send(connection.request)
-
-    @classmethod
-    def _create_object(cls, response: Answer, connection: object = None) -> list[Answer]:
-        return [response]
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What `SdkListing` is given in place of a connection: a request, and who sends it."""
-
-    client: Client
-    request: Request
+def explain(request: Request, response: Response, config: Config) -> str:
+    """Return one sentence on a response that ends the run, and what to do."""
+    status, resource = response.status, request.resource
+    verb = "delete" if request.method == "DELETE" else "read"
+    if status == 401:
+        return f"Access token rejected (401). Check access_token in {config.path}."
+    if status == 403:
+        scope = resource.scope + ("" if resource.scope.endswith("only") else " (modify)")
+        fault = f"Not allowed to {verb} {resource.plural} ({response.message})"
+        return f"{fault}. The API account may lack the scope {scope}."
+    if status == 404:
+        return f"Store not found ({response.message}). Check store_hash in {config.path}."
+    if 300 <= status <= 399:
+        fault = f"Unexpected redirect ({status}) from {config.host}"
+        return f"{fault}. Redirects are not followed. Check store_hash and BC_API_ENDPOINT."
+    return f"Cannot {verb} {resource.plural}: {response.message}."
 
 
 @dataclass(frozen=True)
 class Page:
-    """One page of a listing."""
+    """One page of a list."""
 
     records: list[Record]
-    # How many records the store promises in all; V2 does not tell, and it is 0.
+    # Records in the whole list, as the store claims; 0 for V2, which does not say.
     total: int = 0
-    # Records a page, as the store says.
+    # Records a page, as the store claims.
     per_page: int = PAGE_LIMIT
 
-    @property
-    def pages(self) -> int:
-        """How many pages the store promises in all."""
-        return max(1, math.ceil(self.total / self.per_page))
 
-
-def joined(pages: Sequence[Page]) -> Page:
-    """Return pages that follow one another as one."""
-    records = [record for page in pages for record in page.records]
-    return Page(records, min(page.total for page in pages), sum(page.per_page for page in pages))
-
-
-def read_page(answer: Answer, resource: Resource) -> Page:
-    """Return the page that an answer holds; raises Unreadable for one that cannot be relied on."""
-    bare = [] if answer.status == 204 else answer.json  # V2: no envelope, and an empty page is a 204
-    records = value_at(answer.json, "data") if resource.has_total else bare
+def read_page(response: Response, resource: Resource) -> Page:
+    """Return the page in a response; raises InvalidResponse if it cannot be relied on."""
+    body = [] if response.status == 204 else response.json  # V2: an empty page is a 204
+    is_v3 = resource.has_total
+    records = value_at(body, "data") if is_v3 else body
     if not isinstance(records, list):
-        raise Unreadable(f"the store's answer for {resource.words} holds no list of records")
+        raise InvalidResponse(f"The store returned no list of {resource.plural}.")
     for record in records:
-        check_id(record, resource)
-    if not resource.has_total:
+        number = record.get(resource.id_field) if isinstance(record, dict) else None
+        if type(number) is not int or not 0 < number < 2**63:
+            fault = f"The store returned a {resource.singular} with the id {clean(number)!r}"
+            raise InvalidResponse(f"{fault}, which is not a positive whole number.")
+    if not is_v3:
         return Page(records)
-    total = value_at(answer.json, "meta.pagination.total")
+    total = value_at(body, "meta.pagination.total")
     if type(total) is not int or not 0 <= total < 10**12:
-        raise Unreadable(
-            f"the store's listing of {resource.words} does not say how many there are "
-            "(meta.pagination.total), so it cannot be trusted to be complete"
-        )
-    per_page = value_at(answer.json, "meta.pagination.per_page")
-    sound = type(per_page) is int and 0 < per_page <= PAGE_LIMIT
-    return Page(records, total, per_page if sound else PAGE_LIMIT)
+        fault = f"The store's list of {resource.plural} has no total"
+        raise InvalidResponse(f"{fault} (meta.pagination.total), so it may be incomplete.")
+    per_page = value_at(body, "meta.pagination.per_page")
+    is_valid = type(per_page) is int and 0 < per_page <= PAGE_LIMIT
+    return Page(records, total, per_page if is_valid else PAGE_LIMIT)
 
 
-def check_id(record: object, resource: Resource) -> None:
-    """Raise Unreadable for a record without an id that can be relied on."""
-    number = record.get(resource.id_field) if isinstance(record, dict) else None
-    if type(number) is not int or not 0 < number < 2**63:
-        wrong = f"without an id that is a positive whole number ({clean(number)!r})"
-        raise Unreadable(f"the store listed one of its {resource.words} {wrong}")
+def record_class(path: str) -> type[ListableApiResource]:
+    """Return the SDK's resource for a list; its iterall yields plain records.
+
+    The SDK's own objects take 100 ms a page of 250; parsing it takes 0.5 ms.
+    """
+
+    class Records(ListableApiResource):  # type: ignore[misc]  # the SDK has no types
+        resource_name = path
+
+        @classmethod
+        def _create_object(cls, response: Any, connection: object = None) -> Any:
+            return response
+
+    return Records
 
 
-PAGE_SIZES = (PAGE_LIMIT, 125, 50, 25)  # records; each a part of the first
-HEAVY = 16 * 2**20  # bytes of pages to be read ahead
-
-
-def is_halved_after(failure: Failure, count: int) -> bool:
-    """Tell whether to ask in halves for so many values: they were too long, or stayed unanswered."""
-    if isinstance(failure, ReadRefused):
-        return count > 1 and failure.status in (400, 413, 414)
-    return count >= 2 * PAGE_SIZES[-1]
+LISTED = {item.path: item for item in (*RESOURCES.values(), ORDERS)}
+RECORD_CLASSES = {path: record_class(path) for path in LISTED}
 
 
 class Store:
-    """What this tool asks of one store; workers call `info`, `page`, `find` and `delete_batch`."""
+    """What this tool asks a store; its methods are called by the workers."""
 
-    def __init__(self, config: Config, client: Client, workers: Workers, progress: Progress) -> None:
+    def __init__(self, config: Config, client: Client) -> None:
         self.resource = config.resource
         self.client = client
-        self.workers = workers
-        self.progress = progress
-        # Ids in one DELETE, and in one read-back, as many as the store heeds.
-        self.batch_size = min(config.batch_size or self.resource.largest_batch, self.resource.largest_batch)
-        self.chunk_size = PAGE_LIMIT
-        # Records a page, as many as the store answers for.
-        self._page_size = PAGE_LIMIT
+        largest = self.resource.largest_batch
+        self.batch_size = min(config.batch_size or largest, largest)
+        # Records a page of a list.
+        self.page_size = PAGE_SIZES[0]
+        # Ids in one read-back; by path id it is one at a time.
+        self.chunk_size = PAGE_LIMIT if self.resource.id_filter else 1
         # Whether any page was answered.
         self.has_listed = False
-        # Bytes of the heaviest page so far, as if all had 250 records.
-        self._heaviest = 0
         self._count_items = config.count_items
-        # Parameters of the listing; sub-resources only where the backup or a --match needs them.
-        plain = {*self.resource.show, *(name.partition(":")[0] for name in self.resource.filter_types())}
-        needed = not config.no_backup or any(m.path.partition(".")[0] not in plain for m in config.match)
-        self.params = {key: text for key, text in self.resource.params.items() if needed or key != "include"}
+        # Parameters of a list: sub-resources only for the backup or a --match.
+        plain = {*self.resource.display_fields}
+        plain |= {name.partition(":")[0] for name in self.resource.filter_types()}
+        fields_matched = {match.path.partition(".")[0] for match in config.match}
+        needs_all = not config.no_backup or not fields_matched <= plain
+        self.params = {
+            name: value
+            for name, value in self.resource.params.items()
+            if needs_all or name != "include"
+        }
 
     def requests_for(self, count: int) -> int:
         """Return the tokens that it takes to delete so many ids and read them back."""
         ids_per_token = 1 if self._count_items else self.batch_size
-        return math.ceil(count / ids_per_token) + math.ceil(count / PAGE_LIMIT)
-
-    def expect(self, reads: int, count: int) -> None:
-        """Tell the bucket what the rest of the job needs: so many reads, and to delete so many ids."""
-        self.client.bucket.expect(reads + self.requests_for(count))
+        return math.ceil(count / ids_per_token) + math.ceil(count / self.chunk_size)
 
     def info(self) -> Record | None:
-        """GET /v2/store: name, domain and plan; None where the token may not read it."""
+        """GET /v2/store: name, domain, plan, time zone; None without the permission."""
         request = Request("GET", STORE_INFO, STORE_INFO.path, tolerated=403)
-        answer = self.client.send(request)
-        self._check_read(request, answer)
-        return answer.json if answer.status == 200 and isinstance(answer.json, dict) else None
+        response = self.client.read(request)
+        is_read = response.status == 200 and isinstance(response.json, dict)
+        return response.json if is_read else None
 
-    def _check_read(self, request: Request, answer: Answer) -> None:
-        """Raise ReadRefused or StoreError when a GET was not answered with what it asked for."""
-        verdict = judge("GET", answer)
-        if verdict is Verdict.REFUSED:
-            raise ReadRefused(self.client.explain(request, answer), answer.status)
-        if verdict is Verdict.RETRY:
-            raise Unanswered(f"the store does not answer ({answer.words}): try again once it does")
+    def page(self, resource: Resource, **params: Any) -> Page:
+        """Return a page of a list, by the SDK's iterall.
 
-    def page(self, resource: Resource, number: int = 0, size: int = PAGE_LIMIT, **params: Any) -> Page:
-        """Return that page of a listing, or, without a number, the one that begins at params' min_id.
-
-        While it stays unanswered it is asked for with fewer records, down to 25: one with a number is put
-        together of several, one without is shorter. Raises Unreadable for what cannot be relied on.
+        Raises ReadRejected, RetriesExhausted, and InvalidResponse for a page that cannot
+        be relied on.
         """
-        while True:
-            part = min(size, self._page_size)
-            parts = size // part if number else 1
-            pages: list[Page] = []
-            end = max(number, 1) * parts
-            for place in range(end - parts + 1, end + 1):
-                request = Request("GET", resource, resource.path)
-                asked, sent = Asked(self.client, request), {"limit": part, "page": place, **params}
-                answer = next(SdkListing.iterall(connection=asked, **sent))
-                if judge("GET", answer) is Verdict.RETRY and part > PAGE_SIZES[-1]:
-                    smaller = next(smaller for smaller in PAGE_SIZES if smaller < part)
-                    self._page_size = min(self._page_size, smaller)
-                    break
-                pages.append(self._read(request, answer))
-            else:
-                return joined(pages)
-
-    def _read(self, request: Request, answer: Answer) -> Page:
-        """Return what a GET was answered with; raises ReadRefused, Unanswered and Unreadable."""
-        self._check_read(request, answer)
+        connection = self.client.connection()
+        records = RECORD_CLASSES[resource.path].iterall(connection=connection, **params)
+        records = [*records]
         self.has_listed = True
-        self._heaviest = max(self._heaviest, len(answer.body) * PAGE_LIMIT // request.params["limit"])
-        return read_page(answer, request.resource)
+        return replace(connection.page, records=records)
 
     def count(self) -> int:
-        """Return how many records the store has, -1 where its list does not say."""
+        """Return how many records the store has; -1 if its list does not say."""
         if not self.resource.has_total:
             return -1
-        return self.workers.call(self.page, self.resource, 1, size=1).total
+        return self.page(self.resource, page=1, limit=1).total
 
-    def ahead(self) -> int:
-        """Return how many pages may be read ahead: fewer when they are heavy."""
-        return max(1, min(self.workers.count, HEAVY // max(1, self._heaviest)))
+    def find(
+        self, filter_name: str, values: Sequence[Any], **params: Any
+    ) -> list[Record] | None:
+        """Return the records with these ids or addresses; None if it cannot be told.
 
-    def find(self, by: str, values: Sequence[Any], **params: Any) -> list[Record] | None:
-        """Return the records that have one of these ids or addresses; None when that cannot be relied on.
-
-        by: the filter to ask with. An answer is relied on when every record has one of the values, none is
-        there twice, and they are as many as the total says. At most PAGE_LIMIT ids, or EMAIL_LIMIT addresses;
-        what is refused for its length, or stays unanswered, is asked for in halves.
+        A response is relied on when every record has one of the values, none is listed
+        twice, and they are as many as its total. What is rejected for its length, or
+        stays unanswered, is asked for in halves.
         """
-        resource, by_id = self.resource, by == self.resource.read_by
-        asked = set(values) if by_id else set(map(normalize_email, values))
-        value_of: Callable[[Record], Any] = resource.id_of if by_id else resource.address_of
-        sent = {"limit": PAGE_LIMIT, "page": 1, by: ",".join(map(str, values)), **params}
-        request = Request("GET", resource, resource.path, sent)
+        resource, is_by_id = self.resource, filter_name == self.resource.id_filter
+        joined = ",".join(map(str, values))
         try:
-            page = self._read(request, self.client.send(request))
-        except Unreadable:
+            page = self.page(
+                resource, page=1, limit=PAGE_LIMIT, **{filter_name: joined}, **params
+            )
+        except InvalidResponse:
             return None
-        except (ReadRefused, Unanswered) as failure:
-            if not is_halved_after(failure, len(values)):
+        except (ReadRejected, RetriesExhausted) as failure:
+            too_long = getattr(failure, "http_status", 0) in (0, 400, 413, 414)
+            if len(values) < (2 if isinstance(failure, ReadRejected) else 50) or not too_long:
                 raise
             half = (len(values) + 1) // 2
-            if by_id:
+            if is_by_id:
                 self.chunk_size = min(self.chunk_size, half)
-            found = [self.find(by, part, **params) for part in chunks(values, half)]
-            return None if None in found else list(itertools.chain.from_iterable(filter(None, found)))
-        distinct = len(set(map(resource.id_of, page.records)))
-        complete = distinct == len(page.records) == page.total
-        return page.records if complete and asked.issuperset(map(value_of, page.records)) else None
+            parts = [self.find(filter_name, part, **params) for part in chunks(values, half)]
+            if None in parts:
+                return None
+            return [record for part in parts for record in part or ()]
+        if is_by_id:
+            is_asked_for = {*map(resource.id_of, page.records)} <= {*values}
+        else:
+            asked = set(map(normalize_email, values))
+            is_asked_for = {*map(resource.address_of, page.records)} <= asked
+        distinct = len({*map(resource.id_of, page.records)})
+        is_complete = distinct == len(page.records) == page.total
+        return page.records if is_complete and is_asked_for else None
+
+    def existing(self, ids: Sequence[int]) -> set[int] | None:
+        """Return which of the ids exist; None if it cannot be told.
+
+        At most `chunk_size` ids: by the list's id filter, or by path id, where a 404
+        means that the record does not exist.
+        """
+        if self.resource.id_filter:
+            records = self.find(self.resource.id_filter, ids)
+            return None if records is None else {*map(self.resource.id_of, records)}
+        found = set()
+        for number in ids:
+            path = f"{self.resource.path}/{number}"
+            response = self.client.read(Request("GET", self.resource, path, tolerated=404))
+            if response.status == 404 and response.is_json:  # not a proxy's page
+                continue
+            record = value_at(response.json, "data") or response.json
+            if value_at(record, self.resource.id_field) != number:
+                return None
+            found.add(number)
+        return found
 
     def delete_batch(self, batch: Batch, journal: Journal) -> BatchResult:
-        """DELETE the batch, noted in the journal before it leaves. Never raises Failure: see Stop."""
+        """DELETE the batch, noted in the journal before it leaves. Never raises RunError."""
         path, params = delete_target(self.resource, batch)
-        cost = len(batch) if self._count_items else 1
-        request = Request("DELETE", self.resource, path, params, cost, announce=lambda: journal.sent(batch))
+        largest = max(1, self.client.bucket.largest())
+        cost = min(len(batch), largest) if self._count_items else 1
+        request = Request("DELETE", self.resource, path, params, batch, cost)
+        request.before_send = partial(journal.sent, batch)
         try:
-            self.client.send(request)
-        except TooCostly:
-            size = max(1, min(self.client.bucket.largest(), len(batch) - 1))
-            smaller = tuple(batches(batch, size))
-            return replace(unsettled(batch, request.answers), again=smaller, accepted=())
-        except Failure as failure:
-            self.workers.stop.set(failure)
-            return unsettled(batch, request.answers)
-        result = batch_result(batch, request.answers, self.resource)
-        if result.again and (result.accepted or result.refused):  # some of its ids have to wait
-            with suppress(Failure):  # the stop flag is set then
-                self.client.pause(request.answers[-1], math.inf)
+            response = self.client.send(request)
+        except RunError as failure:
+            self.client.stop.set(failure)
+            return unsettled(batch, request.rulings)
+        result = batch_result(batch, request.rulings)
+        if result.requeue and request.rulings[-1].action is Action.DONE:
+            with suppress(RunError):  # the stop flag is set then
+                self.client.pause(response, math.inf)
         return result
 
 
 class Workers:
-    """The pool of threads that ask the store. Its methods are the main thread's."""
+    """The pool of threads that ask the store; its methods are the main thread's."""
 
     def __init__(self, count: int, stop: Stop, on_wait: Callable[[], None]) -> None:
         self.count = count
@@ -3006,22 +3087,22 @@ class Workers:
         self._pool = ThreadPoolExecutor(max_workers=count)
 
     def submit(self, function: Callable[..., R], *args: Any) -> Future[R]:
-        """Have a worker do it, and do not wait for it."""
+        """Have a worker call the function, and do not wait for it."""
         return self._pool.submit(function, *args)
 
     def call(self, function: Callable[..., R], *args: Any, **kwargs: Any) -> R:
-        """Have a worker do it, and wait for what it returns."""
+        """Have a worker call the function, and return its result."""
         future = self._pool.submit(function, *args, **kwargs)
         self.await_any([future])
         return future.result()
 
-    def in_order(self, work: Callable[[T], R], items: Iterable[T], ahead: Callable[[], int]) -> Iterator[R]:
-        """Yield the work of each item, done by the workers, so many ahead, in the order of the items."""
+    def in_order(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+        """Yield the result for each item, in order; workers are a few items ahead."""
         pending: deque[Future[R]] = deque()
         try:
             for item in items:
-                pending.append(self.submit(work, item))
-                while len(pending) > ahead():
+                pending.append(self.submit(function, item))
+                if len(pending) > self.count:
                     self.await_any([pending[0]])
                     yield pending.popleft().result()
             while pending:
@@ -3031,22 +3112,24 @@ class Workers:
             for future in pending:
                 future.cancel()
 
-    def await_any(self, pending: Iterable[Future[R]], *, deletes: bool = False) -> set[Future[R]]:
-        """Return those of them that are done, at least one.
+    def await_any(
+        self, pending: Iterable[Future[R]], *, deletes: bool = False
+    ) -> set[Future[R]]:
+        """Return the futures that are done, at least one.
 
-        Raises the reason of a stop: at once where reads are awaited; where it is deletes, only at a second
-        signal.
+        Raises the reason of a stop: at once if reads are awaited; if deletes are, only
+        at a second signal (N9).
         """
         while True:
             self._on_wait()
             done, _ = wait(pending, timeout=POLL, return_when=FIRST_COMPLETED)
             if done:
                 return done
-            if self.stop.at_once or not deletes:
+            if self.stop.force_exit or not deletes:
                 self.stop.check()
 
     def sleep(self, seconds: float) -> None:
-        """Let so many seconds pass, redrawing; raises Failure when nothing more may be sent."""
+        """Let so many seconds pass, redrawing; raises RunError at a stop."""
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
             self._on_wait()
@@ -3057,432 +3140,461 @@ class Workers:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-class Webhook:
-    """Posts events to webhook_url, one after the other, while the run goes on."""
-
-    LONGEST = 10.0  # seconds until the run ends without an answer
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._events: list[Mapping[str, Any]] = []
-        self._faults: list[str] = []
-        self._thread: threading.Thread | None = None
-
-    def send(self, event: Mapping[str, Any]) -> None:
-        """Post an event after those that came before; does nothing without a URL."""
-        if self._url:
-            before = self._thread
-            self._events.append(event)
-            self._thread = threading.Thread(target=self._post, args=(event, before), daemon=True)
-            self._thread.start()
-
-    def _post(self, event: Mapping[str, Any], before: threading.Thread | None) -> None:
-        if before is not None:
-            before.join()
-        if fault := post_event(self._url, event):
-            self._faults.append(f"webhook_url was not notified ({event['event']}): {fault}")
-        self._events.remove(event)
-
-    def is_busy(self) -> bool:
-        """Tell whether an event is not answered yet."""
-        return bool(self._events)
-
-    def faults(self) -> list[str]:
-        """Return what to say of events that were not accepted."""
-        late = [f"webhook_url was not notified ({event['event']}): no answer" for event in self._events]
-        return [*self._faults, *late]
-
-
-def post_event(url: str, body: Mapping[str, Any]) -> str:
-    """POST it to webhook_url; returns why that failed, "" when it did not, and never a part of the URL."""
-    try:
-        with requests.Session() as session:
-            session.auth = lambda request: request  # N11: else ~/.netrc adds a password
-            # stream: its body is not waited for, which may come for ever
-            response = session.post(url, json=body, timeout=5, allow_redirects=False, stream=True)
-    except requests.Timeout:
-        return "no answer within 5 s"
-    except requests.exceptions.SSLError:
-        return "its certificate is not trusted"
-    except Exception:  # whatever is wrong with it never changes the run
-        return "it cannot be reached"
-    return "" if response.ok and not response.is_redirect else f"it answered {response.status_code}"
-
-
-# --- gather -------------------------------------------------------------------------------------------
+# --- listing ------------------------------------------------------------------------
 #
-# Decides which records of the store go, from a listing that is complete or from the ids that a list names,
-# and streams each of them to the backup while only its id stays in memory. Selection is applied in this
-# order: filters or ids, match, keep, orders, limit. Whether a person wants that many to go is asked further
-# down.
+# Reads the records of the store, completely or not at all, and selects from them: each
+# selected record streams to the backup while memory keeps its id. Selection is applied
+# in this order: filters or ids, match, keep, orders, limit.
 
-LISTINGS = 4  # how often a listing is tried: once, and three times more when it changes
+LISTING_TRIES = 4  # once, and three times more if records change meanwhile
+
+
+def pages_by_id(
+    store: Store, workers: Workers, resource: Resource, first: int = 1, **params: Any
+) -> Iterator[list[Record]]:
+    """Yield the pages of a V2 list with ids from `first` on; deletions do not shift them.
+
+    Each page begins after the last id of the one before, and an empty one ends the list.
+    Raises InvalidResponse if the ids do not rise.
+    """
+    read = partial(workers.call, store.page, resource, limit=store.page_size)
+    read = partial(read, **resource.params, **params)
+    # A single empty page may be a stray response: two end the list.
+    while records := read(min_id=first).records or read(min_id=first).records:
+        ids = [first - 1, *map(resource.id_of, records)]
+        if any(later <= earlier for earlier, later in itertools.pairwise(ids)):
+            fault = f"The store does not list {resource.plural} by id"
+            raise InvalidResponse(f"{fault}, so some may be missed.")
+        yield records
+        first = ids[-1] + 1
 
 
 class Orders:
-    """The customers that any order names; `read_on` takes those that came in since."""
+    """The customers that have orders; `update` reads those placed since."""
 
     def __init__(self) -> None:
         self.customers: set[int] = set()
         self._next_id = 1
 
-    def read_on(self, store: Store) -> None:
-        """Read to the last order; raises Unreadable for one that does not say whose it is."""
-        for orders in pages_by_id(store, ORDERS, self._next_id):
+    def update(self, store: Store, workers: Workers, progress: Progress) -> None:
+        """Read to the last order; raises InvalidResponse for one without a customer."""
+        for orders in pages_by_id(store, workers, ORDERS, self._next_id):
             for order in orders:
-                if type(order.get("customer_id")) is not int:
-                    raise Unreadable(f"order {order['id']} does not say whose it is (customer_id)")
-                self.customers.add(order["customer_id"])
+                customer = order.get("customer_id")
+                if type(customer) is not int:
+                    fault = f"The store returned order {order['id']} without a customer_id"
+                    raise InvalidResponse(f"{fault}.")
+                self.customers.add(customer)
             self._next_id = orders[-1]["id"] + 1
-            store.progress.advance(len(orders))
-
-
-def pages_by_id(store: Store, resource: Resource, least: int = 1, **params: Any) -> Iterator[list[Record]]:
-    """Yield the pages of a V2 listing with records from the id `least` on; deletions do not shift them.
-
-    Each page begins behind the last id of the one before, and an empty one ends them. Raises Unreadable when
-    the ids do not rise.
-    """
-    page_from = partial(store.workers.call, store.page, resource, **resource.params, **params)
-    # One empty page may be a stray answer: two end the list.
-    while records := page_from(min_id=least).records or page_from(min_id=least).records:
-        ids = [least - 1, *map(resource.id_of, records)]
-        if any(later <= earlier for earlier, later in itertools.pairwise(ids)):
-            raise Unreadable(f"the store does not list {resource.words} by id, so records may be missed")
-        yield records
-        least = ids[-1] + 1
-        store.client.bucket.expect(math.inf)  # nobody knows how many more there are
+            progress.advance(len(orders))
+        self.customers.discard(0)  # guests
 
 
 class Listing:
-    """The pages of a listing, complete and each record once, or ListingChanged at their end.
+    """All pages of a list, each record once; ListingChanged if it may have holes.
 
-    V3's pages are counted: each deletion moves later records up one place, so one can slip onto a page that
-    was read already. Therefore the last page is read right after the first, both are read again at the end,
-    and neither may have moved. What was added meanwhile stands behind the total, and is left out. V2's
-    pages go by id, which never moves.
+    V3's pages are counted, and each deletion moves later records up one place, so one
+    can slip onto a page that was read already. Therefore the last page is read right
+    after the first, both are read again at the end, and neither may have moved. Records
+    added meanwhile come after the total, and are left out.
     """
 
-    def __init__(self, store: Store, filters: Mapping[str, Filter]) -> None:
-        self._store = store
+    def __init__(
+        self,
+        store: Store,
+        workers: Workers,
+        filters: Mapping[str, Filter],
+        on_total: Callable[[int], None] = lambda total: None,
+    ) -> None:
+        self._store, self._workers, self._on_total = store, workers, on_total
         self._filters: dict[str, Any] = {name: item.sent for name, item in filters.items()}
         # Records that were listed more than once.
         self.duplicates = 0
-        # Records that the first page promised; 0 before it, and for V2.
+        # Records in the list, as the first page says; 0 for V2.
         self.total = 0
-        self._seen = IdSet()
+        self._seen: set[int] = set()
 
     def pages(self) -> Iterator[list[Record]]:
-        """Return the records, a page at a time; ListingChanged is raised when there may be holes."""
-        by_id = partial(pages_by_id, self._store, self._store.resource, **self._filters)
-        return self._counted_pages() if self._store.resource.has_total else by_id()
+        """Yield the records, a page at a time."""
+        store = self._store
+        if store.resource.has_total:
+            return self._counted_pages()
+        return pages_by_id(store, self._workers, store.resource, **self._filters)
+
+    def _read(self, number: int) -> Page:
+        params: dict[str, Any] = self._store.params | self._filters
+        size = self._store.page_size
+        return self._store.page(self._store.resource, page=number, limit=size, **params)
 
     def _counted_pages(self) -> Iterator[list[Record]]:
-        store, workers = self._store, self._store.workers
-        params: dict[str, Any] = store.params | self._filters
-        page_of = partial(store.page, store.resource, **params)
-        first = workers.call(page_of, 1)
-        self.total, pages, size = first.total, first.pages, len(first.records)
-        edges = {1: self._ids(first.records)}
-        yield self._fresh(first.records)
-        if self.total == 0 and workers.call(page_of, 1).records:  # two empty reads end a list
-            raise ListingChanged("the store listed nothing, and then something")
-        last = first if pages == 1 else workers.call(page_of, pages)
-        del first  # a page is memory
-        self._check_end(page_of, last, pages, last.total - (pages - 1) * size)
-        if pages > 1:
-            records = last.records[: self.total - (pages - 1) * size]
-            edges[pages] = self._ids(records)
-            for page in workers.in_order(page_of, range(2, pages), store.ahead):
+        call, in_order = self._workers.call, self._workers.in_order
+        first = call(self._read, 1)
+        self.total = first.total
+        self._on_total(self.total)
+        size = len(first.records)
+        count = max(1, math.ceil(first.total / first.per_page))
+        edges = {1: self._ids(first)}
+        yield self._new_records(first.records)
+        if self.total == 0 and call(self._read, 1).records:
+            raise ListingChanged  # a single empty page may be a stray response
+        last = call(self._read, count) if count > 1 else first
+        self._check_end(last, count, last.total - (count - 1) * size)
+        if count > 1:
+            last = replace(last, records=last.records[: self.total - (count - 1) * size])
+            edges[count] = self._ids(last)
+            for page in in_order(self._read, range(2, count)):
                 if page.total < self.total or not page.records:
-                    raise ListingChanged("records went while the pages were read")
-                yield self._fresh(page.records)
-            yield self._fresh(records)
-            for ids, page in zip(edges.values(), workers.in_order(page_of, edges, store.ahead), strict=True):
-                if ids != self._ids(page.records[: len(ids)]):
-                    raise ListingChanged("records moved while the pages were read")
+                    raise ListingChanged
+                yield self._new_records(page.records)
+            yield self._new_records(last.records)
+            for ids, page in zip(edges.values(), in_order(self._read, edges), strict=True):
+                if ids != self._ids(page)[: len(ids)]:
+                    raise ListingChanged
         if len(self._seen) != self.total:
-            raise ListingChanged(f"the store promised {self.total} records and listed {len(self._seen)}")
+            raise ListingChanged
 
-    def _ids(self, records: Iterable[Record]) -> list[int]:
-        return list(map(self._store.resource.id_of, records))
+    def _ids(self, page: Page) -> list[int]:
+        return [*map(self._store.resource.id_of, page.records)]
 
-    def _fresh(self, page: Sequence[Record]) -> list[Record]:
-        """Return the records of a page that were not listed before."""
-        fresh = [record for record in page if self._seen.add(self._store.resource.id_of(record))]
-        self.duplicates += len(page) - len(fresh)
-        return fresh
+    def _new_records(self, records: Sequence[Record]) -> list[Record]:
+        """Return the records that were not listed before."""
+        new = []
+        for record in records:
+            number = self._store.resource.id_of(record)
+            if number not in self._seen:
+                self._seen.add(number)
+                new.append(record)
+        self.duplicates += len(records) - len(new)
+        return new
 
-    def _check_end(self, page_of: Callable[[int], Page], last: Page, pages: int, promised: int) -> None:
-        """Raise ListingChanged where the last page, or one behind it, holds more than a total accounts for.
+    def _check_end(self, last: Page, count: int, promised: int) -> None:
+        """Raise ListingChanged if the list goes on after the records that it promised.
 
-        The store's total is a claim: it may count a page only. What was added meanwhile counts in a later
-        total.
+        The total is a claim: it may count one page only. Records that were added
+        meanwhile count in a later total.
         """
-        more = len(last.records) > promised
-        if not more and len(last.records) >= last.per_page:
-            after = self._store.workers.call(page_of, pages + 1)
-            more = bool(after.records) and after.total <= pages * last.per_page
-        if more:
-            raise ListingChanged(f"the store lists more records than the {self.total:,} that it promised")
-
-
-def can_look_up(store: Store, found: Found | None, total: int) -> bool:
-    """Tell whether the store is asked for the entries of a list, rather than for all of its records.
-
-    The API must have the filters. A look-up by address may mind case, so all records are compared here where
-    listing them takes no more requests than look-ups, each of which is repeated for what it does not find.
-    total: records in the store.
-    """
-    if found is None:
-        return False
-    ids, emails = len(found.unknown_ids()), len(spellings(found.unknown_emails()))
-    if (ids and not store.resource.read_by) or (emails and "email:in" not in store.resource.filter_types()):
-        return False
-    look_ups = 2 * (math.ceil(ids / PAGE_LIMIT) + math.ceil(emails / EMAIL_LIMIT))
-    pages = max(1, math.ceil(total / PAGE_LIMIT))
-    return not emails or look_ups < pages + min(pages, 2)  # the first and the last page are read twice
-
-
-def named_pages(store: Store, found: Found) -> Iterator[list[Record]]:
-    """Yield the records of the entries that are not found yet, each once, asked for by filter.
-
-    What is not found is asked for once more: one empty answer may be a stray one. Last come the addresses of
-    rows whose id no record has. Raises Refused when it cannot be told which entries match a record.
-    """
-    seen, resource = IdSet(), store.resource
-    found.looked_up = True
-    params: dict[str, Any] = {key: text for key, text in store.params.items() if key == "include"}
-    look_up = {by: partial(store.find, by, **params) for by in (resource.read_by, "email:in")}
-
-    def remaining() -> Iterator[tuple[str, Iterator[Sequence[Any]]]]:
-        for _ in range(2):
-            yield resource.read_by, chunks(found.unknown_ids(), PAGE_LIMIT)
-            yield "email:in", chunks(spellings(found.unknown_emails()), EMAIL_LIMIT)
-        if "email:in" in resource.filter_types():
-            yield "email:in", chunks(spellings(found.unknown_pairs()), EMAIL_LIMIT)
-
-    for by, asked in remaining():
-        for records in store.workers.in_order(look_up[by], asked, store.ahead):
-            if records is None:
-                fault = f"the store ignored the filter {by}, or answered in part"
-                raise Refused(f"{fault}: it cannot be told which entries of {found.entries.name} it knows")
-            yield [record for record in records if seen.add(resource.id_of(record))]
+        has_more = len(last.records) > promised
+        if not has_more and len(last.records) >= last.per_page:
+            after = self._workers.call(self._read, count + 1)
+            has_more = bool(after.records) and after.total <= count * last.per_page
+        if has_more:
+            raise ListingChanged
 
 
 @dataclass
 class Sample:
-    """What a person is shown of many records: how old they are, the first four, and the last."""
+    """What a person is shown of many records: the oldest few, and the newest."""
 
     first_created: str = ""
     last_created: str = ""
     records: list[Record] = field(default_factory=list)
 
     def add(self, record: Record) -> None:
-        """Take note of a record."""
+        """Add a record."""
         created = str(record.get("date_created", ""))
-        if created[4:5] == "-":  # V2's RFC 2822 dates do not sort
+        if created[4:5] == "-":  # V2's dates do not sort
             self.first_created = min(self.first_created or created, created)
             self.last_created = max(self.last_created, created)
         self.records = [*self.records[:4], record]
 
     def lines(self, resource: Resource) -> list[str]:
         """Return a line for each of the records."""
-        names = (resource.id_field, *resource.show)
-        return ["  ".join(printable(record.get(name), 40) for name in names) for record in self.records]
+        names = (resource.id_field, *resource.display_fields)
+        return [
+            "  ".join(printable(record.get(name), 40) for name in names)
+            for record in self.records
+        ]
 
 
 class Selection:
-    """Decides record by record what goes, and counts why the others stay."""
+    """Selects record by record, and counts what is excluded."""
 
     def __init__(self, config: Config, orders: Orders) -> None:
-        self.ids = array("q")
-        # Whether --limit is reached, so that no further record matters.
-        self.full = False
-        # Kept, or with orders; and those with orders alone.
-        self.spared = self.spared_for_orders = 0
-        # Records that the backup cannot hold whole.
-        self.cut = 0
+        self.ids: list[int] = []
+        # Whether --limit is reached.
+        self.is_full = False
+        # Records excluded by keep lists or orders; and by orders alone.
+        self.excluded = self.excluded_by_orders = 0
+        # Records of which the backup holds a part.
+        self.truncated = 0
         # Records that were listed more than once.
         self.duplicates = 0
-        # Records of the store; -1 where that is not known.
+        # Records in the store; -1 if that is not known.
         self.total = -1
-        # Records that the filters or ids ask for.
+        # Records that match the filters or ids.
         self.listed = 0
         self.sample = Sample()
-        # What --ids names (None without), and what each --keep names, as far as the store knows it.
-        self.named = Found(config.ids_entries, config.resource) if config.ids_entries else None
-        self.kept = [Found(entries, config.resource) for entries in config.keep_entries]
-        # Of each filter with a list of values, those that no record has had.
-        lists = (f for f in config.filter.values() if len(f.values) > 1 and not f.name.endswith(":not_in"))
-        self.unseen_values = {item.name: set(item.values) for item in lists}
-        # Of each filter that the store ignored, a record that it returned and that does not match.
+        # What --ids lists (None without), and what each --keep lists.
+        resource = config.resource
+        self.ids_list: ListMatcher | None = None
+        if config.ids_list:
+            self.ids_list = ListMatcher(config.ids_list, resource)
+        self.keep_lists = [ListMatcher(entries, resource) for entries in config.keep_lists]
+        # Of each filter with several values, those that no record has.
+        self.unmatched_values = {
+            item.name: {*item.values} for item in config.filter.values() if len(item.values) > 1
+        }
+        # Filter that the store ignored => a record that it returned all the same.
         self.ignored_filters: dict[str, int] = {}
         # The FIELD!=REGEX that have excluded no record yet.
         self.idle_exclusions = [match for match in config.match if match.negated]
-        self._config = config
-        self._resource = config.resource
-        self._orders = orders
-        # The paths of --match that no record has had yet, and the fields that they have.
-        self.unseen_paths = {match.path for match in config.match}
+        # The paths of --match that no record has, and the fields that records have.
+        self.missing_paths = {match.path for match in config.match}
         self.field_names: set[str] = set()
+        self.has_orders = bool(orders.customers)
+        self._config, self._orders = config, orders
 
-    def take(self, records: Iterable[Record]) -> Iterator[Record]:
-        """Take the records that are selected, and yield them for the backup."""
+    def select(self, records: Iterable[Record]) -> list[Record]:
+        """Return the selected records of a page, as the backup has them."""
+        selected = []
         for record in records:
-            if self.full:
-                return
-            if self._goes(record):
-                self.ids.append(self._resource.id_of(record))
-                self.full = len(self.ids) == self._config.limit
-                self.sample.add(record)
-                cut = cut_off(record)
-                self.cut += bool(cut)
-                yield record | {"backup_cut": cut} if cut else record
+            if self.is_full or not self._is_selected(record):
+                continue
+            self.ids.append(self._config.resource.id_of(record))
+            self.is_full = len(self.ids) == self._config.limit
+            self.sample.add(record)
+            if truncated := truncated_fields(record):
+                self.truncated += 1
+                record = record | {"backup_cut": truncated}
+            selected.append(record)
+        return selected
 
-    def _goes(self, record: Record) -> bool:
-        keeping = [found for found in self.kept if found.names(record)]
-        if not self._is_meant(record) or (self.named is not None and not self.named.names(record)):
+    def _is_selected(self, record: Record) -> bool:
+        config = self._config
+        keeping = [matcher for matcher in self.keep_lists if matcher.matches(record)]
+        if not self._matches_filters(record):
+            return False
+        if self.ids_list is not None and not self.ids_list.matches(record):
             return False
         self.listed += 1
-        self._note_fields(record)
-        if self.idle_exclusions:
-            self.idle_exclusions = [match for match in self.idle_exclusions if not match.is_found_in(record)]
-        if not all(match.fits(record) for match in self._config.match):
-            return False
-        for found in keeping:
-            found.spared += 1
-        with_orders = not keeping and self._resource.id_of(record) in self._orders.customers
-        self.spared_for_orders += with_orders
-        self.spared += bool(keeping or with_orders)
-        return not keeping and not with_orders
-
-    def _note_fields(self, record: Record) -> None:
-        """Take note of which paths of --match a record has."""
-        if self.unseen_paths:
-            self.unseen_paths = {path for path in self.unseen_paths if not values_at(record, path)}
+        if self.missing_paths:
+            self.missing_paths -= {p for p in self.missing_paths if values_at(record, p)}
             self.field_names.update(record)
-
-    def _is_meant(self, record: Record) -> bool:
-        """Tell whether the record matches the filters; the API's own filters only narrow the listing."""
-        filters = self._config.filter.values()
-        for item in filters:
-            if not item.fits(record, as_sent=True):
-                self.ignored_filters.setdefault(item.name, self._resource.id_of(record))
-        if not all(item.fits(record) for item in filters):
+        if self.idle_exclusions:
+            idle = [match for match in self.idle_exclusions if not match.matches(record)]
+            self.idle_exclusions = idle
+        if not all(match.selects(record) for match in config.match):
             return False
-        for name, values in self.unseen_values.items():
-            values -= self._config.filter[name].found_in(record) if values else set()
-        return True
+        for matcher in keeping:
+            matcher.excluded += 1
+        has_orders = config.resource.id_of(record) in self._orders.customers
+        self.excluded_by_orders += has_orders and not keeping
+        self.excluded += bool(keeping or has_orders)
+        return not keeping and not has_orders
 
-    @property
-    def has_orders(self) -> bool:
-        """Whether any order names a customer."""
-        return bool(self._orders.customers - {0})
+    def _matches_filters(self, record: Record) -> bool:
+        """Tell whether the record matches; the API's filters only narrow the listing."""
+        filters = self._config.filter
+        failing = [item for item in filters.values() if not item.matches(record)]
+        for item in failing:
+            if not item.is_at_end(record):
+                number = self._config.resource.id_of(record)
+                self.ignored_filters.setdefault(item.name, number)
+        if not failing:
+            for name, values in self.unmatched_values.items():
+                values -= filters[name].matching_values(record) if values else set()
+        return not failing
 
-    def not_found(self) -> list[tuple[str, str]]:
-        """Return the entries of --ids that the store does not know, as list and entry; none at a limit."""
-        if self.named is None or self.full:
-            return []
-        return [(self.named.entries.name, entry) for entry in self.named.unknown()]
+    def lists(self) -> list[ListMatcher]:
+        """Return the lists of --ids and --keep."""
+        return ([self.ids_list] if self.ids_list else []) + self.keep_lists
 
-    def keep_unknown(self) -> list[tuple[str, str]]:
-        """Return the entries of --keep that the store does not know, as list and entry."""
-        return [(found.entries.name, entry) for found in self.kept for entry in found.unknown()]
+    def unmatched_ids(self) -> list[str]:
+        """Return the entries of --ids that match no record; none once --limit is reached."""
+        return [] if self.ids_list is None or self.is_full else self.ids_list.unmatched()
 
-
-def gather(store: Store, config: Config, orders: Orders, files: RecordFiles) -> Selection:
-    """Return the selection, its full records in the files; raises Refused when no listing is complete."""
-    narrowed = bool(config.filter or config.ids_entries)
-    total = store.count() if narrowed else -1
-    for tries_left in reversed(range(LISTINGS)):
-        selection, listing = Selection(config, orders), Listing(store, config.filter)
-        named = selection.named if can_look_up(store, selection.named, total) else None
-        files.restart()
-        store.progress.begin(0)
-        expect_records(store, len(named.entries) if named else 0)
-        try:
-            for records in named_pages(store, named) if named else listing.pages():
-                expect_records(store, listing.total)
-                files.write(selection.take(records))
-                store.progress.advance(len(records))
-                if selection.full:
-                    break
-            break
-        except ListingChanged as change:
-            list_again(store, change, tries_left)
-    if not narrowed and store.resource.has_total:
-        total = listing.total
-    elif not narrowed and not selection.full:
-        total = selection.listed
-    if named or config.filter or selection.full:  # else the listing has shown all that there is
-        look_up(store, selection.kept, total)
-    selection.duplicates = listing.duplicates + getattr(config.ids_entries, "duplicates", 0)
-    selection.total = total
-    return selection
+    def unmatched_entries(self) -> list[tuple[str, str]]:
+        """Return the entries that match no record, as list file and entry."""
+        entries = [(str(self._config.ids), entry) for entry in self.unmatched_ids()]
+        for matcher in self.keep_lists:
+            entries += [(matcher.entries.name, entry) for entry in matcher.unmatched()]
+        return entries
 
 
-def list_again(store: Store, change: ListingChanged, tries_left: int) -> None:
-    """Say that the records are listed again; raises Refused when that was tried often enough."""
-    if not tries_left:
-        fault = f"the listing was never complete in {LISTINGS} tries ({change})"
-        raise Refused(f"{fault}: try again when nobody changes the records") from change
-    store.progress.warnings.append(f"{change}; listing again")
+class Collector:
+    """Lists the store and selects from it; the parts that this takes, wired together."""
 
+    def __init__(
+        self, store: Store, workers: Workers, progress: Progress, config: Config
+    ) -> None:
+        self.store, self.workers, self.progress, self.config = store, workers, progress, config
 
-def expect_records(store: Store, total: int) -> None:
-    """Tell screen and bucket, once it is known, how many records are to come; 0: it is not."""
-    if total and total != store.progress.total:
-        store.progress.begin(total)
-        store.expect(total // PAGE_LIMIT + 3, total)
+    def collect(self, orders: Orders, files: RecordFiles) -> Selection:
+        """Return the selection, its records in the files.
 
+        Raises Refused if no listing is complete.
+        """
+        store, config = self.store, self.config
+        is_narrowed = bool(config.filter or config.ids_list)
+        total = self.workers.call(store.count) if is_narrowed else -1
+        for tries_left in self.tries():
+            selection = Selection(config, orders)
+            listing = Listing(store, self.workers, config.filter, self.expect)
+            files.restart()
+            self.progress.begin(0)
+            try:
+                for records in self.candidates(selection.ids_list, total, listing):
+                    files.write(selection.select(records))
+                    self.progress.advance(len(records))
+                    if selection.is_full:
+                        break
+                break
+            except (ListingChanged, RetriesExhausted) as change:
+                self.start_over(change, tries_left)
+        if not is_narrowed:
+            is_known = store.resource.has_total or not selection.is_full
+            total = (listing.total or selection.listed) if is_known else -1
+        is_complete = not is_narrowed and not selection.is_full
+        for matcher in () if is_complete else selection.keep_lists:
+            self.find_unmatched(matcher, total)
+        selection.duplicates = listing.duplicates
+        if config.ids_list:
+            selection.duplicates += config.ids_list.duplicates
+        selection.total = total
+        return selection
 
-def look_up(store: Store, lists: Iterable[Found], total: int) -> None:
-    """Ask the store for the entries of lists that no record has had yet; total: records in the store."""
-    for found in lists:
-        if next(found.unknown(), None) is None:
-            continue
-        for records in named_pages(store, found) if can_look_up(store, found, total) else everything(store):
-            for record in records:
-                found.names(record)
+    @staticmethod
+    def tries() -> Iterator[int]:
+        """Yield how many tries are left after each."""
+        return reversed(range(LISTING_TRIES))
 
+    def start_over(self, change: Exception, tries_left: int) -> None:
+        """Announce another try; raises Refused or RetriesExhausted after the last one."""
+        smaller = PAGE_SIZES[-1]
+        if isinstance(change, RetriesExhausted):
+            if not tries_left or self.store.page_size == smaller:
+                raise change
+            self.store.page_size = smaller
+            self.progress.warn(f"No answer for a page; starting over with {smaller} a page.")
+        elif not tries_left:
+            fault = f"Records changed during {LISTING_TRIES} listings"
+            raise Refused(f"{fault}. Try again when nobody changes them.") from change
+        else:
+            self.progress.warn("Records changed during listing; starting over.")
 
-def everything(store: Store) -> Iterator[list[Record]]:
-    """Yield all records of the store, some twice where the listing changed; raises Refused for holes."""
-    for _ in range(LISTINGS):
-        with suppress(ListingChanged):
-            yield from Listing(store, {}).pages()
+    def expect(self, total: int) -> None:
+        """Tell screen and bucket how many records are to come."""
+        if total:
+            self.progress.begin(total)
+            requests = total // PAGE_LIMIT + 3 + self.store.requests_for(total)
+            self.store.client.bucket.set_remaining(requests)
+
+    def candidates(
+        self, ids_list: ListMatcher | None, total: int, listing: Listing
+    ) -> Iterator[list[Record]]:
+        """Return the pages to select from: those that --ids lists, or all."""
+        if ids_list is not None and self.can_look_up(ids_list, total):
+            self.expect(len(ids_list.entries))
+            return self.look_up(ids_list)
+        return listing.pages()
+
+    def can_look_up(self, matcher: ListMatcher, total: int) -> bool:
+        """Tell whether to look up the entries of a list, rather than read all records.
+
+        The API must have the filters. A look-up by address may mind case, so addresses
+        are compared here where listing all records takes no more requests than looking
+        up, each of which is repeated for what it does not find.
+        """
+        resource = self.store.resource
+        ids, emails = len(matcher.unmatched_ids()), len(spellings(matcher.unmatched_emails()))
+        if ids and not resource.id_filter:
+            return False
+        if emails and "email:in" not in resource.filter_types():
+            return False
+        look_ups = 2 * (math.ceil(ids / PAGE_LIMIT) + math.ceil(emails / EMAIL_LIMIT))
+        pages = max(1, math.ceil(total / PAGE_LIMIT))
+        return not emails or look_ups < pages + min(pages, 2)  # the edges are read twice
+
+    def look_up(self, matcher: ListMatcher) -> Iterator[list[Record]]:
+        """Yield the records of the entries that match none yet, each record once.
+
+        What is not found is asked for once more: an empty response may be a stray one.
+        Last come the addresses of rows whose id matches no record.
+        """
+        matcher.is_looked_up = True
+        resource, seen = self.store.resource, set[int]()
+        for _ in range(2):
+            yield from self.find(resource.id_filter, matcher.unmatched_ids(), seen)
+            yield from self.find("email:in", spellings(matcher.unmatched_emails()), seen)
+        if "email:in" in resource.filter_types():
+            emails = matcher.emails_of_unmatched_ids()
+            yield from self.find("email:in", spellings(emails), seen)
+
+    def find(
+        self, filter_name: str, values: Sequence[Any], seen: set[int]
+    ) -> Iterator[list[Record]]:
+        """Yield the records with these ids or addresses that were not seen before."""
+        store = self.store
+        size = EMAIL_LIMIT if filter_name == "email:in" else PAGE_LIMIT
+        params = {name: value for name, value in store.params.items() if name == "include"}
+        read = partial(store.find, filter_name, **params)
+        for records in self.workers.in_order(read, chunks(values, size)):
+            if records is None:
+                fault = f"The store ignored the filter {filter_name}, or answered in part"
+                raise Refused(f"{fault}, so it is unknown which entries match. Try again.")
+            new = [record for record in records if store.resource.id_of(record) not in seen]
+            seen.update(map(store.resource.id_of, new))
+            yield new
+
+    def find_unmatched(self, matcher: ListMatcher, total: int) -> None:
+        """Look for the entries of a keep list that match no record seen so far."""
+        if not matcher.unmatched():
             return
-    raise Unreadable("the listing of all records was never complete: try again when nobody changes them")
+        is_looked_up = self.can_look_up(matcher, total)
+        for records in self.look_up(matcher) if is_looked_up else self.all_records():
+            for record in records:
+                matcher.matches(record)
+
+    def all_records(self) -> Iterator[list[Record]]:
+        """Yield all records in the store, some twice if the listing changed."""
+        for tries_left in self.tries():
+            try:
+                yield from Listing(self.store, self.workers, {}).pages()
+                return
+            except (ListingChanged, RetriesExhausted) as change:
+                self.start_over(change, tries_left)
+
+    def parents(self) -> dict[int, int]:
+        """Return record => its parent or 0, where a parent's deletion takes children along.
+
+        Empty for other resources. Raises InvalidResponse for an unknown parent.
+        """
+        resource, parents = self.store.resource, dict[int, int]()
+        for records in self.all_records() if resource.parent else ():
+            for record in records:
+                number, parent = resource.id_of(record), record.get(resource.parent)
+                if type(parent) is not int or parent < 0:
+                    fault = f"The store returned {resource.singular} {number}"
+                    raise InvalidResponse(f"{fault} without a valid {resource.parent}.")
+                parents[number] = parent
+        return parents
 
 
 def ancestors(number: int, parents: Mapping[int, int]) -> list[int]:
-    """Return the ids above a record, the nearest first; a circle is walked once."""
-    line: list[int] = []
-    while (number := parents.get(number, 0)) and number not in line:
-        line.append(number)
-    return line
+    """Return the ids above a record, nearest first; a circle is walked once."""
+    found: list[int] = []
+    while (number := parents.get(number, 0)) and number not in found:
+        found.append(number)
+    return found
 
 
-def read_parents(store: Store) -> dict[int, int]:
-    """Return of every record of the store its parent's id, or 0; empty where a parent takes nothing along."""
-    field_name, parents = store.resource.parent, {}
-    for records in everything(store) if field_name else ():
-        for record in records:
-            number, parent = store.resource.id_of(record), record.get(field_name)
-            if type(parent) is not int or parent < 0:
-                raise Unreadable(f"{store.resource.singular_words} {number} does not say what is above it")
-            parents[number] = parent
-    return parents
+def levels(ids: Sequence[int], parents: Mapping[int, int]) -> list[Sequence[int]]:
+    """Return the ids in groups, children before their parents."""
+    if not parents:
+        return [ids]
+    by_depth: dict[int, list[int]] = {}
+    for number in ids:
+        by_depth.setdefault(len(ancestors(number, parents)), []).append(number)
+    return [by_depth[depth] for depth in sorted(by_depth, reverse=True)]
 
 
-# --- plan and ledger (pure) ---------------------------------------------------------------------------
+# --- plan and ledger ----------------------------------------------------------------
 #
-# The plan is what will be deleted, frozen: from here on nothing is selected any more. The ledger holds what
-# is known of each planned id, one outcome each, so that the counts always add up. Nothing here reads or
-# writes.
+# The plan is what will be deleted, frozen: nothing is selected after it. The ledger holds
+# what is known of each planned id, as the journal has it; the outcomes follow from that,
+# so the counts always add up. Nothing here reads or writes.
 
-PLAN_VERSION = 3
+PLAN_VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -3494,13 +3606,13 @@ class Plan:
     # Its name.
     resource: str
     filters: Mapping[str, str]
-    # The other options that selected, in the words given.
+    # The other options that select, in the words given.
     selection: Mapping[str, str]
-    # What the panel says of all this, label => text.
+    # What the panel says of the selection: label => text.
     facts: Mapping[str, str]
     # A few of the records, a line each.
     sample: Sequence[str]
-    # What the panel warns of, a sentence each; slips are likely mistakes, which --yes refuses.
+    # What the panel warns of; slips are likely mistakes, which --yes refuses.
     warnings: Sequence[str]
     slips: Sequence[str]
     # UTC, ISO 8601.
@@ -3509,38 +3621,29 @@ class Plan:
     duplicates: int
     not_found: int
     spared: int
+    keep_unknown: int
+    backup_cut: int
+    # Whether backup.jsonl has the records.
+    backup: bool
     # In the order in which they are deleted.
-    ids: array[int]
-    # Entries of --keep that are nobody in the store.
-    keep_unknown: int = 0
-    # Records of which backup.jsonl holds a part, since the API lists no more.
-    backup_cut: int = 0
-    # Whether backup.jsonl holds the records.
-    backup: bool = True
+    ids: Sequence[int]
 
     def head(self) -> dict[str, Any]:
         """Return everything but the ids, as JSON has it."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
-        values["selected"] = len(values.pop("ids"))
-        return {"version": PLAN_VERSION, **values}
-
-    def pieces(self, between: str) -> Iterator[str]:
-        """Yield the ids as text, in pieces: a million of them need no copy."""
-        for start in range(0, len(self.ids), 10_000):
-            yield (between if start else "") + between.join(map(str, self.ids[start : start + 10_000]))
+        del values["ids"]
+        return {"version": PLAN_VERSION, **values, "selected": len(self.ids)}
 
     def digest(self) -> str:
-        """Return a SHA-256, in hex: of the head as compact sorted JSON, a line feed, and an id a line."""
-        sha = hashlib.sha256(json.dumps(self.head(), sort_keys=True, separators=(",", ":")).encode())
-        for piece in itertools.chain("\n", self.pieces("\n")):
-            sha.update(piece.encode())
-        return sha.hexdigest()
+        """Return a SHA-256 in hex, over the head and the ids as compact sorted JSON."""
+        values = self.head() | {"ids": [*self.ids]}
+        text = json.dumps(values, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
 
-    def lines(self) -> Iterator[str]:
-        """Yield the plan as the text of one JSON object, in pieces."""
-        yield json.dumps(self.head() | {"sha256": self.digest()}, indent=1)[:-2] + ',\n "ids": ['
-        yield from self.pieces(",")
-        yield "]\n}\n"
+    def text(self) -> str:
+        """Return the plan as JSON."""
+        values = self.head() | {"sha256": self.digest(), "ids": [*self.ids]}
+        return json.dumps(values) + "\n"
 
     def age(self) -> timedelta:
         """Return how long ago it was made, by the wall clock."""
@@ -3548,154 +3651,108 @@ class Plan:
 
 
 def parse_plan(text: str) -> Plan:
-    """Return the plan that `Plan.lines` wrote; raises ValueError or TypeError for anything else."""
+    """Return the plan that `Plan.text` wrote; raises ValueError or TypeError."""
     data = json.loads(text)
-    names = [item.name for item in fields(Plan)]
-    if not isinstance(data, dict) or set(data) != {*names, "version", "selected", "sha256"}:
-        raise ValueError("it is no plan")
-    plan = Plan(**{name: data[name] for name in names} | {"ids": _plan_ids(data["ids"])})
-    head = {key: data[key] for key in plan.head()}
+    names = {item.name for item in fields(Plan)}
+    if not isinstance(data, dict) or data.keys() != names | {"version", "selected", "sha256"}:
+        raise ValueError("not a plan of this version")
+    plan = Plan(**{name: data[name] for name in names})
+    ids = plan.ids
+    if not isinstance(ids, list) or any(
+        type(number) is not int or number <= 0 for number in ids
+    ):
+        raise ValueError("an id is not a positive whole number")
+    if len({*ids}) != len(ids):
+        raise ValueError("an id is listed twice")
+    head = {name: data[name] for name in plan.head()}
     if plan.head() != head or plan.digest() != data["sha256"]:
-        raise ValueError("its SHA-256 does not match: it was changed")
+        raise ValueError("the SHA-256 does not match")
     if plan.resource not in RESOURCES or datetime.fromisoformat(plan.created_at).tzinfo is None:
-        raise ValueError("it names no resource, or no time, that is known")
+        raise ValueError("unknown resource or time")
     return plan
-
-
-def _plan_ids(ids: object) -> array[int]:
-    if not isinstance(ids, list) or any(type(number) is not int or number <= 0 for number in ids):
-        raise ValueError("its ids are not positive whole numbers")
-    if len(set(ids)) != len(ids):
-        raise ValueError("it names an id twice")
-    return array("q", ids)
 
 
 class Outcome(enum.StrEnum):
     """What is known of a planned id; the values are the summary's keys."""
 
-    DELETED = "deleted"  # proven gone, and a DELETE of this run may have done it
-    ALREADY_GONE = "already_gone"  # proven gone, and none of them can have done it
-    FAILED = "failed"  # proven there, or refused for a reason
-    UNKNOWN = "unknown"  # maybe deleted and not yet read back, or its last read cannot be relied on
-    NOT_ATTEMPTED = "not_attempted"
-
-
-PROVEN = (Outcome.DELETED, Outcome.ALREADY_GONE)  # gone
-
-
-@dataclass(frozen=True)
-class Replayed:
-    """What the journal says of the earlier processes of a run."""
-
-    maybe_deleted: Set[int] = frozenset()
-    # Proven.
-    gone: Set[int] = frozenset()
-    # Refused by the store, at least once.
-    refused: Set[int] = frozenset()
-    # Why ids had failed when they were last heard of.
-    reasons: Mapping[int, str] = field(default_factory=dict)
-    # Seconds for which the store was seen to list what it had deleted.
-    lag: float = 0.0
+    DELETED = "deleted"  # verified gone, and a DELETE of this run may have done it
+    ALREADY_GONE = "already_gone"  # verified gone, and none of them can have done it
+    FAILED = "failed"  # still exists, or was rejected, with a reason
+    UNVERIFIED = "unknown"  # a DELETE was accepted, or may have been
+    REMAINING = "not_attempted"
 
 
 class Ledger:
-    """The outcome of every planned id: each has exactly one, so the counts always add up."""
+    """What is known of the planned ids; each has one outcome, derived from the sets."""
 
-    def __init__(self, selected: int, before: Replayed = Replayed()) -> None:
+    def __init__(self, selected: int) -> None:
         self.selected = selected
-        # Ids whose DELETE was refused before a resume: one absence does not prove them gone.
-        self._refused_before = before.refused
-        # Why an id failed, in the store's words.
-        self.reasons: dict[int, str] = {}
-        # The last words on an id of which no attempt was clearly accepted or refused.
+        # Ids that some DELETE of this run may have deleted.
+        self.applied: set[int] = set()
+        # Verified gone; never forgotten, never sent again.
+        self.gone: set[int] = set()
+        # id => why it failed, in the store's words.
+        self.failed: dict[int, str] = {}
+        # id => the last words, where no DELETE was clearly accepted or rejected.
         self.doubts: dict[int, str] = {}
-        # Seconds for which the store was seen to list what it had deleted.
-        self.lag = before.lag
-        # Ids that some attempt, in this process or before a resume, may have deleted.
-        self._maybe_deleted = set(before.maybe_deleted)
-        # What an id was last found to be; an id that was neither sent nor read is absent.
-        self._outcomes = dict.fromkeys(self._maybe_deleted, Outcome.UNKNOWN)
-        self._counts = Counter(self._outcomes.values())
-        self._counts[Outcome.NOT_ATTEMPTED] = selected - len(self._outcomes)
-        for number, reason in before.reasons.items():
-            self.set(number, Outcome.FAILED, reason)
-        for number in before.gone:
-            self.read_back(number, there=False)
-
-    def counts(self) -> dict[str, int]:
-        """Return how many ids have each outcome."""
-        return {outcome.value: self._counts[outcome] for outcome in Outcome}
+        # Ids that were rejected in an earlier session; a resume sends them last.
+        self.rejected_before: set[int] = set()
+        # Seconds for which the store was seen to list deleted records, in this session.
+        self.consistency_delay = 0.0
 
     def outcome(self, number: int) -> Outcome:
         """Return what is known of a planned id."""
-        return self._outcomes.get(number, Outcome.NOT_ATTEMPTED)
+        if number in self.gone:
+            return Outcome.DELETED if number in self.applied else Outcome.ALREADY_GONE
+        if number in self.failed:
+            return Outcome.FAILED
+        is_sent = number in self.applied or number in self.doubts
+        return Outcome.UNVERIFIED if is_sent else Outcome.REMAINING
 
-    def was_refused(self, number: int) -> bool:
-        """Tell whether the store has said no to the DELETE of an id, now or before a resume."""
-        return number in self._refused_before or self.outcome(number) is Outcome.FAILED
-
-    def left(self) -> int:
-        """Return how many are not proven gone."""
-        return self.selected - sum(self._counts[outcome] for outcome in PROVEN)
-
-    def set(self, number: int, outcome: Outcome, reason: str = "") -> None:
-        """Let an id have this outcome, and no other."""
-        self._counts[self.outcome(number)] -= 1
-        self._counts[outcome] += 1
-        self._outcomes[number] = outcome
-        if reason:
-            self.reasons[number] = reason
+    def counts(self) -> dict[str, int]:
+        """Return how many ids have each outcome."""
+        deleted = len(self.gone & self.applied)
+        unverified = (self.applied | self.doubts.keys()) - self.gone - self.failed.keys()
+        counts = {
+            Outcome.DELETED: deleted,
+            Outcome.ALREADY_GONE: len(self.gone) - deleted,
+            Outcome.FAILED: len(self.failed),
+            Outcome.UNVERIFIED: len(unverified),
+        }
+        counts[Outcome.REMAINING] = self.selected - sum(counts.values())
+        return {outcome.value: count for outcome, count in counts.items()}
 
     def apply(self, result: BatchResult) -> None:
-        """Take in what became of a batch; N7: nothing counts as deleted before it is read back."""
-        self._maybe_deleted.update(result.maybe_deleted)
+        """Add what became of a batch; N7: nothing counts as deleted before it is read."""
+        self.applied.update(result.applied)
         for number in result.batch:
-            self.reasons.pop(number, None)
-        for number in result.accepted:
-            self.set(number, Outcome.UNKNOWN)
+            self.failed.pop(number, None)
             self.doubts.pop(number, None)
-            if result.retries_used_up:
-                self.doubts[number] = result.answer
-        for number in result.missing:
-            self.set(number, Outcome.UNKNOWN)
-            # After an attempt that may have acted, a 404 is no reason to be there: it may be what went.
-            (self.doubts if number in self._maybe_deleted else self.reasons)[number] = result.answer
-        for number, reason in result.refused.items():
-            self.set(number, Outcome.FAILED, reason)
-        for number in itertools.chain.from_iterable(result.again):
-            self.set(number, self._open_outcome(number))
+        self.doubts |= dict.fromkeys(result.doubtful, result.message)
+        self.failed |= result.rejected
 
-    def read_back(self, number: int, *, there: bool) -> None:
-        """Take in that an id was read: gone is deleted, or already gone; refused and there is failed."""
-        if not there:
-            self.reasons.pop(number, None)
-            was_us = number in self._maybe_deleted
-            self.set(number, Outcome.DELETED if was_us else Outcome.ALREADY_GONE)
-        elif number in self.reasons:
-            self.set(number, Outcome.FAILED)
-        else:
-            self.set(number, self._open_outcome(number))
+    def read_back(self, ids: Iterable[int], existing: Container[int]) -> None:
+        """Add what a read has found: an id is gone, or still exists.
 
-    def doubt(self, ids: Iterable[int]) -> list[int]:
-        """Take in a read that cannot be relied on; returns those that were not proven before, and stay so."""
-        unproven = [number for number in ids if self.outcome(number) not in PROVEN]
-        for number in unproven:
-            self.set(number, Outcome.UNKNOWN)
-        return unproven
-
-    def _open_outcome(self, number: int) -> Outcome:
-        """Return the outcome of an id that is neither proven gone nor failed."""
-        return Outcome.UNKNOWN if number in self._maybe_deleted else Outcome.NOT_ATTEMPTED
+        One that exists after a 404 has failed. One that exists after a time-out may be
+        deleted yet, and is sent once more.
+        """
+        for number in ids:
+            if number not in existing:
+                self.gone.add(number)
+                self.failed.pop(number, None)
+                self.doubts.pop(number, None)
+            elif number in self.doubts and number not in self.applied:
+                self.failed[number] = self.doubts.pop(number)
 
 
-# --- run folder ---------------------------------------------------------------------------------------
+# --- run folder ---------------------------------------------------------------------
 #
-# Everything that proves a run, and resumes it: the files of runs/<store_hash>-<resource>-<UTC time>/ and the
-# lock that makes them one process's. Every failure to write becomes one StoreError, and ends the run before a
-# DELETE could go unnoted. What stands in the files was decided elsewhere.
+# The files of runs/<store_hash>-<resource>-<UTC time>/ that document a run and resume it,
+# and the lock that makes them one process's. Every failure to write becomes one
+# StoreError, and ends the run before a DELETE could leave without a note.
 
-# A lone surrogate is written as \udce4, as JSON does; also in paths.
-SURROGATES = "backslashreplace"
+SURROGATES = "backslashreplace"  # a lone surrogate is written as \udce4, as JSON does
 
 
 @contextmanager
@@ -3704,100 +3761,105 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        why = error.strerror or str(error)
-        raise StoreError(f"{path} cannot be written ({why}): make room or mend it, and go on") from error
+        reason = error.strerror or str(error)
+        raise StoreError(f"{path} cannot be written ({reason}). Then resume.") from error
 
 
-def write_atomically(path: Path, pieces: Iterable[str], *, lasting: bool = True) -> None:
-    """Replace the file as a whole; lasting: so that it outlives a power cut too."""
+def write_atomically(path: Path, text: str, *, durable: bool = True) -> None:
+    """Replace the file as a whole; durable: so that it survives a power cut too."""
     with writing(path):
         draft = path.with_name(path.name + ".new")
         with open(draft, "w", encoding="utf-8", errors=SURROGATES, newline="") as file:
-            file.writelines(pieces)
+            file.write(text)
             file.flush()
-            if lasting:
+            if durable:
                 os.fsync(file.fileno())
         replace_file(draft, path)
-        if lasting:
+        if durable:
             sync_folder(path.parent)
 
 
 class RecordFiles:
-    """What is written of each selected record as it comes: all in backup.jsonl, a line in selected.csv."""
+    """The files to which selected records stream: backup.jsonl and selected.csv."""
 
     def __init__(self, folder: Path, resource: Resource, *, backup: bool) -> None:
-        self.selected_path = folder / "selected.csv"
-        # None with --no-backup.
-        self.backup_path = folder / "backup.jsonl" if backup else None
-        self._resource = resource
-        self._files: list[TextIO] = []
-        for path in filter(None, (self.selected_path, self.backup_path)):
-            with writing(path):
-                file = open(path, "w", encoding="utf-8", errors=SURROGATES, newline="")  # noqa: SIM115
-                self._files.append(file)
+        self._folder, self._resource = folder, resource
+        self._selected = self._open("selected.csv")
+        self._backup = self._open("backup.jsonl") if backup else None
+
+    def _open(self, name: str) -> TextIO:
+        path = self._folder / name
+        with writing(path):
+            return open(path, "w", encoding="utf-8", errors=SURROGATES, newline="")
+
+    def _files(self) -> list[TextIO]:
+        return [file for file in (self._selected, self._backup) if file is not None]
 
     def restart(self) -> None:
         """Begin with empty files."""
-        with writing(self.selected_path.parent):
-            for file in self._files:
+        with writing(self._folder):
+            for file in self._files():
                 file.seek(0)
                 file.truncate()
-            csv.writer(self._files[0]).writerow((self._resource.id_column, *self._resource.show))
+            header = (self._resource.id_column, *self._resource.display_fields)
+            csv.writer(self._selected).writerow(header)
 
-    def write(self, records: Iterable[Record]) -> None:
+    def write(self, records: Sequence[Record]) -> None:
         """Append the records."""
-        taken, resource = list(records), self._resource
-        with writing(self.selected_path.parent):
-            for file in self._files[1:]:
-                file.write("".join(f"{json_line(record)}\n" for record in taken))
-            rows = ((resource.id_of(record), *map(record.get, resource.show)) for record in taken)
-            csv.writer(self._files[0]).writerows(tuple(map(csv_cell, row)) for row in rows)
+        resource = self._resource
+        with writing(self._folder):
+            if self._backup is not None:
+                self._backup.writelines(json_line(record) for record in records)
+            for record in records:
+                values = (record.get(name) for name in resource.display_fields)
+                row = (resource.id_of(record), *values)
+                csv.writer(self._selected).writerow([*map(csv_cell, row)])
 
     def close(self) -> None:
-        """Let them last: what follows cannot be undone."""
-        with writing(self.selected_path.parent):
-            for file in self._files:
+        """Sync them to the disk: what follows cannot be undone."""
+        with writing(self._folder):
+            for file in self._files():
                 with file:
                     file.flush()
                     os.fsync(file.fileno())
 
 
-# What str.splitlines() takes for the end of a line, and JSON does not escape.
-LINE_ENDS = "\x85\u2028\u2029"
-encode_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+LINE_ENDS = "\x85\u2028\u2029"  # line ends to str.splitlines, which JSON does not escape
 
 
 def json_line(record: Record) -> str:
-    """Return a record as strict JSON on one line; a number that JSON has not becomes text."""
+    """Return a record as strict JSON on one line; a number that JSON lacks becomes text."""
     try:
-        line = encode_json(record)
+        line = json.dumps(record, ensure_ascii=False, allow_nan=False)
     except ValueError:
-        line = encode_json(json.loads(json.dumps(record), parse_constant=str))
+        finite = json.loads(json.dumps(record), parse_constant=str)
+        line = json.dumps(finite, ensure_ascii=False)
     except RecursionError as error:
-        raise Unreadable("the store listed a record that is nested too deep to be written down") from error
+        raise InvalidResponse(
+            "The store returned a record that is nested too deeply."
+        ) from error
     for letter in LINE_ENDS:
         line = line.replace(letter, f"\\u{ord(letter):04x}")
-    return line
+    return line + "\n"
 
 
 def csv_cell(value: object) -> str:
-    """Return one line that is safe in a spreadsheet, and can still be read: it is no formula."""
+    """Return a value as one line that no spreadsheet takes for a formula."""
     text = "" if value is None else printable(value, DATA_LIMIT)
     return f"'{text}" if text[:1] in tuple("=+-@") else text
 
 
 class Journal:
-    """journal.jsonl: append-only, on disk before it returns; its lock makes a run one process's.
+    """journal.jsonl: append-only, synced to the disk; its lock makes a run one process's.
 
-    A line is {"sent": ids}, written before their DELETE leaves, or {"ids", "answer", "acted", "refused"},
-    written after: what came, which of the ids it may have deleted, and which it refused, if any, with its
-    reasons; or {"gone": ids}: they were read back, and are proven; or {"failed": {id: reason}}: they were
-    read back, and still exist; or {"lag": seconds}: for so long the store listed what it had deleted.
+    Each line has a time and one of: {"sent": ids}, before their DELETE leaves; {"ids",
+    "answer", "applied", "rejected": {id: reason}}, after it; {"gone": ids}, which were
+    verified gone; {"failed": {id: reason}}, which still exist.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        # Guards the end of the file, and what is unanswered.
+        # Guards the end of the file and the unanswered batches.
         self._lock = threading.Lock()
         self._unanswered: set[Batch] = set()
         with writing(path):
@@ -3805,15 +3867,16 @@ class Journal:
         try:
             lock_file(self._file.fileno())
         except BlockingIOError as error:
-            raise Refused(f"{path.parent} is in use by another process: wait until it has ended") from error
+            raise Refused(f"{path.parent} is in use by another process.") from error
         except (OSError, ImportError) as error:
-            fault = f"{path.parent} cannot be locked ({getattr(error, 'strerror', error)})"
-            raise Refused(f"{fault}: put the run folders on a disk that can, with --runs-dir") from error
+            reason = getattr(error, "strerror", error)
+            fault = f"{path.parent} cannot be locked ({reason}). Use another --runs-dir."
+            raise Refused(fault) from error
 
-    def replay(self) -> Replayed:
-        """Return what the earlier processes of the run have noted.
+    def replay(self, planned: Set[int]) -> Ledger:
+        """Return the ledger of the earlier sessions; raises Refused for a foreign journal.
 
-        A torn line at the end is cut off. Raises Refused for a line that is none of the journal's.
+        A torn last line is cut off, or the next one would be joined to it.
         """
         with writing(self._path):
             self._file.seek(0)
@@ -3821,66 +3884,68 @@ class Journal:
             whole = text[: text.rfind(b"\n") + 1]
             if whole != text:
                 self._file.truncate(len(whole))
-        noted: dict[str, set[int]] = {"acted": set(), "gone": set()}
-        unanswered: set[int] = set()
-        refused: set[int] = set()
-        reasons: dict[int, str] = {}
-        lag = 0.0
+        ledger, unanswered = Ledger(len(planned)), set[int]()
         for number, line in enumerate(whole.splitlines(), 1):
             try:
                 entry = json.loads(line)
-                noted["acted"] |= unanswered.intersection(entry.get("sent", ()))  # sent again, never answered
-                unanswered.update(entry.get("sent", ()))
+                sent = entry.get("sent", ())
+                ledger.applied |= unanswered.intersection(sent)  # was sent, never answered
+                unanswered.update(sent)
+                for again in sent:
+                    ledger.failed.pop(again, None)
                 unanswered.difference_update(entry.get("ids", ()))
-                for name, ids in noted.items():
-                    ids.update(entry.get(name, ()))
-                for sent in entry.get("sent", ()):
-                    reasons.pop(sent, None)
-                refused.update(map(int, entry.get("refused", ())))
-                failed = entry.get("refused", {}) | entry.get("failed", {})
-                reasons |= {int(number): reason for number, reason in failed.items()}
-                lag = min(max(lag, entry.get("lag", 0.0)), PATIENCE)
+                ledger.applied.update(entry.get("applied", ()))
+                rejected = {int(key): text for key, text in entry.get("rejected", {}).items()}
+                ledger.rejected_before.update(rejected)
+                ledger.failed |= rejected
+                failed = entry.get("failed", {}).items()
+                ledger.failed |= {int(key): reason for key, reason in failed}
+                ledger.gone.update(entry.get("gone", ()))
             except (ValueError, AttributeError, TypeError) as error:
-                raise Refused(f"{self._path}, line {number}: this is no journal's line") from error
-        return Replayed(noted["acted"] | unanswered, noted["gone"], refused, reasons, lag)
+                raise Refused(
+                    f"{self._path}, line {number}: not a line of a journal."
+                ) from error
+        ledger.applied |= unanswered
+        for gone in ledger.gone:
+            ledger.failed.pop(gone, None)
+        known = ledger.applied | ledger.gone | ledger.failed.keys() | ledger.rejected_before
+        if not known <= planned:
+            raise Refused(f"{self._path} is not the journal of this plan. Start a new run.")
+        return ledger
 
     def sent(self, batch: Batch) -> None:
-        """Note the batch before its DELETE leaves."""
+        """Note the batch before its DELETE leaves (N6)."""
         with self._lock:
             self._unanswered.add(batch)
         self._append({"sent": batch})
 
     def result(self, result: BatchResult) -> None:
-        """Note what came of a batch."""
+        """Note what became of a batch."""
         with self._lock:
             self._unanswered.discard(result.batch)
-        entry = {"ids": result.batch, "answer": result.answer, "acted": result.maybe_deleted}
-        self._append(entry | ({"refused": result.refused} if result.refused else {}))
-
-    def failed(self, reasons: Mapping[int, str]) -> None:
-        """Note which ids still exist after all that was tried, and why."""
-        if reasons:
-            self._append({"failed": reasons})
+        entry = {"ids": result.batch, "answer": result.message, "applied": result.applied}
+        self._append(entry | ({"rejected": result.rejected} if result.rejected else {}))
 
     def gone(self, ids: Sequence[int]) -> None:
-        """Note which ids are proven gone, so that no resume forgets it."""
+        """Note which ids are verified gone, so that no resume forgets it."""
         if ids:
             self._append({"gone": ids})
 
-    def lag(self, seconds: float) -> None:
-        """Note for how long the store was seen to list what it had deleted."""
-        self._append({"lag": round(seconds, 3)})
+    def failed(self, reasons: Mapping[int, str]) -> None:
+        """Note which ids still exist, and why."""
+        if reasons:
+            self._append({"failed": reasons})
 
     def unanswered(self) -> list[Batch]:
         """Return the batches that were sent, and of which no result was noted."""
         with self._lock:
-            return list(self._unanswered)
+            return [*self._unanswered]
 
     def close(self) -> None:
-        """Give up the lock."""
+        """Release the lock."""
         self._file.close()
 
-    def _append(self, entry: dict[str, Any]) -> None:
+    def _append(self, entry: Mapping[str, Any]) -> None:
         line = json.dumps({"time": utc_now(), **entry}).encode() + b"\n"
         with self._lock, writing(self._path):
             size = os.fstat(self._file.fileno()).st_size
@@ -3888,10 +3953,10 @@ class Journal:
                 if self._file.write(line) != len(line):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             except OSError:
-                self._file.truncate(size)  # else the next line would be joined to half of this one
+                self._file.truncate(size)  # else the next line would be joined to this
                 raise
         with writing(self._path):
-            os.fsync(self._file.fileno())  # not under the lock, so that one may serve several lines
+            os.fsync(self._file.fileno())  # outside the lock: one may serve several lines
 
 
 class RunFolder:
@@ -3907,77 +3972,73 @@ class RunFolder:
 
     @classmethod
     def create(cls, config: Config) -> RunFolder:
-        """Make a new folder, mode 0700; raises ConfigError when it cannot be made."""
+        """Make a new folder, mode 0700; raises ConfigError if it cannot be made."""
         stem = f"{config.store_hash}-{config.resource.name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-        names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
         try:
             config.runs_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with suppress(OSError), open(config.runs_dir / ".gitignore", "x", encoding="utf-8") as file:
+            with suppress(OSError), open(config.runs_dir / ".gitignore", "x") as file:
                 file.write("*\n")
-            while True:
-                path = config.runs_dir / next(names)
+            for number in itertools.count(1):
+                path = config.runs_dir / (stem if number == 1 else f"{stem}-{number}")
                 with suppress(FileExistsError):
                     path.mkdir(mode=0o700)
-                    return cls(path)
+                    break
+            return cls(path)
         except OSError as error:
-            message = f"no run folder can be made in {config.runs_dir} ({error.strerror})"
+            fault = f"Cannot create a run folder in {config.runs_dir} ({error.strerror})."
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise StoreError(f"{message}: make room, then run it again") from error
-            raise ConfigError(f"{message}: name another with --runs-dir") from error
+                raise StoreError(fault) from error
+            raise ConfigError(f"{fault} Use another --runs-dir.") from error
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
-        """Open that of an earlier run; raises ConfigError when it holds no plan."""
+        """Open the folder of an earlier run; raises ConfigError if it has no plan."""
+        reason = "no plan.json in it"
         try:
-            if (path / "plan.json").is_file():
-                return cls(path)
             if path.is_file():
-                raise ConfigError(f"--resume {path} is a file; name its folder: --resume {path.parent}")
-            why = "there is no plan.json in it"
+                reason = f"not a folder. Did you mean {path.parent}?"
+            elif (path / "plan.json").is_file():
+                return cls(path)
         except PermissionError as error:
-            why = str(error.strerror)
-        raise ConfigError(f"--resume {path}: {why}; name a run folder of yours that has a plan")
+            reason = str(error.strerror)
+        raise ConfigError(f"--resume {path}: {reason}")
 
-    def write(self, name: str, pieces: Iterable[str], *, lasting: bool = True) -> None:
-        """Write a file of the folder as a whole; lasting: as in write_atomically."""
-        write_atomically(self.path / name, pieces, lasting=lasting)
+    def write(self, name: str, text: str, *, durable: bool = True) -> None:
+        """Write a file of the folder as a whole."""
+        write_atomically(self.path / name, text, durable=durable)
 
     def read_plan(self, config: Config) -> Plan:
-        """Return the plan; raises Refused when it was changed, or is another store's."""
+        """Return the plan; raises Refused if it was modified, or is another store's."""
         path = self.path / "plan.json"
         try:
             plan = parse_plan(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, TypeError, OverflowError, RecursionError) as error:
-            raise Refused(f"{path} cannot be trusted ({clean(error)}): start a new run") from error
-        for name, words in {"host": "API host", "store_hash": "store hash"}.items():
+            fault = f"{path} is invalid or was modified ({clean(error)})"
+            raise Refused(f"{fault}. Start a new run.") from error
+        for name in ("host", "store_hash"):
             planned, given = getattr(plan, name), getattr(config, name)
             if planned != given:
-                conflict = f"is for the {words} {clean(planned)}, and {config.path} is for {given}"
-                raise Refused(f"{path} {conflict}: name the ini of its store")
+                fault = f"{path} is for {clean(planned)}, {config.path} is for {given}"
+                raise Refused(f"Store mismatch: {fault}.")
         return plan
 
-    def read_ledger(self, plan: Plan) -> Ledger:
-        """Return what the journal knows of the plan; raises Refused for another's journal."""
-        noted = self.journal.replay()
-        if not noted.maybe_deleted | noted.gone | noted.refused | noted.reasons.keys() <= set(plan.ids):
-            raise Refused(f"the journal in {self.path} is not its plan's: start a new run")
-        return Ledger(len(plan.ids), noted)
-
-    def check_backup(self, plan: Plan) -> str:
-        """Return what is wrong with the backup that the plan promises, "" where nothing is."""
+    def backup_fault(self, plan: Plan) -> str:
+        """Return what is wrong with the backup of the plan; "" if nothing is."""
         path = self.path / "backup.jsonl"
         if not plan.backup:
             return ""
         try:
             with open(path, "rb") as file:
-                lines = sum(line.rstrip(b"\r\n").endswith(b"}") and line.endswith(b"\n") for line in file)
+                lines = (line.rstrip(b"\r\n") for line in file if line.endswith(b"\n"))
+                distinct = {hash(line) for line in lines if line.endswith(b"}")}
         except OSError as error:
             return f"Backup missing: {path} ({error.strerror})"
-        records = RESOURCES[plan.resource].counted(len(plan.ids))
-        return "" if lines >= len(plan.ids) else f"Backup incomplete: {path} has {lines:,} of {records}"
+        if len(distinct) >= len(plan.ids):
+            return ""
+        return f"Backup incomplete: {path} has {len(distinct):,} of {len(plan.ids):,} records"
 
     def earlier_summary(self) -> Record:
-        """Return the summary of the processes before this one, {} where there is none that can be read."""
+        """Return the summary of the sessions before; {} if there is none."""
         try:
             summary = json.loads((self.path / "summary.json").read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError):
@@ -3985,455 +4046,401 @@ class RunFolder:
         return summary if isinstance(summary, dict) else {}
 
     def write_unmatched(self, entries: Sequence[tuple[str, str]]) -> None:
-        """Write unmatched.csv, where there are any: entries of lists that the store does not know."""
+        """Write unmatched.csv: the entries of lists that match no record, if any."""
         if entries:
             self._write_csv("unmatched.csv", [("list", "entry"), *entries])
 
+    def write_failed(self, failed: Mapping[int, str], resource: Resource) -> None:
+        """Write failed.csv: id, the fields of selected.csv, and the reason."""
+        width = len(resource.display_fields)
+        shown = {}
+        for row in self.rows("selected.csv") if failed else ():
+            number = positive_id(row[0]) if row else None
+            if number in failed:
+                shown[number] = (row[1:] + [""] * width)[:width]
+        header: Sequence[object] = ("id", *resource.display_fields, "reason")
+        empty = [""] * width
+        rows = [[n, *shown.get(n, empty), failed[n]] for n in sorted(failed)]
+        self._write_csv("failed.csv", [header, *rows])
+
     def _write_csv(self, name: str, rows: Iterable[Sequence[object]]) -> None:
-        """Write a CSV as a whole, safe in a spreadsheet."""
+        text = io.StringIO()
+        csv.writer(text).writerows([[*map(csv_cell, row)] for row in rows])
+        self.write(name, text.getvalue())
 
-        def lines() -> Iterator[str]:
-            for row in rows:
-                text = io.StringIO()
-                csv.writer(text).writerow(tuple(map(csv_cell, row)))
-                yield text.getvalue()
-
-        self.write(name, lines())
-
-    def write_failed(self, ledger: Ledger, resource: Resource) -> None:
-        """Write failed.csv: who it is, as selected.csv has it, and why."""
-        failed = sorted(number for number in ledger.reasons if ledger.outcome(number) is Outcome.FAILED)
-        wanted, width = set(failed), len(resource.show)
-        rows_by_id = self._rows_by_id("selected.csv") if failed else ()
-        known = {number: row for number, row in rows_by_id if number in wanted}
-        who = {number: (*known.get(number, ()), *[""] * width)[:width] for number in failed}
-        rows = ((number, *who[number], ledger.reasons[number]) for number in failed)
-        self._write_csv("failed.csv", itertools.chain([("id", *resource.show, "reason")], rows))
-
-    def _rows(self, name: str) -> Iterator[list[str]]:
-        """Yield the rows of a CSV of the folder; none of one that is not there, or cannot be read."""
-        path = self.path / name  # which somebody may have edited meanwhile
-        with suppress(OSError, csv.Error), open(path, encoding="utf-8", errors="replace", newline="") as file:
+    def rows(self, name: str) -> Iterator[list[str]]:
+        """Yield the rows of a CSV; none if it is missing or a person has damaged it."""
+        path = self.path / name
+        with (
+            suppress(OSError, csv.Error),
+            open(path, encoding="utf-8", errors="replace", newline="") as file,
+        ):
             yield from csv.reader(file)
-
-    def _rows_by_id(self, name: str) -> Iterator[tuple[int, list[str]]]:
-        """Yield the rows of a CSV whose first cell is an id, as id and the rest."""
-        return ((int(row[0]), row[1:]) for row in self._rows(name) if row and positive_id(row[0]))
-
-    def first_rows(self, name: str, count: int) -> tuple[list[list[str]], int]:
-        """Return so many rows of a CSV, its header first, and how many more it has; none where it is not."""
-        rows = self._rows(name)
-        return list(itertools.islice(rows, count)), sum(1 for _ in rows)
 
     def discard(self) -> None:
         """Remove the folder of a run that ended before anything was listed."""
-        for handler in list(self.log.handlers):
+        for handler in [*self.log.handlers]:
             self.log.removeHandler(handler)
             with suppress(OSError):  # a full disk
                 handler.close()
         self.journal.close()
         shutil.rmtree(self.path, ignore_errors=True)
 
-    def write_summary(self, summary: Mapping[str, Any], *, lasting: bool) -> None:
-        """Write summary.json; lasting: as in write_atomically."""
+    def write_summary(self, summary: Mapping[str, Any], *, durable: bool) -> None:
+        """Write summary.json."""
         text = json.dumps(summary, indent=1, ensure_ascii=False) + "\n"
-        self.write("summary.json", [text], lasting=lasting)
+        self.write("summary.json", text, durable=durable)
 
 
-# --- delete and verify --------------------------------------------------------------------------------
+# --- delete and verify --------------------------------------------------------------
 #
-# Carries out the plan, and proves it. `delete` sends batches and sorts what comes back into the ledger; a
-# planned id that was sent is `unknown` from then on. `verify` reads every planned id, and only that makes it
-# `deleted`. Both end the run through the stop flag, and only after every answer on its way was taken in.
+# Carries out the plan, and verifies it. Only a read makes an id `deleted`. `existing` is
+# the one question behind it all: it is asked before the first DELETE (can the store be
+# believed?), after the first batch (does deleting work?), on a resume (what is left?) and
+# at the end (is it gone?).
 
-USED_UP_IN_A_ROW = 5  # requests that used up their retries, batches or halves: the store is down
-REREADS = (1.0, 2.0, 3.0, 4.0)  # seconds before each: what is deleted may show for a moment
-PROOF_READS = (0.0, 1.0, 1.0, 2.0, 3.0, 5.0, 8.0, 10.0, 10.0, 10.0, 10.0)  # seconds before each: 60 in all
-WITHOUT_EFFECT = 10  # batches in a row of which nothing was deleted, before one was, that end the run
-
-
-@dataclass
-class Job:
-    """What deleting and verifying need besides the ids."""
-
-    store: Store
-    ledger: Ledger
-    journal: Journal
-    max_error_rate: float
-    # Of each record its parent's id, where deleting a parent deletes its children; else empty.
-    parents: Mapping[int, int] = field(default_factory=dict)
-
-    @property
-    def stop(self) -> Stop:
-        """The stop flag."""
-        return self.store.workers.stop
-
-
-def delete_batches(job: Job, ids: Sequence[int], *, one_by_one: bool) -> Iterator[BatchResult]:
-    """Delete the ids in batches, several at a time or one by one, and yield each result as it comes.
-
-    What has to go again is put in by itself: a refused batch's halves at once, so that its bad record is
-    known soon; those of a batch that used up its retries after all others, so that a store that is down is
-    not asked twenty times for each batch. Ends early once the stop flag is set, with all that was sent
-    yielded.
-    """
-    store, stop = job.store, job.stop
-    at_once = 1 if one_by_one else 2 * store.workers.count  # so that no worker waits for the main thread
-    fresh = batches(ids, store.batch_size)
-    soon: deque[Batch] = deque()
-    late: deque[Batch] = deque()
-    pending: list[Future[BatchResult]] = []
-
-    def following() -> Batch | None:
-        if stop.failure is not None:
-            return None
-        return soon.popleft() if soon else next(fresh, None) or (late.popleft() if late else None)
-
-    while True:
-        while len(pending) < at_once and (batch := following()):
-            pending.append(store.workers.submit(store.delete_batch, batch, job.journal))
-        if not pending:
-            return
-        done = store.workers.await_any(pending, deletes=True)
-        for future in [future for future in pending if future in done]:  # as they were sent
-            pending.remove(future)
-            result = future.result()
-            (late if result.retries_used_up else soon).extend(result.again)
-            yield result
-
-
-class Tally:
-    """Counts the failures of one pass, and says when and why it must stop."""
-
-    def __init__(self, job: Job) -> None:
-        self._selected, self._max_error_rate = job.ledger.selected, job.max_error_rate
-        self._failed = 0
-        # Requests in a row that used up their retries.
-        self._used_up = 0
-
-    def add(self, result: BatchResult) -> StoreError | None:
-        """Take in a result; returns the reason to stop, if there is one."""
-        self._failed += len(result.refused) + len(result.accepted if result.retries_used_up else ())
-        self._used_up = self._used_up + 1 if result.retries_used_up else 0
-        if self._used_up >= USED_UP_IN_A_ROW:
-            fault = f"{USED_UP_IN_A_ROW} requests in a row used up their retries (last: {result.answer})"
-            return StoreError(f"the store does not answer: {fault}: resume once it is up")
-        # More than 10, too, but for 0 %: there the first one is too many.
-        if self._failed > (
-            max(10, self._selected * self._max_error_rate / 100) if self._max_error_rate else 0
-        ):
-            last = next(iter(result.refused.values()), result.answer)
-            allowed = f"more than max_error_rate ({self._max_error_rate:g} %) allows (last: {last})"
-            failed = f"{self._failed:,} of {self._selected:,} failed"
-            return StoreError(f"{failed}, {allowed}: see why, then resume")
-        return None
-
-
-def delete(job: Job, ids: Sequence[int]) -> None:
-    """Delete these planned ids, one batch at a time until one is proven; raises Failure at a stop."""
-    tally = Tally(job)
-    # An earlier process of this run may have proven it.
-    proven = not job.store.resource.read_by or job.ledger.counts()["deleted"] > 0
-    without_effect = 0
-    for level in levels(ids, job.parents):
-        rest = without_kept_children(job, level)
-        while rest and not proven:
-            first, rest = rest[: job.store.batch_size], rest[job.store.batch_size :]
-            delete_batches_of(job, first, tally, one_by_one=True)
-            proven = prove(job, first)
-            gone = all(job.ledger.outcome(number) is Outcome.ALREADY_GONE for number in first)
-            without_effect += not proven and not gone
-            if without_effect == WITHOUT_EFFECT:
-                reasons = job.ledger.doubts | job.ledger.reasons
-                last = next((reasons[number] for number in first if number in reasons), "")
-                fault = (
-                    f"nothing of the first {WITHOUT_EFFECT} batches was deleted (last: {last or 'unknown'})"
-                )
-                raise job.stop.set(StoreError(f"{fault}: see why, then resume"))
-        delete_batches_of(job, rest, tally)
-
-
-def levels(ids: Sequence[int], parents: Mapping[int, int]) -> list[Sequence[int]]:
-    """Return the ids in groups, children before their parents: one group is answered before the next."""
-    if not parents:
-        return [ids]
-    by_depth: dict[int, list[int]] = {}
-    for number in ids:
-        by_depth.setdefault(len(ancestors(number, parents)), []).append(number)
-    return [by_depth[depth] for depth in sorted(by_depth, reverse=True)]
-
-
-def without_kept_children(job: Job, ids: Sequence[int]) -> Sequence[int]:
-    """Return the ids without parents of a failed child, which would be deleted with them."""
-    ledger, kept = job.ledger, dict[int, int]()
-    for child, parent in job.parents.items():
-        if ledger.outcome(child) is Outcome.FAILED or child in ledger.doubts:
-            kept.setdefault(parent, child)
-    refused = {number: f"its child {kept[number]} was not deleted" for number in ids if number in kept}
-    for number, reason in refused.items():
-        ledger.set(number, Outcome.FAILED, reason)
-    job.journal.failed(refused)
-    return [number for number in ids if number not in refused] if refused else ids
-
-
-def delete_batches_of(job: Job, ids: Sequence[int], tally: Tally, *, one_by_one: bool = False) -> None:
-    """Delete these ids in batches; raises Failure, with every answer taken in, once a stop is asked for."""
-    try:
-        for result in delete_batches(job, ids, one_by_one=one_by_one):
-            job.ledger.apply(result)
-            try:
-                job.journal.result(result)
-            except Failure as failure:
-                job.stop.set(failure)
-            done = len(result.accepted) + len(result.refused) + len(result.missing)
-            job.store.progress.advance(done)
-            if reason := tally.add(result):
-                job.stop.set(reason)
-    finally:
-        for batch in job.journal.unanswered():  # what is left here was not waited for
-            job.ledger.apply(BatchResult(batch=batch, accepted=batch, maybe_deleted=batch))
-    job.stop.check()
-
-
-def prove(job: Job, ids: Sequence[int]) -> bool:
-    """Tell whether something of a batch reads as gone that this run may have deleted.
-
-    An accepted batch is read for up to 60 s, and the lag is noted; raises StoreError if all of it stays.
-    """
-    began = time.monotonic()
-    for seconds in PROOF_READS:
-        job.store.workers.sleep(seconds)
-        result = read_into_ledger(job, ids, shown=False)
-        if any(job.ledger.outcome(number) is Outcome.DELETED for number in ids):
-            if seconds:
-                job.ledger.lag = time.monotonic() - began
-                job.journal.lag(job.ledger.lag)
-            return True
-        if all(number in job.ledger.doubts for number in result.there):
-            return False  # nothing of it was accepted, or it cannot be told
-        if not seconds:
-            waits = f"waiting for up to {sum(PROOF_READS):.0f} s"
-            job.store.progress.warnings.append(f"the store still lists what it says it deleted; {waits}")
-    raise job.stop.set(
-        StoreError(
-            f"the store accepted the first DELETE, and still lists all of it after {sum(PROOF_READS):.0f} s: "
-            "nothing more is sent; ask BigCommerce's support, then resume"
-        )
-    )
+STORE_DOWN = 5  # requests in a row that used up their retries end the run
+REREAD_DELAYS = (1.0, 2.0, 3.0, 4.0)  # seconds before each further read of what is left
+# Seconds before each read of the first batch: 60 in all, the consistency delay allowed.
+FIRST_BATCH_DELAYS = (0.0, 1.0, 1.0, 2.0, 3.0, 5.0, 8.0, 10.0, 10.0, 10.0, 10.0)
+MAX_WITHOUT_EFFECT = 10  # batches in a row, before one has deleted anything
 
 
 @dataclass
 class ReadBack:
-    """What reading planned ids back has found, besides what went into the ledger."""
+    """The ids that a read did not find gone."""
 
-    # Still there, for no known reason.
-    there: array[int] = field(default_factory=lambda: array("q"))
-    # The answer for these cannot be relied on.
-    unknown: array[int] = field(default_factory=lambda: array("q"))
-    # Still there, and rejected.
-    failed: array[int] = field(default_factory=lambda: array("q"))
+    # They exist, and no reason is known.
+    existing: list[int] = field(default_factory=list)
+    # They exist, and have failed for a reason.
+    failed: list[int] = field(default_factory=list)
+    # The response cannot be relied on.
+    unknown: list[int] = field(default_factory=list)
 
 
-def read_into_ledger(job: Job, ids: Sequence[int], *, shown: bool = True) -> ReadBack:
-    """Read planned ids back: what is found goes into the ledger, what is proven into the journal.
+class FailureBudget:
+    """Counts the failures of one pass, and says when and why the run must stop."""
 
-    shown: it counts as progress of the phase.
-    """
-    result, ledger, resource = ReadBack(), job.ledger, job.store.resource
-    for chunk, records in read_back(job.store, ids):
-        if records is None:
-            result.unknown.extend(ledger.doubt(chunk))
-            continue
-        found = set(map(resource.id_of, records)) | there_though_unlisted(job, chunk, records)
-        reasons = {}
-        for number in chunk:
-            before = ledger.outcome(number)
-            ledger.read_back(number, there=number in found)
-            if number not in found:
+    def __init__(self, selected: int, max_error_rate: float) -> None:
+        self._selected, self._max_error_rate = selected, max_error_rate
+        self._failed = 0
+        # Requests in a row that used up their retries.
+        self._exhausted = 0
+
+    def add(self, result: BatchResult) -> StoreError | None:
+        """Add a result; returns the reason to stop, if there is one."""
+        unsettled_ids = result.doubtful if result.retries_exhausted else ()
+        self._failed += len(result.rejected) + len(unsettled_ids)
+        self._exhausted = self._exhausted + 1 if result.retries_exhausted else 0
+        if self._exhausted >= STORE_DOWN:
+            fault = f"{STORE_DOWN} requests in a row used up their retries"
+            return StoreError(f"Cannot reach the store: {fault}. Last error: {result.message}.")
+        allowed = 0.0
+        if self._max_error_rate:
+            allowed = max(10.0, self._selected * self._max_error_rate / 100)
+        if self._failed > allowed:
+            last = next(iter(result.rejected.values()), result.message)
+            limit = f"above max_error_rate ({self._max_error_rate:g}%)"
+            fault = f"Stopped: {self._failed:,} of {self._selected:,} failed, {limit}"
+            return StoreError(f"{fault}. Last error: {last}.")
+        return None
+
+
+class Executor:
+    """Deletes planned ids and verifies them; the parts that this takes, wired together."""
+
+    def __init__(
+        self,
+        store: Store,
+        workers: Workers,
+        progress: Progress,
+        ledger: Ledger,
+        journal: Journal,
+        max_error_rate: float,
+    ) -> None:
+        self.store, self.workers, self.progress = store, workers, progress
+        self.ledger, self.journal = ledger, journal
+        self.max_error_rate = max_error_rate
+        # Record => its parent, where deleting a parent deletes its children; else empty.
+        self.parents: Mapping[int, int] = {}
+
+    # What exists
+
+    def read_back(self, ids: Sequence[int], *, is_progress: bool = True) -> ReadBack:
+        """Read planned ids back: what is gone is noted in ledger and journal (N7)."""
+        result, ledger = ReadBack(), self.ledger
+        parts = [*chunks(ids, self.store.chunk_size)]
+        reads = self.workers.in_order(self.store.existing, parts)
+        for chunk, existing in zip(parts, reads, strict=True):
+            if existing is None:
+                result.unknown.extend(chunk)
                 continue
-            if ledger.outcome(number) is not Outcome.FAILED:
-                result.there.append(number)
-                continue
-            result.failed.append(number)
-            if before is not Outcome.FAILED:
-                reasons[number] = ledger.reasons[number]
-        job.journal.gone([number for number in chunk if number not in found])
-        job.journal.failed(reasons)
-        job.store.progress.advance(len(chunk) if shown else 0)
-    return result
+            before = {*ledger.failed}
+            ledger.read_back(chunk, existing)
+            self.journal.gone([number for number in chunk if number not in existing])
+            new = ledger.failed.keys() - before
+            self.journal.failed({number: ledger.failed[number] for number in new})
+            for number in (n for n in chunk if n in existing):
+                has_failed = number in ledger.failed
+                (result.failed if has_failed else result.existing).append(number)
+            self.progress.advance(len(chunk) * is_progress)
+        return result
 
+    def read_after_delay(self, ids: Sequence[int]) -> ReadBack:
+        """Read ids back, and once more if the store may still list deleted records."""
+        result, delay = self.read_back(ids), self.ledger.consistency_delay
+        if delay and not self.ledger.applied.isdisjoint(result.existing):
+            text = "Deleted records may still be listed"
+            self.progress.warn(f"{text}; reading again in {delay:.0f}s.")
+            self.workers.sleep(delay)
+            result = self.read_back(result.existing + result.unknown, is_progress=False)
+        return result
 
-def read_past_lag(job: Job, ids: Sequence[int]) -> ReadBack:
-    """Read planned ids back, and once more where the store may still list what was deleted."""
-    result, lag = read_into_ledger(job, ids), job.ledger.lag
-    if lag and any(job.ledger.outcome(number) is Outcome.UNKNOWN for number in result.there):
-        job.store.progress.warnings.append(f"the store may still list what it deleted: {lag:.0f} s")
-        job.store.workers.sleep(lag)
-        result = read_into_ledger(job, result.there + result.unknown, shown=False)
-    return result
+    def check_reads(self, ids: Sequence[int]) -> None:
+        """Check that the store reports the records that exist, before the first DELETE.
 
+        Absence proves nothing unless presence is reported. The plan's longest ids, which
+        were just listed, are read as verification will read them; if any is missing,
+        fewer are asked for until all are returned. Raises Refused if no size works.
+        """
+        if self.store.resource.id_filter:
+            longest = heapq.nlargest(self.store.chunk_size, ids)
+            self._shrink_until_reported(longest, frozenset())
+        elif self.workers.call(self.store.existing, ids[:1]) != {*ids[:1]}:
+            raise Refused(f"The store does not return {self.store.resource.singular} {ids[0]}.")
 
-def there_though_unlisted(job: Job, chunk: Sequence[int], records: Sequence[Record]) -> set[int]:
-    """Return those that a read did not list, that were refused for a reason, and that a read alone finds.
+    def check_reads_of_resume(self, ids: Sequence[int]) -> None:
+        """Check the same before a resume reads its ids, of which most may be gone.
 
-    The store said no to their DELETE, so one absence does not prove them gone.
-    """
-    store, listed = job.store, set(map(job.store.resource.id_of, records))
-    refused = [number for number in chunk if number not in listed and job.ledger.was_refused(number)]
-    if refused and not store.resource.read_by:  # then a second listing
-        found = listed_among(store, IdSet(sorted(refused)))
-        return set(refused) if found is None else set(map(store.resource.id_of, found))
-    reads = ((number, store.workers.call(store.find, store.resource.read_by, [number])) for number in refused)
-    return {number for number, again in reads if again is None or again}
+        Records that surely exist are read among the plan's longest ids: before, between
+        and after them, to notice a store that applies only the first or the last.
+        """
+        if not self.store.resource.id_filter or not ids:
+            return
+        read = partial(self.workers.call, self.store.page, self.store.resource)
+        read = partial(read, page=1, limit=PAGE_LIMIT)
+        records = read().records or read().records  # an empty page may be a stray response
+        known = [*map(self.store.resource.id_of, records[-6:])]
+        longest = heapq.nlargest(PAGE_LIMIT - len(known), ids)
+        planned = [number for number in longest if number not in known]
+        half, third = len(planned) // 2, len(known) // 3
+        mixed = known[:third] + planned[:half] + known[third : 2 * third]
+        mixed += planned[half:] + known[2 * third :]
+        if known:
+            self._shrink_until_reported(mixed, {*known})
 
+    def _shrink_until_reported(self, sample: Sequence[int], known: Set[int]) -> None:
+        """Shrink chunk and batch until the store reports the ids of the sample that exist.
 
-def read_back(store: Store, ids: Sequence[int]) -> Iterator[tuple[Sequence[int], list[Record] | None]]:
-    """Yield the ids, in parts, each with those of its records that are still there, None if unknown."""
-    if not store.resource.read_by:
-        yield ids, listed_among(store, IdSet(sorted(ids)))
-        return
+        known: ids that surely exist. An id that is missing is asked for again in smaller
+        parts: if that finds it, the store did not apply all of the longer filter; if not,
+        somebody has deleted it.
+        """
+        store, size = self.store, self.store.chunk_size
+        while True:
+            found = self._read_parts(sample, size) or set()
+            missing = [number for number in sample if number not in found]
+            is_reported = bool(found) and known <= found and not self._is_hidden(missing)
+            size = min(size, store.chunk_size)  # a read that was too long was halved
+            if is_reported:
+                store.chunk_size = size
+                store.batch_size = min(store.batch_size, size)
+                return
+            if size == 1:
+                fault = f"the store ignores part of the filter {store.resource.id_filter}"
+                raise Refused(f"Deletions cannot be verified: {fault}. Try again.")
+            size = (min(size, len(sample)) + 1) // 2
 
-    def read(chunk: Sequence[int]) -> tuple[Sequence[int], list[Record] | None]:
-        return chunk, store.find(store.resource.read_by, chunk)
+    def _is_hidden(self, ids: Sequence[int]) -> bool:
+        """Tell whether smaller reads find any of these ids, or cannot be relied on."""
+        if not ids:
+            return False
+        parts = self._read_parts(ids, max(1, len(ids) // 2))
+        last = self._read_parts(ids[-1:], 1)
+        return parts is None or last is None or bool(parts | last)
 
-    yield from store.workers.in_order(read, chunks(ids, store.chunk_size), store.ahead)
+    def _read_parts(self, ids: Sequence[int], size: int) -> set[int] | None:
+        """Return which of the ids exist, read in parts of that size; None if unknown."""
+        found = set()
+        for part in chunks(ids, size):
+            existing = self.workers.call(self.store.existing, part)
+            if existing is None:
+                return None
+            found |= existing
+        return found
 
+    # Deleting
 
-def listed_among(store: Store, ids: IdSet) -> list[Record] | None:
-    """Return those of the ids that a complete listing still holds; None when none was complete."""
-    for _ in range(LISTINGS):
+    def delete(self, ids: Sequence[int]) -> None:
+        """Delete planned ids, one batch at a time until one is verified."""
+        budget = FailureBudget(self.ledger.selected, self.max_error_rate)
+        is_confirmed = not self.ledger.applied.isdisjoint(self.ledger.gone)
+        without_effect = 0
+        for level in levels(ids, self.parents):
+            rest = self.without_failed_children(level)
+            while rest and not is_confirmed:
+                size = self.store.batch_size
+                first, rest = rest[:size], rest[size:]
+                self.send_batches(first, budget, one_by_one=True)
+                is_confirmed = self.confirm_first_batch(first)
+                was_gone = self.ledger.gone.issuperset(first)
+                without_effect += not is_confirmed and not was_gone
+                if without_effect == MAX_WITHOUT_EFFECT:
+                    raise self.workers.stop.set(self._without_effect(first))
+            self.send_batches(rest, budget)
+
+    def _without_effect(self, ids: Sequence[int]) -> StoreError:
+        reasons = self.ledger.doubts | self.ledger.failed
+        last = next((reasons[number] for number in ids if number in reasons), "unknown")
+        fault = f"Stopped: the first {MAX_WITHOUT_EFFECT} batches deleted nothing"
+        return StoreError(f"{fault}. Last error: {last}.")
+
+    def without_failed_children(self, ids: Sequence[int]) -> Sequence[int]:
+        """Return the ids without parents of a failed child, which would go with them."""
+        ledger, reasons = self.ledger, dict[int, str]()
+        failed = ledger.failed.keys() | ledger.doubts.keys()
+        for child in failed.intersection(self.parents):
+            reasons.setdefault(self.parents[child], f"its child {child} was not deleted")
+        rejected = {number: reasons[number] for number in ids if number in reasons}
+        ledger.failed |= rejected
+        self.journal.failed(rejected)
+        return [number for number in ids if number not in rejected] if rejected else ids
+
+    def send_batches(
+        self, ids: Sequence[int], budget: FailureBudget, *, one_by_one: bool = False
+    ) -> None:
+        """Delete ids in batches; raises RunError, with all responses noted, at a stop."""
+        stop = self.workers.stop
         try:
-            pages = Listing(store, {}).pages()
-            return [record for page in pages for record in page if store.resource.id_of(record) in ids]
-        except ListingChanged:  # what it held may have gone meanwhile
-            continue
-        except Unreadable:
-            break
-    return None
+            for result in self.batch_results(ids, one_by_one=one_by_one):
+                self.ledger.apply(result)
+                try:
+                    self.journal.result(result)
+                except RunError as failure:
+                    stop.set(failure)
+                requeued = sum(map(len, result.requeue))
+                self.progress.advance(len(result.batch) - requeued)
+                if reason := budget.add(result):
+                    stop.set(reason)
+        finally:
+            for batch in self.journal.unanswered():  # not waited for
+                self.ledger.apply(BatchResult(batch=batch, applied=batch))
+        stop.check()
+
+    def batch_results(self, ids: Sequence[int], *, one_by_one: bool) -> Iterator[BatchResult]:
+        """Delete ids in batches, several at a time, and yield each result as it comes.
+
+        Halves of a rejected batch go at once, so that its bad record is found soon;
+        those of a batch that used up its retries go last, so that a store that is down
+        is not asked twenty times for each. Ends early once the stop flag is set.
+        """
+        store, workers = self.store, self.workers
+        limit = 1 if one_by_one else 2 * workers.count  # no worker waits for this thread
+        fresh = batches(ids, store.batch_size)
+        soon: deque[Batch] = deque()
+        late: deque[Batch] = deque()
+        pending: list[Future[BatchResult]] = []
+
+        def next_batch() -> Batch | None:
+            if workers.stop.failure is not None:
+                return None
+            if soon:
+                return soon.popleft()
+            return next(fresh, None) or (late.popleft() if late else None)
+
+        while True:
+            while len(pending) < limit and (batch := next_batch()):
+                pending.append(workers.submit(store.delete_batch, batch, self.journal))
+            if not pending:
+                return
+            done = workers.await_any(pending, deletes=True)
+            for future in [item for item in pending if item in done]:  # in order
+                pending.remove(future)
+                result = future.result()
+                (late if result.retries_exhausted else soon).extend(result.requeue)
+                yield result
+
+    def confirm_first_batch(self, ids: Sequence[int]) -> bool:
+        """Tell whether this run has deleted something of a batch.
+
+        An accepted batch is read for up to 60 s, and that consistency delay is what
+        verification waits. Raises StoreError if all of it still exists then.
+        """
+        began, ledger = time.monotonic(), self.ledger
+        for delay in FIRST_BATCH_DELAYS:
+            self.workers.sleep(delay)
+            result = self.read_back(ids, is_progress=False)
+            if not ledger.gone.isdisjoint(ledger.applied.intersection(ids)):
+                ledger.consistency_delay = time.monotonic() - began if delay else 0.0
+                return True
+            if ledger.doubts.keys() >= {*result.existing}:
+                return False  # nothing was clearly accepted
+            if not delay:
+                seconds = sum(FIRST_BATCH_DELAYS)
+                text = "Deleted records are still listed"
+                self.progress.warn(f"{text}; waiting up to {seconds:.0f}s.")
+        fault = "accepted the first DELETE, but its records still exist after 60 s"
+        raise self.workers.stop.set(StoreError(f"The store {fault}."))
+
+    # Verifying
+
+    def verify(self, ids: Sequence[int]) -> None:
+        """Read all ids back; delete what still exists once more, and read it again."""
+        result = self.read_after_delay(ids)
+        resent: set[int] = set()
+        for delay in REREAD_DELAYS:
+            if not result.existing and not result.unknown:
+                return
+            budget = FailureBudget(self.ledger.selected, self.max_error_rate)
+            for level in levels([n for n in result.existing if n not in resent], self.parents):
+                self.send_batches(self.without_failed_children(level), budget)
+            resent.update(result.existing)
+            self.workers.sleep(max(delay, self.ledger.consistency_delay))
+            result = self.read_back(result.existing + result.unknown)
+        reasons = {
+            number: self.ledger.doubts.pop(number, "still exists after two accepted DELETEs")
+            for number in resent.intersection(result.existing)
+        }
+        self.ledger.failed |= reasons
+        self.journal.failed(reasons)
 
 
-def verify(job: Job, ids: Sequence[int]) -> None:
-    """Read all of them back; delete once more what is still there, and read that again."""
-    result = read_past_lag(job, ids)
-    resent: set[int] = set()
-    for seconds in REREADS:
-        if not result.there and not result.unknown:
-            return
-        not_resent = [number for number in result.there if number not in resent]
-        for level in levels(not_resent, job.parents):
-            delete_batches_of(job, without_kept_children(job, level), Tally(job))
-        resent.update(not_resent)
-        job.store.workers.sleep(max(seconds, job.ledger.lag))
-        result = read_into_ledger(job, result.there + result.unknown)
-    reasons = {
-        number: job.ledger.doubts.get(number, "still exists after two accepted DELETEs")
-        for number in result.there
-        if number in resent
-    }
-    for number, reason in reasons.items():
-        job.ledger.set(number, Outcome.FAILED, reason)
-    job.journal.failed(reasons)
-
-
-def control(store: Store, ids: Sequence[int], there: Sequence[int] = ()) -> None:
-    """Shrink chunk and batch until the store heeds all ids that a read names; raises Refused if no size does.
-
-    Absence proves nothing without a control: before the first DELETE one chunk, of records that were just
-    listed, is read as verification will read it. What it lacks is asked for again in smaller parts: only if
-    that finds something, the store did not heed all of the first. there: ids that surely are.
-    """
-    if not store.resource.read_by or not ids:
-        return
-    size = store.chunk_size
-    chunk = ids if there else heapq.nlargest(size, ids)  # no query of the plan is longer
-    while True:
-        present = read_present(store, chunk, size) or set()
-        missing = [number for number in chunk if number not in present]
-        heeded = present and present.issuperset(there) and not hides(store, missing)
-        size = min(size, store.chunk_size)  # a read that was too long was halved
-        if heeded:
-            store.chunk_size, store.batch_size = size, min(store.batch_size, size)
-            return
-        if size == 1:
-            raise Refused(
-                f"the store does not heed the ids that it is asked for ({store.resource.read_by}), or "
-                "somebody deletes the same records: what it does not list may still be there, so nothing "
-                "could be proven; try again"
-            )
-        size = (min(size, len(chunk)) + 1) // 2
-
-
-def hides(store: Store, ids: Sequence[int]) -> bool:
-    """Tell whether the store finds any of these ids in smaller reads, or gives no answer to rely on."""
-    found = read_present(store, ids, max(1, len(ids) // 2)), read_present(store, ids[-1:], 1)
-    return None in found or any(found)
-
-
-def control_by_listing(store: Store, ids: Sequence[int]) -> None:
-    """Control by records that are surely there: of a plan to be resumed, most ids may be gone.
-
-    They stand before, among and behind planned ids in one chunk, so that a store is noticed that heeds only
-    the first or the last of many.
-    """
-    if not store.resource.read_by or not ids:
-        return
-    first_page = partial(store.workers.call, store.page, store.resource, 1)
-    records = first_page().records or first_page().records  # one empty page may be a stray answer
-    there = list(map(store.resource.id_of, records[-6:]))
-    if there:
-        longest = heapq.nlargest(PAGE_LIMIT - len(there), ids)
-        planned = [number for number in longest if number not in there]
-        middle, (one, two) = len(planned) // 2, (len(there) // 3, 2 * len(there) // 3)
-        mixed = [*there[:one], *planned[:middle], *there[one:two], *planned[middle:], *there[two:]]
-        control(store, mixed, there)
-
-
-def read_present(store: Store, ids: Sequence[int], size: int) -> set[int] | None:
-    """Return which of the ids are there, read in chunks of that size; None when that cannot be relied on."""
-    found: set[int] = set()
-    for chunk in chunks(ids, size):
-        records = store.workers.call(store.find, store.resource.read_by, chunk)
-        if records is None:
-            return None
-        found.update(map(store.resource.id_of, records))
-    return found
-
-
-# --- report -------------------------------------------------------------------------------------------
+# --- screen -------------------------------------------------------------------------
 #
-# What the person sees: messages and bars on stderr, the final table on stdout. It reads what was done and
-# decides nothing; a terminal that is gone never ends a run.
+# What the person sees: messages, bars and the question on stderr, the result on stdout,
+# and report.html. It decides nothing; a terminal that is gone never ends a run.
 
-NARROWEST = 20  # columns; fewer cannot be meant, and nothing would be seen
-LINE_EVERY = 2.5  # seconds between two plain lines of progress, where there is no terminal
-REDRAW = 0.1  # seconds: the shortest time between two drawings of a bar
+LINE_EVERY = 2.5  # seconds between plain lines of progress, without a terminal
+REDRAW_EVERY = 0.1  # seconds between drawings of a bar
 
 
 def duration(seconds: float) -> str:
-    """Return 1:02:03, or 2:03."""
+    """Return 4 s, 2 min 5 s or 1 h 2 min."""
     minutes, second = divmod(max(0, round(seconds)), 60)
-    hour, minute = divmod(minutes, 60)
-    return f"{hour}:{minute:02}:{second:02}" if hour else f"{minute}:{second:02}"
+    hours, minute = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minute} min"
+    return f"{minutes} min {second} s" if minutes else f"{second} s"
 
 
-def progress_text(progress: Progress, elapsed: float, waiting: str, *, last: bool = False) -> str:
-    """Return count, rate a second, and the time left, taken, or what is waited for."""
+def progress_text(progress: Progress, elapsed: float, waiting: str, *, is_last: bool) -> str:
+    """Return count, rate a second, and the time left or what is waited for."""
     done, total = progress.done, progress.total
-    rate = done / elapsed if elapsed > 0 else 0.0
     count = f"{done:,}/{total:,}" if total else f"{done:,}"
-    if last or done >= total > 0:
-        return f"{count} · {rate:,.0f}/s · took {duration(elapsed)}"
+    if is_last:
+        return f"{count} in {duration(elapsed)}"
     if waiting:
         return f"{count} · {waiting}"
+    rate = done / elapsed if elapsed > 0 else 0.0
     left = f" · {duration((total - done) / rate)} left" if rate and total else ""
-    return f"{count} · {rate:,.1f}/s{left}"
+    return f"{count} · {rate:,.0f}/s{left}"
 
 
 class PatientConsole(Console):
-    """A console that may be closed, or whose reader may leave: rich would end the process then."""
+    """A console that may be closed, or whose reader may leave: rich would exit then."""
 
     def on_broken_pipe(self) -> None:
-        """Print nothing any more."""
+        """Print nothing from now on."""
         self.quiet = True
 
     def __exit__(self, *exception: object) -> None:
@@ -4443,27 +4450,25 @@ class PatientConsole(Console):
 
 
 class PhaseDisplay:
-    """Shows how far one phase is: a bar on a terminal, else a plain line every few seconds."""
+    """Shows the progress of a phase: a bar on a terminal, else a line now and then."""
 
     def __init__(self, screen: Screen, name: str, progress: Progress, bars: Bars) -> None:
         self._screen, self._name, self._progress, self._bars = screen, name, progress, bars
-        # When it began, so that the first answer counts in the rate, and when it was last shown.
-        self._began = self._shown = time.monotonic()
-        self._task = bars.add_task(f"{name:<10}", total=None, detail="…")
+        self._began = self._shown_at = time.monotonic()
+        self._task = bars.add_task(f"{name:<9}", total=None, detail="…")
 
-    def show(self, waiting: str = "", *, last: bool = False) -> None:
-        """Show how far it is; called often, so it mostly does nothing."""
-        while self._progress.warnings:
-            self._screen.warn(self._progress.warnings.popleft())
-        now = time.monotonic()
-        if not last and now - self._shown < (LINE_EVERY if self._bars.disable else REDRAW):
+    def show(self, waiting: str = "", *, is_last: bool = False) -> None:
+        """Show the progress; called often, so it mostly does nothing."""
+        now, is_plain = time.monotonic(), self._bars.disable
+        if not is_last and now - self._shown_at < (LINE_EVERY if is_plain else REDRAW_EVERY):
             return
-        self._shown = now
-        text = progress_text(self._progress, now - self._began, waiting, last=last)
+        self._shown_at = now
         done, total = self._progress.done, self._progress.total
-        self._bars.update(self._task, completed=done, total=total or (done if last else None), detail=text)
-        if self._bars.disable and (total or done or waiting):
-            share = f"{100 * done // total} % · " if total else ""
+        text = progress_text(self._progress, now - self._began, waiting, is_last=is_last)
+        total = total or (done if is_last else 0)
+        self._bars.update(self._task, completed=done, total=total or None, detail=text)
+        if is_plain and (total or done or waiting):
+            share = f"{100 * done // total}% · " if total else ""
             self._screen.say(f"{self._name}: {share}{text}")
 
 
@@ -4474,64 +4479,46 @@ class Screen:
         for stream in (sys.stdin, sys.stdout, sys.stderr):
             with suppress(AttributeError):  # a test's stand-in, or closed
                 stream.reconfigure(errors="replace")  # type: ignore[union-attr]
-        columns = os.environ.get("COLUMNS", "")
-        width = 80 if columns.isdecimal() and int(columns) < NARROWEST else None
-        self._err = PatientConsole(stderr=True, highlight=False, markup=False, width=width)
-        self._out = PatientConsole(highlight=False, markup=False, width=width)
+        self._err = PatientConsole(stderr=True, highlight=False, markup=False)
+        self._out = PatientConsole(highlight=False, markup=False)
         self._phase: PhaseDisplay | None = None
-        # A thread waits for a line that nobody will type: the interpreter would not end for it.
-        self.still_reads = False
         # What was last said to be waited for, outside of a phase.
         self._waiting = ""
 
-    def say(self, text: str, style: str = "", *, whole: bool = False) -> None:
-        """Print a message; whole: a line to be copied, which is not wrapped for the terminal."""
-        self._err.print(Text(text, style=style), soft_wrap=whole or not self._err.is_terminal)
+    def say(self, text: str, style: str = "", *, is_command: bool = False) -> None:
+        """Print a message; a command, which is to be copied, is not wrapped."""
+        soft_wrap = is_command or not self._err.is_terminal
+        self._err.print(Text(text, style=style), soft_wrap=soft_wrap)
 
     def warn(self, text: str) -> None:
         """Print a warning."""
-        self.say(f"warning: {text}", "magenta")
+        self.say(f"WARNING: {text}", "yellow")
 
-    def show(self, renderable: Any, *, final: bool = False) -> None:
-        """Print a table or panel; final: to stdout."""
-        (self._out if final else self._err).print(renderable)
+    def fail(self, text: str) -> None:
+        """Print why the run ended."""
+        self.say(f"bulk_delete.py: {text}", "bold red")
 
-    def show_plan(self, rows: Rows, title: str, style: str) -> None:
-        """Show the panel of a plan; on a small screen without what is needed least."""
-        rows = list(rows)
+    def show(self, renderable: Any, *, is_result: bool = False) -> None:
+        """Print a table or panel; the result goes to stdout."""
+        (self._out if is_result else self._err).print(renderable)
 
-        def is_too_tall() -> bool:
-            lines = self._err.render_lines(plan_panel(rows, title, style))
-            return self._err.is_terminal and len(lines) > self._err.height - 3
+    def ask(self, question: str, stop: Stop) -> str:
+        """Return the line that the person types; "" at the end of the input.
 
-        for row in [row for label in LEAST_NEEDED for row in reversed(rows) if row[0] == label]:
-            if is_too_tall():
-                rows.remove(row)
-        if is_too_tall():
-            rows = [(label, printable(text, self._err.width)) for label, text in rows]
-        self.show(plan_panel(rows, title, style))
-
-    def ask(self, text: str, stop: Stop) -> str:
-        """Return the line that the person types, "" at the end of the file, or of the terminal.
-
-        A thread reads it, since no signal ends a read on every system; raises the reason of a stop.
+        A signal ends it: its handler raises, since no signal ends a read everywhere.
         """
-        typed = [""]
-
-        def read() -> None:
-            with suppress(OSError, ValueError):
-                typed.append(sys.stdin.readline())
-
-        reader = threading.Thread(target=read, daemon=True)
-        self._err.print(Text(text, style="bold"), end="")
-        reader.start()
-        while reader.is_alive():
-            if stop.failure is not None:
-                self.still_reads = True
-                self.say("")  # the cursor stands behind ^C
-                raise stop.failure
-            reader.join(POLL)
-        return typed[-1]
+        self._err.print(Text(question, style="bold"), end="")
+        stop.raises_on_signal = True
+        try:
+            stop.check()
+            return sys.stdin.readline()
+        except (OSError, ValueError):  # the terminal is gone
+            return ""
+        except Interrupted:
+            self.say("")  # the cursor is behind ^C
+            raise
+        finally:
+            stop.raises_on_signal = False
 
     @contextmanager
     def phase(self, name: str, progress: Progress, total: int = 0) -> Iterator[None]:
@@ -4541,13 +4528,13 @@ class Screen:
             self._phase = display = PhaseDisplay(self, name, progress, bars)
             try:
                 yield
-                progress.total = progress.done  # a limit was reached, or less was found than asked for
+                progress.total = progress.done  # less was found than expected
             finally:
                 self._phase = None
-                display.show(last=True)
+                display.show(is_last=True)
 
     def tick(self, waiting: str) -> None:
-        """Redraw; waiting: why nothing moves, if it does not."""
+        """Redraw; waiting: what a wait is for, if there is one."""
         if self._phase is not None:
             self._phase.show(waiting)
         elif waiting and self._waiting != (words := waiting.rpartition(" ")[0]):
@@ -4556,14 +4543,16 @@ class Screen:
 
 
 def make_bars(console: Console) -> Bars:
-    """Return rich's bars for that console; where it is no terminal, they are disabled."""
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn  # slow to load
+    """Return rich's bars for a console; where it is no terminal, they are disabled."""
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn  # slow to load
+    from rich.progress import Progress as RichProgress
 
+    green = "bold green"
+    bar = BarColumn(16, style="bright_black", complete_style=green, finished_style=green)
     detail = TextColumn("{task.fields[detail]}", markup=False)
-    bar = BarColumn(16, style="bright_black", complete_style="bold green", finished_style="bold green")
     columns = (TextColumn("{task.description}"), bar, TaskProgressColumn(), detail)
-    plain = not console.is_terminal or console.is_dumb_terminal
-    return Progress(*columns, console=console, refresh_per_second=8, disable=plain)
+    is_plain = not console.is_terminal or console.is_dumb_terminal
+    return RichProgress(*columns, console=console, refresh_per_second=8, disable=is_plain)
 
 
 class ScreenHandler(logging.Handler):
@@ -4578,115 +4567,92 @@ class ScreenHandler(logging.Handler):
         self._screen.say(record.getMessage(), "dim")
 
 
-Rows = Sequence[tuple[str, str]]  # label and text; "" continues the label above
+Rows = Sequence[tuple[str, str]]  # label and text; rows without a text are left out
 
 
-def two_columns(rows: Rows, first_style: str = "") -> Table:
-    """Return labels and what they stand for, where there is a text; first_style: that of the first text."""
+def grid(rows: Rows, first_style: str = "") -> Table:
+    """Return labels and texts in two columns; first_style: of the first text."""
     table = Table.grid(Column(no_wrap=True), Column(overflow="fold"), padding=(0, 2))
     for number, (label, text) in enumerate(row for row in rows if row[1]):
-        table.add_row(Text(label), Text(text, "" if number else first_style))
+        style = "bold yellow" if label == "WARNING" else "" if number else first_style
+        table.add_row(Text(label, style=style if label == "WARNING" else ""), Text(text, style))
     return table
 
 
-# What the panel leaves out on a small screen, the first first; "" are the samples after the first.
-LEAST_NEEDED = ("", "Such as", "Note", "Created", "It takes", "Shared", "No record", "Backup")
+def plan_panel(rows: Rows, *, is_dry_run: bool) -> Panel:
+    """Return the panel of a plan."""
+    title = "Dry run: nothing will be deleted" if is_dry_run else "This cannot be undone"
+    style = "cyan" if is_dry_run else "red"
+    return Panel(grid(rows), title=title, title_align="left", border_style=style)
 
 
-def plan_panel(rows: Rows, title: str, style: str) -> Panel:
-    """Return the panel of a plan: what is about to be deleted, and what else plan_rows says."""
-    return Panel(two_columns(rows), title=title, title_align="left", border_style=style)
-
-
-# Key of the summary => how its number is shown, where it is not 0. The first three are always shown.
-COUNTS = {
-    "selected": "{:,}",
-    "deleted": "{:,}",
-    "failed": "{:,}",
-    "already_gone": "{:,}, before this run could do it",
-    "unknown": "{:,} accepted, not yet read back",
-    "not_attempted": "{:,}",
-    "duplicates": "{:,} listed twice, taken once",
-    "not_found": "{:,} listed to delete, unknown to the store (unmatched.csv)",
-    "keep_unknown": "{:,} listed to keep, unknown to the store (unmatched.csv)",
-    "spared": "{:,} kept, or with orders",
-    "backup_cut": "{:,} with more addresses or attributes than the API lists: the backup is cut there",
-}
+def result_words(summary: Mapping[str, Any]) -> str:
+    """Return the result of a run in a word or two."""
+    status, exit_status = summary["status"], summary["exit_status"]
+    if status == "completed":
+        return "Completed with failures" if exit_status else "Completed"
+    if status == "planned":
+        return "Canceled" if exit_status else "Dry run complete"
+    if status == "refused":
+        return "Refused"
+    return "Interrupted" if exit_status > 128 else "Stopped"
 
 
 def verified_words(summary: Mapping[str, Any]) -> str:
-    """Return what was proven, as the ticket tells it; "" where nothing was to be proven yet."""
-    if summary["status"] not in ("completed", "interrupted"):
+    """Return whether the deletions were verified; "" if there were none to verify."""
+    selected, gone = summary["selected"], summary["deleted"] + summary["already_gone"]
+    if not selected or summary["status"] not in ("completed", "interrupted"):
         return ""
-    if not summary["selected"]:
-        return "there was nothing to verify" if summary["status"] == "completed" else ""
-    gone = summary["deleted"] + summary["already_gone"]
-    if gone == summary["selected"]:
+    if gone == selected:
         return f"yes, all {gone:,} are gone"
     if summary["verified"]:
-        return f"{gone:,} are gone, {summary['failed']:,} still exist"
-    return f"no, {summary['selected'] - gone:,} not verified"
+        return f"yes, {gone:,} are gone and {selected - gone:,} still exist"
+    return f"no, {selected - gone:,} not verified"
 
 
-def summary_table(summary: Mapping[str, Any], name: str, *, unclear: bool = False) -> Panel:
-    """Return the final table: what was selected, what became of it, and where the proof is.
+def result_rows(summary: Mapping[str, Any], store_name: str, resource: Resource) -> Rows:
+    """Return the rows of the result table."""
 
-    unclear: not all that was sent was accepted, or it was still there when it was read.
-    """
-    words = COUNTS | ({"unknown": "{:,} sent, not yet proven gone"} if unclear else {})
-    shown = [key for number, key in enumerate(COUNTS) if summary[key] or number < 3]
-    waits = f"{summary['retries']:,} retries, {summary['rate_limited']:,} times told to wait"
+    def count(key: str, remark: str = "") -> str:
+        return f"{summary[key]:,}{remark}" if summary[key] else ""
+
+    waits = f"{summary['retries']:,} retries, {summary['rate_limited']:,} rate-limited"
     started = summary["started_at"][:19].replace("T", " ")
-    facts = {
-        "Result": f"{summary['status']}, exit status {summary['exit_status']}",
-        "Reason": summary["reason"],
-        "Store": name,
-        "Resource": summary["resource"],
-        **{key.replace("_", " ").capitalize(): words[key].format(summary[key]) for key in shown},
-        "Verified": verified_words(summary),
-        "Requests": f"{summary['requests']:,} ({waits})",
-        "Time": f"{duration(summary['elapsed_seconds'])} at work, started {started} UTC",
-        "Run folder": summary["run_folder"] or "none: nothing was listed",
-    }
-    style = "red" if summary["exit_status"] else "green"
-    return Panel(two_columns([*facts.items()], f"bold {style}"), box=box.HORIZONTALS, border_style=style)
+    took = duration(summary["elapsed_seconds"])
+    return [
+        ("Result", f"{result_words(summary)} (exit status {summary['exit_status']})"),
+        ("Reason", summary["reason"] or ""),
+        ("Store", store_name),
+        ("Selected", resource.counted(summary["selected"])),
+        ("Deleted", f"{summary['deleted']:,}"),
+        ("Failed", f"{summary['failed']:,}"),
+        ("Remaining", count("not_attempted")),
+        ("Unverified", count("unknown", " (accepted by the store, or may have been)")),
+        ("Already gone", count("already_gone", " (not by this run)")),
+        ("Verified", verified_words(summary)),
+        ("Excluded", count("spared")),
+        ("Unmatched", count("not_found", " entries of --ids (unmatched.csv)")),
+        ("Unmatched", count("keep_unknown", " entries of --keep (unmatched.csv)")),
+        ("Duplicates", count("duplicates", " (selected once)")),
+        ("Requests", f"{summary['requests']:,} ({waits})"),
+        ("Duration", f"{took} (started {started} UTC)"),
+        ("Run folder", summary["run_folder"] or ""),
+    ]
 
 
-class Pace:
-    """How many requests there were over the time at work, in steps of equal length."""
-
-    MOST_STEPS = 60
-
-    def __init__(self) -> None:
-        # Seconds of a step.
-        self.step = 0.25
-        # Requests in all at the end of each step.
-        self._totals: list[int] = []
-
-    def note(self, elapsed: float, requests: int) -> None:
-        """Take note of how many requests there were, so many seconds after the start."""
-        while elapsed >= self.step * self.MOST_STEPS:
-            self._totals = self._totals[1::2]
-            self.step *= 2
-        last = self._totals[-1] if self._totals else 0
-        self._totals += [last] * (int(elapsed / self.step) + 1 - len(self._totals))
-        self._totals[-1] = requests
-
-    def chart(self) -> str:
-        """Return a bar for each step, and what the highest stands for; "" without a request."""
-        counts = [after - before for before, after in itertools.pairwise([0, *self._totals])]
-        if not (most := max(counts, default=0)):
-            return ""
-        bars = "".join(" ▁▂▃▄▅▆▇█"[math.ceil(8 * count / most)] for count in counts)
-        return f"{bars}\n{most / self.step:,.0f} requests a second at most; a bar is {self.step:g} s"
+def result_panel(rows: Rows, exit_status: int) -> Panel:
+    """Return the result table."""
+    style = "red" if exit_status else "green"
+    return Panel(grid(rows, f"bold {style}"), box=box.HORIZONTALS, border_style=style)
 
 
 REPORT_ROWS = 100  # of each of these files
-REPORTED = {"failed.csv": "What did not go, and why", "unmatched.csv": "What the store does not know"}
+REPORT_FILES = {"failed.csv": "Failed records", "unmatched.csv": "Entries without a match"}
 REPORT_COLUMNS = 120
-# Colours that can be read on white and on black: black, red, green, yellow, blue, magenta, cyan, white.
-COLOURS = "5a5a5a d72832 1e8c3c 966e00 286edc aa46be 00828c 808080"
-REPORT_THEME = TerminalTheme((255, 255, 255), (0, 0, 0), [(*bytes.fromhex(c),) for c in COLOURS.split()])
+# Readable on white and on black: black, red, green, yellow, blue, magenta, cyan, white.
+COLORS = "5a5a5a d72832 1e8c3c 966e00 286edc aa46be 00828c 808080"
+ANSI_COLORS = [tuple(bytes.fromhex(color)) for color in COLORS.split()]
+REPORT_THEME = TerminalTheme((255, 255, 255), (0, 0, 0), ANSI_COLORS)  # type: ignore[arg-type]
 REPORT_FORMAT = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -4704,616 +4670,159 @@ pre {{ font: 13px/1.3 Menlo, Consolas, "DejaVu Sans Mono", monospace; }}
 """
 
 
-def report_table(title: str, rows: Sequence[Sequence[str]], more: int, name: str) -> Table:
-    """Return the first rows of a CSV of that name, its header first, and how many more it has."""
-    columns = [Column(Text(header), overflow="fold") for header in rows[0]]
-    table = Table(*columns, title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    for row in rows[1:]:
+def file_table(folder: RunFolder, name: str) -> Table | None:
+    """Return the first rows of a CSV of the run folder; None if it has none."""
+    rows = folder.rows(name)
+    shown = [*itertools.islice(rows, REPORT_ROWS + 1)]
+    more = sum(1 for _ in rows)
+    if len(shown) < 2:
+        return None
+    columns = [Column(Text(header), overflow="fold") for header in shown[0]]
+    title = f"{REPORT_FILES[name]} ({name})"
+    table = Table(*columns, title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for row in shown[1:]:
         table.add_row(*map(Text, row))
     table.caption = f"and {more:,} more in {name}" if more else None
     return table
 
 
 def report_html(title: str, parts: Iterable[Any]) -> str:
-    """Return what a person may attach to the ticket: one file of HTML that needs nothing else.
-
-    title: the run's status, without braces.
-    """
-    console = Console(record=True, file=io.StringIO(), width=REPORT_COLUMNS, legacy_windows=False)
+    """Return one HTML file without external resources, for the ticket."""
+    output = io.StringIO()
+    console = Console(record=True, file=output, width=REPORT_COLUMNS, legacy_windows=False)
     console.print(Group(*parts))
     page = REPORT_FORMAT.replace("TITLE", html.escape(title))
     return console.export_html(theme=REPORT_THEME, code_format=page, inline_styles=True)
 
 
 def resource_table() -> Table:
-    """Return RESOURCES, for --resource list."""
+    """Return all resources, for --resource list."""
     rows = []
     for item in RESOURCES.values():
-        how = f"{item.largest_batch} at a time by {item.delete_by}" if item.delete_by else "one by one"
-        how += f", {item.max_concurrent} request at once" if item.max_concurrent == 1 else ""
+        how = "one at a time"
+        if item.delete_filter:
+            how = f"{item.largest_batch} at a time by {item.delete_filter}"
+        if item.max_concurrent == 1:
+            how += ", one request in flight"
         lines = [f"{item.path}, deleted {how}", f"scope: {item.scope}"]
         lines.append(f"filters: {' '.join(item.filter_types())}")
         rows.append((item.name, "\n".join([*lines, *filter(None, [item.note])])))
-    return two_columns(rows)
+    return grid(rows)
 
 
-# --- guards -------------------------------------------------------------------------------------------
+# --- guards -------------------------------------------------------------------------
 #
-# Everything that keeps a plan from being carried out though it could be: each raises Refused, with what to
-# do. The filters that a store ignores, and a --keep list or a --match field that nothing has, are found
-# while listing (`Selection`); a plan that was changed or is another store's, when it is read
-# (`RunFolder.read_plan`).
+# Everything that keeps a plan from being executed: each raises Refused and says what to
+# do. Others are where they are noticed: a plan that was modified in `RunFolder`, a store
+# whose reads cannot be believed in `Executor.check_reads`.
 
 
-def check_domain(config: Config, info: Record | None, name: str) -> None:
-    """Raise Refused when [store] domain is not that of the store; name: the store's, for the message."""
-    if config.domain and info is None:
-        raise Refused(
-            f"domain in {config.path} cannot be checked: the token may not read GET /v2/store; "
-            "give it store_v2_information_read_only, or take domain out"
+def check_domain(config: Config, info: Record | None, store_name: str) -> None:
+    """Raise Refused if [store] domain is not the domain of the store."""
+    if not config.domain:
+        return
+    if info is None:
+        fault = f"{config.path}: domain cannot be checked; the token may not read GET /v2/store"
+        raise Refused(f"{fault}. Add the scope {STORE_INFO.scope}, or remove domain.")
+    domains = [bare_domain(info.get(name, "")) for name in ("domain", "secure_url")]
+    if config.domain not in domains:
+        fault = (
+            f"{config.path} is for {clean(config.domain)}, but its store_hash is {store_name}"
         )
-    domains = [bare_domain(info.get(key, "")) for key in ("domain", "secure_url")] if info else []
-    if config.domain and config.domain not in domains:
-        given = f"{config.path} is for the domain {clean(config.domain)}"
-        raise Refused(f"{given}, but its store_hash is that of {name}: correct one of them")
+        raise Refused(f"Store mismatch: {fault}.")
 
 
-def check_count(config: Config, count: int) -> None:
-    """Raise Refused when more would be deleted than --max-delete allows."""
-    if config.max_delete is not None and count > config.max_delete:
-        excess = f"{count:,} are selected, more than --max-delete {config.max_delete:,}"
-        raise Refused(f"{excess}: narrow the selection, or raise it")
-
-
-def check_seen(selection: Selection) -> None:
-    """Raise Refused for a field of --match that no record has, or a list that does not fit the store."""
-    for found in filter(None, [selection.named, *selection.kept]):
-        if rows := found.split_rows():
-            which = f"{first_few(rows)}: the id and the address are not those of one record"
+def check_selection(selection: Selection, parents: Mapping[int, int], config: Config) -> None:
+    """Raise Refused for a list or --match that does not fit the records of the store."""
+    for matcher in selection.lists():
+        if rows := matcher.contradictions():
+            fault = f"{matcher.entries.name}, {first_few(rows)}: id and address are two records"
+            raise Refused(f"{fault}. Correct the list, or remove one of the columns.")
+    if selection.listed:
+        for path in sorted(selection.missing_paths):
+            hint = suggest(path, sorted(selection.field_names))
+            raise Refused(f'Unknown field "{path}" in --match ({hint}).')
+    for matcher in selection.keep_lists:
+        if not matcher.matched:
+            name = matcher.entries.name
             raise Refused(
-                f"{found.entries.name}, {which}. Correct the list, or remove one of the two columns."
+                f"No entry of {name} matches a {config.resource.singular}. Wrong file?"
             )
-    if selection.unseen_paths and selection.listed:
-        paths, there = ", ".join(sorted(selection.unseen_paths)), ", ".join(sorted(selection.field_names))
-        raise Refused(f"--match {paths}: no listed record has this field; there are: {there}")
-    for entries in (found.entries for found in selection.kept if not found.known):
-        raise Refused(f"--keep {entries.name}: the store knows nothing that it lists; is it the right file?")
-
-
-def check_slips(config: Config, slips: Sequence[str]) -> None:
-    """Raise Refused for a likely mistake, when nobody looks at the panel: with --yes."""
-    if config.yes and slips:
-        fault = ". ".join([*slips, "Correct this, or run without --yes to review it."])
-        raise Refused(fault, planned=bool(config.resume))
-
-
-def missing_protections(config: Config, plan: Plan) -> list[str]:
-    """Return what to say of protections in the ini that the plan to be resumed was made without."""
-    return [
-        f"{name} = {printable(text, 80)} in {config.path} is not part of the plan, so it protects nobody"
-        for name, text in config.ini_protections.items()
-        if (name not in plan.selection)
-        or (name != "spare_with_orders" and f" and {text} and " not in f" and {plan.selection[name]} and ")
-    ]
+    check_cascade(selection.ids, parents, config.resource)
 
 
 def check_cascade(ids: Sequence[int], parents: Mapping[int, int], resource: Resource) -> None:
-    """Raise Refused for a selected parent that would take along what is not selected."""
-    planned = set(ids) if parents else set()
-    along = [n for n in parents if n not in planned and not planned.isdisjoint(ancestors(n, parents))]
-    if along:
-        below = f"{resource.counted(len(along))} that are not selected stand below selected ones"
-        fault = f"{below}, and would go along: {first_few([*map(str, along)])}"
-        raise Refused(f"{fault}; select them too, or not what is above them")
+    """Raise Refused for a planned parent of a record that is not planned (N19)."""
+    planned = {*ids} if parents else set()
+    unplanned = [
+        str(number)
+        for number in parents
+        if number not in planned and not planned.isdisjoint(ancestors(number, parents))
+    ]
+    if unplanned:
+        children = f"child {resource.singular if len(unplanned) == 1 else resource.plural}"
+        fault = f"{len(unplanned):,} {children} not selected but deleted with their parents"
+        raise Refused(f"{fault}: {first_few(unplanned)}. Select them too, or not the parents.")
+
+
+def check_count(config: Config, count: int) -> None:
+    """Raise Refused if more would be deleted than --max-delete allows."""
+    if config.max_delete is not None and count > config.max_delete:
+        raise Refused(f"{count:,} selected, but --max-delete is {config.max_delete:,}.")
 
 
 def check_age(config: Config, plan: Plan) -> None:
-    """Raise Refused for a plan of the future, and for one over a day old that nobody looks at."""
-    if config.resume and plan.age() < -timedelta(minutes=1):
-        made = clean(plan.created_at)
-        raise Refused(f"the plan is of the future ({made}): correct the clock, or start a new run")
-    if config.yes and config.resume and plan.age() > timedelta(days=1):
+    """Raise Refused for a plan from the future, or one over a day old with --yes."""
+    if plan.age() < -timedelta(minutes=1):
+        raise Refused(f"Plan is from the future ({clean(plan.created_at)}). Correct the clock.")
+    if config.yes and plan.age() > timedelta(days=1):
         days = "1 day" if plan.age().days == 1 else f"{plan.age().days} days"
-        raise Refused(f"the plan is {days} old: look at it, and resume it without --yes", planned=True)
+        raise Canceled(f"Plan is {days} old. Resume without --yes to review it.")
+
+
+def check_slips(config: Config, slips: Sequence[str]) -> None:
+    """Raise Refused for likely mistakes if nobody looks at the panel: with --yes (N24)."""
+    if config.yes and slips:
+        fault = ". ".join([*slips, "Correct this, or run without --yes to review it."])
+        raise Canceled(fault) if config.resume else Refused(fault)
+
+
+def missing_protections(config: Config, plan: Plan) -> list[str]:
+    """Return the exclusions of the ini that the plan to be resumed was made without."""
+    missing = []
+    for name, text in config.ini_protections.items():
+        planned = f" and {plan.selection.get(name, '')} and "
+        is_known = name in plan.selection and name == "spare_with_orders"
+        if not is_known and f" and {text} and " not in planned:
+            setting = f"{name} = {printable(text, 80)} in {config.path}"
+            missing.append(f"{setting} is not part of the plan and excludes nobody")
+    return missing
 
 
 def confirm(screen: Screen, stop: Stop, count: int, what: str) -> None:
-    """Have the person type how many records go; raises Refused where they do not, or nobody is there.
+    """Have the person type the number of records; raises Canceled if they do not.
 
-    what: the records and their store, for the question.
+    N21: what was typed before the question does not count.
     """
     if not all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr)):
-        raise Refused("there is no terminal to confirm on: add --yes to delete", planned=True)
-    stop.check()  # a signal that came before
-    forget_what_was_typed()
-    typed = screen.ask(f"Type {count} to delete {what}: ", stop)
+        raise Canceled("Cannot prompt: not a terminal. Add --yes to delete without asking.")
+    stop.check()
+    discard_typed_ahead()
+    typed = screen.ask(f"To delete {what}, type {count}: ", stop)
     if not typed:
-        stop.sleep(POLL)  # a terminal that closes ends the file before its signal comes
+        stop.sleep(POLL)  # a terminal that closes ends the input before its signal comes
     if typed.strip().replace(",", "") != str(count):
-        raise Refused(f"not confirmed: that was not {count}", planned=True)
+        raise Canceled(f"Canceled: expected {count}.")
 
 
-# --- command line -------------------------------------------------------------------------------------
+# --- run ----------------------------------------------------------------------------
 #
-# Puts the parts together: `Run.work` is the table of contents of a run, `ending` the one place that maps a
-# failure to an exit status, and `main` what the shell calls.
+# Puts the parts together: `Run.work` is the table of contents of a run, `ending` the one
+# place where a failure becomes an exit status, and `main` what the shell calls.
 
 
-class Parser(argparse.ArgumentParser):
-    """A parser that says in one sentence what is wrong, and which option was likely meant."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise ConfigError in place of a page of usage."""
-        raise ConfigError(message)
-
-    def parse(self, argv: Sequence[str] | None) -> argparse.Namespace:
-        """Return the arguments, --config as a path; raises ConfigError."""
-        arguments, unknown = self.parse_known_args(argv)
-        if unknown:
-            name = unknown[0].partition("=")[0]
-            options = [flag[2:] for action in self._actions for flag in action.option_strings]
-            close = difflib.get_close_matches(name.lower().lstrip("-–—"), options, n=1, cutoff=0.8)
-            hint = f"did you mean --{close[0]}?" if close else "see --help"
-            is_option = name.startswith(("-", "–", "—"))
-            fault = f"unknown option {clean(name)}" if is_option else f"{clean(name)} belongs to no option"
-            raise ConfigError(f"{fault}; {hint}")
-        if len(arguments.config or ()) > 1:
-            raise ConfigError("--config is there twice, and takes one value: leave one out")
-        if not arguments.config and arguments.resource != ["list"]:
-            raise ConfigError("--config FILE is required: the store's ini file")
-        arguments.config = Path(*arguments.config or ())
-        return arguments
-
-
-# What --help says, in these groups: option => what stands for its value ("" for a switch), and what it does.
-HELP = {
-    "what to delete": {
-        "filter": ("NAME=VALUE", "only what this filter of the API finds"),
-        "resource": ("NAME", "what to delete (customers); list: show all"),
-        "match": ("FIELD=REGEX", "only records whose FIELD holds the REGEX; FIELD!=REGEX: does not hold it"),
-        "ids": ("FILE", "only those whose ids or e-mail addresses FILE lists"),
-        "keep": ("FILE", "not those whose ids or e-mail addresses FILE lists"),
-        "spare_with_orders": ("", "not the customers that have orders"),
-        "limit": ("N", "only the first N: a trial"),
-    },
-    "safety": {
-        "max_delete": ("N", "refuse to delete more than N"),
-        "dry_run": ("", "list, write the plan, and delete nothing"),
-        "yes": ("", "do not ask before deleting"),
-        "resume": ("RUN_FOLDER", "go on with an earlier run's plan"),
-        "runs_dir": ("DIR", "where the run folders go (runs)"),
-        "no_backup": ("", "write no backup.jsonl"),
-    },
-    "pace": {
-        "rate_limit": ("N", "at most N requests in each of the store's windows"),
-        "batch_size": ("N", "ids in one DELETE (the most the resource takes)"),
-        "max_concurrent": ("N", "requests at once, 1 to 5 (5)"),
-    },
-    "output": {
-        "json": ("", "the summary as JSON on stdout, all else on stderr"),
-        "verbose": ("", "show every request as run.log has it"),
-    },
-}
-EXAMPLES = """\
-examples:
-  python bulk_delete.py --config store.ini --dry-run
-      list all customers, write the plan and a backup, and delete nothing
-  python bulk_delete.py --config store.ini --ids merchant.csv --keep staff.txt
-      delete the customers of the merchant's list, but not the staff among them
-  python bulk_delete.py --config store.ini --resume runs/RUN_FOLDER
-      carry out the plan of a dry run, or go on with a run that ended early
-"""
-
-
-def make_parser() -> Parser:
-    """Return the command line; OPTIONS are read like the ini's keys, and win over them."""
-    parser = Parser(
-        prog="bulk_delete.py",
-        usage="python bulk_delete.py --config FILE [option ...]",
-        description="Delete many records from one BigCommerce store: shown first, done exactly,\nproven "
-        "afterwards.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    add = parser.add_argument
-    add("--config", action="append", metavar="FILE", help="the store's ini file (required)")
-    for title, options in HELP.items():
-        add = parser.add_argument_group(title).add_argument
-        for name, (metavar, words) in options.items():
-            flag = OPTIONS[name].flag
-            if metavar:
-                add(flag, action="append", metavar=metavar, help=words)
-                continue
-            flags = ["-v", flag] if name == "verbose" else [flag]
-            opposite = flag.replace("--no-", "--") if "--no-" in flag else f"--no-{flag[2:]}"
-            add(*flags, dest=name, action="append_const", const="yes", help=words)
-            add(opposite, dest=name, action="append_const", const="no", help=argparse.SUPPRESS)
-    add("--version", action="version", version=f"bulk_delete.py {__version__}")
-    return parser
-
-
-STORE_FIELDS = {"name": "name", "domain": "domain", "plan": "plan_name"}  # in the summary => in the API
-PLAN_COUNTS = ("duplicates", "not_found", "spared", "keep_unknown", "backup_cut")  # of the plan
-
-
-class Run:
-    """One run, from the run folder to the summary."""
-
-    def __init__(self, config: Config, screen: Screen, stop: Stop) -> None:
-        self.folder = RunFolder.open(config.resume) if config.resume else RunFolder.create(config)
-        self.plan = self.folder.read_plan(config) if config.resume else None
-        # What is known of each planned id.
-        self.ledger = self.folder.read_ledger(self.plan) if self.plan else Ledger(0)
-        if self.plan:
-            config = replace(config, resource=RESOURCES[self.plan.resource])
-        if config.verbose:
-            self.folder.log.addHandler(ScreenHandler(screen))
-        self.config, self.screen, self.stop = config, screen, stop
-        # What GET /v2/store says; None where the token may not read it.
-        self.info: Record | None = None
-        self.progress = Progress()
-        # The customers that have orders.
-        self.orders = Orders()
-        # Of each record its parent's id, where deleting a parent deletes its children; else empty.
-        self.parents: Mapping[int, int] = {}
-        self.client = Client(config, stop, self.folder.log)
-        self.workers = Workers(min(config.max_concurrent, config.resource.max_concurrent), stop, self.tick)
-        self.store = Store(config, self.client, self.workers, self.progress)
-        self.webhook = Webhook(config.webhook_url)
-        # Whether anything was read of the plan: before it, a resume leaves the files as they were.
-        self.has_read = not config.resume
-        # The summary of the processes before this one.
-        self.earlier = self.folder.earlier_summary()
-        self._started_at = str(self.earlier.get("started_at") or utc_now())
-        # Since when it is at work; the time at the question is taken off.
-        self._began = time.monotonic()
-        # When summary.json was last written.
-        self._written_at = -math.inf
-        # How fast the requests were, for the report.
-        self._pace = Pace()
-        # Whether the person was told that the run is stopping.
-        self._told_stopping = False
-
-    @property
-    def name(self) -> str:
-        """How the store is named: name, domain and plan, as far as they are known, hash, and a moved API."""
-        plan, host = self.store_says("plan_name", 30), self.config.host
-        known = [self.store_says("name", 60), self.store_says("domain", 60), plan and f"{plan} plan"]
-        moved = f"API at {host}" if host != DEFAULT_HOST else ""
-        return " · ".join(filter(None, [*known, f"hash {self.config.store_hash}", moved]))
-
-    def store_says(self, key: str, limit: int = 200) -> str:
-        """Return what GET /v2/store says of the store, "" where it does not."""
-        return printable((self.info or {}).get(key) or "", limit)
-
-    def work(self) -> None:
-        """Do it all, up to the last proof; raises the Failure that ends it."""
-        for warning in self.config.warnings:
-            self.screen.warn(warning)
-        self.notify("started", self.summary(ended=False))
-        self.identify()
-        plan = self.plan or self.gather()
-        ids = self.reread(plan) if self.config.resume else plan.ids
-        check_count(self.config, len(ids))
-        if self.config.dry_run and ids:
-            return
-        if ids:
-            self.approve(plan, ids)
-        self.store.expect(0, len(ids))
-        for phase, function in (("Deleting", delete), ("Verifying", verify)) if ids else ():
-            with self.screen.phase(phase, self.progress, len(ids)):
-                function(self.job(), ids)
-        if left := self.ledger.left():
-            verb = "is" if left == 1 else "are"
-            raise Unproven(f"{left:,} of {self.ledger.selected:,} {verb} not proven gone")
-
-    def approve(self, plan: Plan, ids: Sequence[int]) -> None:
-        """Return once the guards and the person have agreed to delete these ids; raises Refused."""
-        config = self.config
-        check_age(config, plan)
-        check_slips(config, self.slips(plan))
-        if not config.yes:
-            known = self.store_says("name", 60) or f"the store {config.store_hash}"
-            asked_at = time.monotonic()
-            try:
-                confirm(self.screen, self.stop, len(ids), f"{config.resource.counted(len(ids))} of {known}")
-            finally:
-                self._began += time.monotonic() - asked_at
-        self.recheck_before_delete(plan, ids)  # the question may have taken long
-        if not config.resume:  # a resume has done so before it read back
-            control(self.store, ids)
-
-    def slips(self, plan: Plan) -> Sequence[str]:
-        """Return the likely mistakes that a person must see: those of the plan, and those of a resume."""
-        if not self.config.resume:
-            return plan.slips
-        backup = self.folder.check_backup(plan)
-        return [*plan.slips, *missing_protections(self.config, plan), *filter(None, [backup])]
-
-    def job(self) -> Job:
-        """Return what deleting and verifying need."""
-        return Job(self.store, self.ledger, self.folder.journal, self.config.max_error_rate, self.parents)
-
-    def identify(self) -> None:
-        """Learn which store it is; raises Refused when it is not the one that the ini is for."""
-        self.client.bucket.expect(4)  # this, and the first pages, which tell how much there is to do
-        self.info = self.workers.call(self.store.info)
-        check_domain(self.config, self.info, self.name)
-
-    def gather(self) -> Plan:
-        """List, freeze the plan on disk, and show it; raises Refused for a listing that stays incomplete."""
-        config, store = self.config, self.store
-        if config.spare_with_orders:
-            with self.screen.phase("Orders", self.progress):
-                self.orders.read_on(store)
-        files = RecordFiles(self.folder.path, config.resource, backup=not config.no_backup)
-        with self.screen.phase("Listing", self.progress), closing(files):
-            selection = gather(store, config, self.orders, files)
-            self.parents = read_parents(store)
-        self.folder.write_unmatched(selection.not_found() + selection.keep_unknown())
-        check_seen(selection)
-        check_cascade(selection.ids, self.parents, config.resource)
-        plan = make_plan(config, selection, self.parents, self.time_zone())
-        self.plan, self.ledger = plan, Ledger(len(plan.ids))
-        self.folder.write("plan.json", plan.lines())
-        self.show(plan, len(plan.ids))
-        return plan
-
-    def time_zone(self) -> str:
-        """Return the store's time zone, "" where it is not known."""
-        return printable(value_at(self.info, "timezone.name") or "", 60)
-
-    def reread(self, plan: Plan) -> Sequence[int]:
-        """Return, and show, which records of the plan still exist, by reading back all that is not verified.
-
-        Last come those whose DELETE was rejected before, so that they do not hold up the others.
-        """
-        unverified = [number for number in plan.ids if self.ledger.outcome(number) not in PROVEN]
-        self.store.expect(math.ceil(len(unverified) / PAGE_LIMIT), len(unverified))
-        with self.screen.phase("Re-reading", self.progress, len(unverified)):
-            control_by_listing(self.store, unverified)
-            result = read_past_lag(self.job(), unverified)
-        left = {*result.there, *result.unknown, *result.failed}
-        ids = sorted((n for n in unverified if n in left), key=self.ledger.was_refused)
-        self.has_read = bool(unverified) or self.earlier.get("status") != "completed"
-        self.recheck_before_delete(plan, ids)
-        self.show(plan, len(ids))
-        return ids
-
-    def recheck_before_delete(self, plan: Plan, ids: Sequence[int]) -> None:
-        """Raise Refused for a planned customer who has ordered since, and for a new child of a record."""
-        if "spare_with_orders" in plan.selection:
-            self.orders.read_on(self.store)
-            if late := self.orders.customers.intersection(ids):
-                verb = "has placed an order" if len(late) == 1 else "have placed orders"
-                fault = f"{self.config.resource.counted(len(late))} {verb} since the plan was made"
-                raise Refused(f"{fault}: {first_few([*map(str, sorted(late))])}. Start a new run.")
-        self.parents = read_parents(self.store)
-        check_cascade(ids, self.parents, self.config.resource)
-
-    def plan_rows(self, plan: Plan, count: int) -> Rows:
-        """Return what the panel says of a plan, of which so many records are to be deleted."""
-        labels = itertools.chain(["Such as"], itertools.repeat(""))
-        return [
-            ("Store", self.name),
-            ("Delete", self.config.resource.counted(count)),
-            *((label, printable(text, 2000)) for label, text in plan.facts.items()),
-            ("Backup", str(self.folder.path / "backup.jsonl") if plan.backup else "none"),
-            *((label, printable(line)) for label, line in zip(labels, plan.sample, strict=False)),
-            ("Note", self.config.resource.note),
-        ]
-
-    def show(self, plan: Plan, count: int) -> None:
-        """Show how many records of the plan will be deleted, which, and how long that takes."""
-        resource, requests = self.config.resource, self.store.requests_for(count)
-        if not count:
-            nothing = "nothing is left to delete" if self.config.resume else "nothing is selected"
-            self.screen.say(f"{nothing}: {resource.words} of {self.name}")
-            if text := plan.facts.get("Selected"):
-                self.screen.say(f"Selected: {text}")
-            for warning in (*plan.warnings, *plan.slips):
-                self.screen.warn(warning)
-            return
-        rows = [*self.plan_rows(plan, count)]
-        if self.config.resume:
-            age = f"{duration(plan.age().total_seconds())} old, {resource.counted(len(plan.ids))}"
-            rows.append(("Plan", f"{self.folder.path}, {age}"))
-        rows.append(("It takes", f"{requests:,} requests, about {self.estimate(requests)}"))
-        rows += [("WARNING", printable(text, 2000)) for text in (*plan.warnings, *self.slips(plan))]
-        dry = self.config.dry_run
-        title = "Dry run: this would be deleted" if dry else "This cannot be undone"
-        self.screen.show_plan(rows, title, "cyan" if dry else "red")
-
-    def estimate(self, requests: int) -> str:
-        """Return how long so many requests take, by the quota and by the answers' times so far."""
-        client = self.client
-        windows = math.ceil(requests / max(1, client.bucket.largest())) - 1
-        latency = client.busy_seconds / max(1, client.counts["requests"])
-        seconds = max(windows * client.bucket.window.seconds, requests * latency / self.workers.count)
-        return f"{math.ceil(seconds / 60)} min" if seconds > 90 else f"{math.ceil(seconds)} s"
-
-    def tick(self) -> None:
-        """Redraw, and rewrite summary.json about once a second; called whatever is waited for."""
-        self.tell_stopping()
-        self.client.tick()
-        self._pace.note(self.elapsed(), self.client.counts["requests"])
-        self.screen.tick(self.client.waiting())
-        if self.client.longest() > 2 * ANSWER_TIMEOUTS * self.config.timeout:
-            self.stop.set(StoreError("the store's answer does not end: resume once it answers"))
-            self.stop.at_once = True
-        if self.has_read and time.monotonic() - self._written_at >= 1.0:
-            self._written_at = time.monotonic()
-            try:
-                self.folder.write_summary(self.summary(ended=False), lasting=False)
-            except Failure as failure:
-                self.stop.set(failure)
-
-    def tell_stopping(self) -> None:
-        """Say at once that a signal came, and what is still waited for."""
-        if isinstance(self.stop.failure, Interrupted) and not self._told_stopping:
-            self._told_stopping = True
-            count = self.client.on_their_way() if self.folder.journal.unanswered() else 0
-            deletes = f"{count} DELETE" + "s" * (count > 1)
-            waits = f"waiting for {deletes} on the way (Ctrl-C again: leave at once)"
-            self.screen.say(f"stopping: {waits if count else 'writing down what was done'}", "bold")
-
-    def elapsed(self) -> float:
-        """Return the seconds that this process was at work."""
-        return time.monotonic() - self._began
-
-    def summary(self, failure: Failure | None = None, *, ended: bool = True) -> dict[str, Any]:
-        """Return summary.json of a run that ended so, or that is at work; selected: the sum of outcomes."""
-        plan, counts = self.plan or self.config, self.ledger.counts()
-        end = ending(failure, planned=self.plan is not None, left=self.ledger.left())
-        status, exit_status = end if ended else ("in_progress", None)
-        return {
-            "status": status,
-            "exit_status": exit_status,
-            "reason": str(failure) if failure else None,
-            "version": __version__,
-            "store": {name: self.store_says(key) or None for name, key in STORE_FIELDS.items()},
-            "store_hash": self.config.store_hash,
-            "run_folder": self.proof_folder(),
-            "resource": self.config.resource.name,
-            "filters": dict(plan.filters),
-            "selection": dict(plan.selection),
-            "selected": self.ledger.selected,
-            **counts,
-            **{name: getattr(plan, name, 0) for name in PLAN_COUNTS},
-            "verified": status == "completed" and counts["unknown"] == counts["not_attempted"] == 0,
-            **self.client.counts,
-            "started_at": self._started_at,
-            "finished_at": None if status == "in_progress" else utc_now(),
-            "elapsed_seconds": round(self.elapsed(), 3),
-            "resume": self.resume_command() if self.plan and status not in ("completed", "refused") else None,
-        }
-
-    def proof_folder(self) -> str | None:
-        """Return the run folder; None while nothing was listed, now or before: then none is left behind."""
-        return str(self.folder.path) if self.store.has_listed or self.config.resume else None
-
-    def resume_command(self) -> str:
-        """Return the exact command that goes on with this run, without --yes."""
-        name = Path(sys.executable).name  # what a person types, where it is this Python that it calls
-        python = name if shutil.which(name) == sys.executable else sys.executable
-        words = [python, sys.argv[0], "--config", str(self.config.path)]
-        return shell_command([*words, "--resume", str(self.folder.path), *self.config.resume_options])
-
-    def notify(self, event: str, summary: Mapping[str, Any]) -> None:
-        """Send an event to webhook_url; it never changes the run."""
-        counts = {name: summary[name] for name in ("status", "exit_status", "selected", *Outcome)}
-        self.webhook.send({"event": event, **counts, "run_folder": self.folder.path.name})
-
-    def finish(self, failure: Failure | None) -> int:
-        """Write and show the result, and notify the webhook; returns the exit status."""
-        summary = self.summary(failure)
-        kept = summary["run_folder"] is not None  # an answer that comes now changes nothing any more
-        is_stopped = isinstance(failure, Interrupted)
-        if is_stopped:  # it is not waited for then, and gets the time that writing takes
-            self.notify("interrupted", summary)
-        try:
-            if kept and self.has_read:  # a resume that has read nothing leaves all as it was
-                self.write_results(summary)
-            self.show_summary(summary)
-        except Failure as unwritten:
-            summary = self.summary(unwritten)
-            with suppress(OSError):
-                self.show_summary(summary)
-        except OSError as error:
-            unprinted = StoreError(f"the summary cannot be printed ({error.strerror}): see summary.json")
-            summary = self.summary(unprinted)
-            with suppress(Failure):
-                if kept and self.has_read:
-                    self.write_results(summary)
-            self.screen.say(f"bulk_delete.py: {unprinted}", "bold red")
-        if not is_stopped:
-            self.notify("completed" if summary["exit_status"] in (0, 4) else "interrupted", summary)
-            self.await_webhook()
-        if not kept:
-            self.folder.discard()
-        return int(summary["exit_status"])
-
-    def await_webhook(self) -> None:
-        """Wait for the webhook for 10 s at most, and not after a signal."""
-        began = time.monotonic()
-        while (
-            self.webhook.is_busy() and not self.stop.has_signal and time.monotonic() - began < Webhook.LONGEST
-        ):
-            time.sleep(POLL)
-            if time.monotonic() - began > 2:
-                self.screen.tick("waiting for webhook_url to answer")
-        for fault in self.webhook.faults():
-            self.screen.warn(fault)
-
-    def write_results(self, summary: Mapping[str, Any]) -> None:
-        """Write failed.csv, summary.json and the report."""
-        if self.plan is not None:
-            self.folder.write_failed(self.ledger, self.config.resource)
-        self.folder.write_summary(summary, lasting=True)
-        self.folder.write("report.html", [report_html(summary["status"], self.report(summary))])
-
-    def table(self, summary: Mapping[str, Any]) -> Panel:
-        """Return the final table."""
-        unclear = bool(self.ledger.doubts or self.config.resume)
-        return summary_table(summary, self.name, unclear=unclear)
-
-    def report(self, summary: Mapping[str, Any]) -> Iterator[Any]:
-        """Yield the parts of the report, as rich prints them."""
-        yield self.table(summary)
-        if self.plan is not None:
-            warnings = [
-                ("WARNING", printable(text, 2000)) for text in (*self.plan.warnings, *self.plan.slips)
-            ]
-            yield plan_panel([*self.plan_rows(self.plan, len(self.plan.ids)), *warnings], "The plan", "red")
-        for name, title in REPORTED.items():
-            rows, more = self.folder.first_rows(name, REPORT_ROWS + 1)
-            if len(rows) > 1:
-                yield report_table(f"{title} ({name})", rows, more, name)
-        if chart := self._pace.chart():
-            yield Text(f"Requests over time\n{chart}\n")
-        yield Text(f"bulk_delete.py {__version__}: {printable(shell_command(sys.argv), 1000)}")
-        if summary["resume"]:
-            yield Text(f"To go on: {printable(summary['resume'], 1000)}")
-
-    def show_summary(self, summary: Mapping[str, Any]) -> None:
-        """Show the final table, and what to do next."""
-        self.screen.show(self.table(summary), final=not self.config.json)
-        if self.config.json:
-            with suppress(BrokenPipeError):  # nobody reads it any more
-                print(json.dumps(summary), flush=True)
-        if summary["reason"] and not (self.config.json or same_output()):  # else it stands in the table
-            self.screen.say(f"bulk_delete.py: {summary['reason']}", "bold red")
-        if summary["failed"]:
-            self.screen.say(f"what did not go, and why: {self.folder.path / 'failed.csv'}")
-        if summary["exit_status"] == Unproven.exit_status and summary["unknown"]:
-            self.screen.say(f"{summary['unknown']:,} could not be read back: a resume reads them again")
-        if summary["exit_status"] or summary["status"] == "planned":
-            self.show_resume(summary)
-
-    def show_resume(self, summary: Mapping[str, Any]) -> None:
-        """Show the command that goes on with this run, where there is a plan that may be gone on with."""
-        if self.plan is None or summary["status"] == "refused":
-            return
-        more = " more" if summary["not_attempted"] < summary["selected"] else ""
-        planned = f"nothing{more} was deleted; to delete exactly these:"
-        self.screen.say(planned if summary["status"] == "planned" else "to go on where it ended:")
-        self.screen.say(f"  {self.resume_command()}", whole=True)
-
-
-def same_output() -> bool:
-    """Tell whether stdout and stderr go to the same place, such as a terminal."""
-    with suppress(OSError):  # one of them is closed
-        return os.path.sameopenfile(1, 2)
-    return False
-
-
-def make_plan(config: Config, selection: Selection, parents: Mapping[int, int], time_zone: str) -> Plan:
-    """Return the plan of a selection; parents: of each record its parent's id, or 0."""
-    ids = itertools.chain.from_iterable(levels(selection.ids, parents))
-    facts = selection_facts(config, selection)
-    if any(item.kind is FILTER_TYPES["date"] for item in config.filter.values()):
-        facts["Time zone"] = f"dates are in UTC; the store's own time zone is {time_zone or 'not known'}"
+def make_plan(config: Config, selection: Selection, facts: Mapping[str, str]) -> Plan:
+    """Return the plan of a selection; facts: what the panel says of it."""
     return Plan(
         host=config.host,
         store_hash=config.store_hash,
@@ -5326,130 +4835,576 @@ def make_plan(config: Config, selection: Selection, parents: Mapping[int, int], 
         slips=selection_slips(config, selection),
         created_at=utc_now(),
         duplicates=selection.duplicates,
-        not_found=len(selection.not_found()),
-        spared=selection.spared,
-        ids=array("q", ids),
-        keep_unknown=len(selection.keep_unknown()),
-        backup_cut=0 if config.no_backup else selection.cut,
+        not_found=len(selection.unmatched_ids()),
+        spared=selection.excluded,
+        keep_unknown=sum(len(matcher.unmatched()) for matcher in selection.keep_lists),
+        backup_cut=0 if config.no_backup else selection.truncated,
         backup=not config.no_backup,
+        ids=selection.ids,
     )
 
 
-def selection_facts(config: Config, selection: Selection) -> dict[str, str]:
-    """Return what the panel says of a selection: label => text, "" where there is nothing to say."""
-    lists = [selection.named, *selection.kept] if selection.named else selection.kept
-    shared = [text for found in lists for text in found.shared()]
-    first, last = printable(selection.sample.first_created), printable(selection.sample.last_created)
-    unseen = [f"{name}: {text}" for name, texts in selection.unseen_values.items() for text in sorted(texts)]
-    not_checked = "not checked (--spare-with-orders excludes customers with orders)"
+def selection_facts(config: Config, selection: Selection, time_zone: str) -> dict[str, str]:
+    """Return what the panel says of a selection: label => text, which may be empty."""
+    shared = [email for matcher in selection.lists() for email in matcher.shared_emails()]
+    values = selection.unmatched_values.items()
+    unmatched = [f"{name}={text}" for name, texts in values for text in sorted(texts)]
+    first, last = selection.sample.first_created[:10], selection.sample.last_created[:10]
+    has_dates = any(item.type is FILTER_TYPES["date"] for item in config.filter.values())
+    is_customers = config.resource.name == "customers"
     return {
-        "Selected": selected_words(config, selection),
-        "No record": "" if selection.full else first_few(unseen),
-        "Shared": first_few(shared),
-        "Spared": f"{selection.spared:,}" if selection.spared else "",
-        "Orders": not_checked if config.resource.name == "customers" and not config.spare_with_orders else "",
-        "Created": first and f"{first} to {last}",
+        "Selection": selection_words(config, selection),
+        "Excluded": f"{selection.excluded:,}" if selection.excluded else "",
+        "Orders": NOT_CHECKED if is_customers and not config.spare_with_orders else "",
+        "Time zone": f"filters use UTC; the store uses {time_zone}" if has_dates else "",
+        "Shared": f"{first_few(shared)} (used by several {config.resource.plural})"
+        * bool(shared),
+        "No match": "" if selection.is_full else first_few(unmatched),
+        "Created": f"{first} to {last}" if first else "",
     }
 
 
-def unmatched_words(found: Found, resource: Resource) -> str:
-    """Return what to say of entries of a list that match no record, "" where there are none."""
-    if not (unknown := list(found.unknown())):
+NOT_CHECKED = "not checked (--spare-with-orders)"
+
+
+def selection_words(config: Config, selection: Selection) -> str:
+    """Return what is selected, in the words given, and whether that is everything."""
+    plural = config.resource.plural
+    conditions = [f"{name}={text}" for name, text in config.filters.items()]
+    conditions += [
+        f"{'!' * m.negated}{m.path} matches {m.pattern.pattern}" for m in config.match
+    ]
+    words = plural
+    if config.ids:
+        words += f" in {config.ids}"
+    if conditions:
+        words += f" where {' and '.join(conditions)}"
+    if 0 < len(selection.ids) == selection.total:
+        is_plain = words == plural and config.limit is None
+        everything = f"ALL {plural} in the store"
+        words = everything if is_plain else f"{words} ({everything})"
+    elif words == plural:
+        words += " in the store"
+    if config.limit is not None:
+        words = f"the {config.limit:,} oldest {words}"
+    excluded = [
+        f"{m.excluded:,} of the {len(m.entries):,} in {m.entries.name}"
+        for m in selection.keep_lists
+    ]
+    if config.spare_with_orders:
+        excluded.append(f"{selection.excluded_by_orders:,} with orders")
+    return words + (f", excluding {' and '.join(excluded)}" if excluded else "")
+
+
+def unmatched_words(matcher: ListMatcher, resource: Resource) -> str:
+    """Return a sentence on the entries that match no record; "" if there are none."""
+    entries = matcher.unmatched()
+    if not entries:
         return ""
-    matches = "1 entry" if len(unknown) == 1 else f"{len(unknown):,} entries"
-    matches += f" of {found.entries.name} {'matches' if len(unknown) == 1 else 'match'}"
-    entries = first_few([*map(printable, unknown)])
-    return f"{matches} no {resource.singular_words} (unmatched.csv): {entries}{found.case_words()}"
+    is_one = len(entries) == 1
+    subject = f"{len(entries):,} {'entry' if is_one else 'entries'} of {matcher.entries.name}"
+    verb = f"{'matches' if is_one else 'match'} no {resource.singular}"
+    shown = first_few([printable(entry) for entry in entries])
+    may_mind_case = matcher.is_looked_up and matcher.unmatched_emails()
+    remark = "; the store's look-up by address may be case-sensitive" if may_mind_case else ""
+    return f"{subject} {verb}: {shown} (unmatched.csv{remark})"
 
 
 def selection_warnings(config: Config, selection: Selection) -> list[str]:
-    """Return what the panel warns of, a sentence each."""
-    warnings = []
+    """Return what the panel warns of, besides slips."""
+    resource, warnings = config.resource, []
     for name, number in selection.ignored_filters.items():
-        ignored = (
-            f"The store ignored the filter {name}: it returned {config.resource.singular_words} {number}"
-        )
-        warnings.append(f"{ignored}, which does not match and is not selected")
-    if selection.named and selection.not_found():
-        warnings.append(unmatched_words(selection.named, config.resource))
-    if selection.cut and not config.no_backup:
-        cut = config.resource.counted(selection.cut)
-        warnings.append(f"Backup incomplete: {cut} with more addresses or attributes than the API returns")
+        returned = f"it returned {resource.singular} {number}, which does not match"
+        warnings.append(f"The store ignored the filter {name}: {returned} and is not selected")
+    if selection.ids_list and selection.unmatched_ids():
+        warnings.append(unmatched_words(selection.ids_list, resource))
+    if selection.truncated and not config.no_backup:
+        count = resource.counted(selection.truncated)
+        verb = "has" if selection.truncated == 1 else "have"
+        fault = f"{count} {verb} more addresses or attributes than the API returns"
+        warnings.append(f"Backup incomplete: {fault}")
     return warnings
 
 
 def selection_slips(config: Config, selection: Selection) -> list[str]:
-    """Return the likely mistakes of a selection, a sentence each: a protection that protects nobody."""
-    slips = [unmatched_words(found, config.resource) for found in selection.kept]
+    """Return the likely mistakes of a selection: protections that exclude nobody (N24)."""
+    slips = [unmatched_words(matcher, config.resource) for matcher in selection.keep_lists]
     for match in selection.idle_exclusions if selection.ids else ():
-        slips.append(f"--match {match.path}!={printable(match.pattern.pattern, 80)} excludes no record")
+        expression = f"{match.path}!={printable(match.pattern.pattern, 80)}"
+        slips.append(f"--match {expression} excludes no {config.resource.singular}")
     if config.spare_with_orders and not selection.has_orders:
-        slips.append("--spare-with-orders excludes no record: no order names a customer")
+        slips.append("--spare-with-orders excludes nobody: no order has a customer")
     return [*filter(None, slips)]
 
 
-def meant_words(config: Config) -> str:
-    """Return which records are meant, in the words given; "" for all of them."""
-    conditions = [f"{name}={text}" for name, text in config.filters.items()]
-    conditions += [f"match {config.selection['match']}"] if config.match else []
-    listed = f" listed in {config.ids}" if config.ids else ""
-    return listed + (f" with {' and '.join(conditions)}" if conditions else "")
+class Webhook:
+    """Posts events to webhook_url, one after the other, while the run goes on."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._pool = ThreadPoolExecutor(max_workers=1)
+        self._posts: list[tuple[str, Future[str]]] = []
+
+    def send(self, event: Mapping[str, Any]) -> None:
+        """Post an event after those before it; does nothing without a URL."""
+        if self._url:
+            self._posts.append(
+                (event["event"], self._pool.submit(post_event, self._url, event))
+            )
+
+    def is_busy(self) -> bool:
+        """Tell whether an event is not answered yet."""
+        return not all(future.done() for _, future in self._posts)
+
+    def faults(self) -> list[str]:
+        """Return a sentence on each event that was not accepted."""
+        found = []
+        for event, future in self._posts:
+            if fault := future.result() if future.done() else "no answer":
+                found.append(f"webhook_url was not notified ({event}): {fault}")
+        return found
 
 
-def selected_words(config: Config, selection: Selection) -> str:
-    """Return what is selected, in the words given, whether that is the whole store, and what is excepted."""
-    meant = meant_words(config)
-    everything = f"{'ALL ' if selection.ids else ''}{config.resource.words} of the store"
-    whole = 0 < len(selection.ids) == selection.total
-    if not meant and config.limit is None:
-        meant = everything
-    else:
-        meant = f"the {config.resource.words}{meant}" + (f", which are {everything}" if whole else "")
-    excepted = [
-        f"the {len(found.entries):,} of {found.entries.name} ({found.known:,} known, {found.spared:,} spared)"
-        for found in selection.kept
-    ]
-    if config.spare_with_orders:
-        excepted.append(f"the {selection.spared_for_orders:,} with orders")
-    meant += f" except {' and '.join(excepted)}" if excepted else ""
-    return meant if config.limit is None else f"the first {config.limit:,} of {meant}"
+def post_event(url: str, body: Mapping[str, Any]) -> str:
+    """POST an event; returns why that failed, without a part of the URL, or ""."""
+    try:
+        with requests.Session() as session:
+            session.auth = lambda request: request  # N16: else ~/.netrc adds a password
+            # stream: its body, which may never end, is not read
+            response = session.post(
+                url, json=body, timeout=5, allow_redirects=False, stream=True
+            )
+    except requests.Timeout:
+        return "no answer within 5 s"
+    except requests.exceptions.SSLError:
+        return "its certificate is not trusted"
+    except Exception:  # whatever is wrong with it never changes the run
+        return "it cannot be reached"
+    is_accepted = response.ok and not response.is_redirect
+    return "" if is_accepted else f"it answered {response.status_code}"
 
 
-def ending(failure: Failure | None, *, planned: bool, left: int) -> tuple[str, int]:
-    """Return the summary's status and the exit status of a run that ended so.
+STORE_FIELDS = {"name": "name", "domain": "domain", "plan": "plan_name"}  # summary => API
+PLAN_COUNTS = ("duplicates", "not_found", "spared", "keep_unknown", "backup_cut")
+WEBHOOK_PATIENCE = 10.0  # seconds to wait for webhook_url at the end of a run
 
-    planned: there is a plan; left: how many of it are not proven gone. The one place where a failure becomes
-    an exit status.
-    """
+
+class Run:
+    """One run, from the run folder to the summary."""
+
+    def __init__(self, config: Config, screen: Screen, stop: Stop) -> None:
+        self.folder = (
+            RunFolder.open(config.resume) if config.resume else RunFolder.create(config)
+        )
+        self.plan: Plan | None = None
+        ledger = Ledger(0)
+        if config.resume:
+            self.plan = self.folder.read_plan(config)
+            ledger = self.folder.journal.replay({*self.plan.ids})
+            config = replace(config, resource=RESOURCES[self.plan.resource])
+        if config.verbose:
+            self.folder.log.addHandler(ScreenHandler(screen))
+        self.config, self.screen, self.stop, self.ledger = config, screen, stop, ledger
+        self.progress = Progress(screen.warn)
+        self.client = Client(config, stop, self.folder.log)
+        workers = min(config.max_concurrent, config.resource.max_concurrent)
+        self.workers = Workers(workers, stop, self.tick)
+        self.store = Store(config, self.client)
+        parts = (self.store, self.workers, self.progress)
+        self.collector = Collector(*parts, config)
+        self.executor = Executor(*parts, ledger, self.folder.journal, config.max_error_rate)
+        self.orders = Orders()
+        self.webhook = Webhook(config.webhook_url)
+        # GET /v2/store; None if the token may not read it.
+        self.info: Record | None = None
+        # A resume leaves all files as they were until it has read something new.
+        self.has_results = not config.resume
+        self.earlier = self.folder.earlier_summary()
+        self.started_at = str(self.earlier.get("started_at") or utc_now())
+        # When the work began, without the wait at the question.
+        self.began = time.monotonic()
+        # When summary.json was last written.
+        self.written_at = -math.inf
+        self.announced_stop = False
+
+    # The run
+
+    def work(self) -> None:
+        """Do it all, up to the last read; raises the RunError that ends it."""
+        for warning in self.config.warnings:
+            self.screen.warn(warning)
+        self.notify("started", self.summary(is_ended=False))
+        self.client.bucket.set_remaining(4)  # this and the first pages
+        self.info = self.workers.call(self.store.info)
+        check_domain(self.config, self.info, self.store_name)
+        plan = self.plan or self.make_plan()
+        ids = self.read_what_is_left(plan) if self.config.resume else plan.ids
+        check_count(self.config, len(ids))
+        self.show_plan(plan, ids)
+        if self.config.dry_run or not ids:
+            return
+        self.approve(plan, ids)
+        self.client.bucket.set_remaining(self.store.requests_for(len(ids)))
+        with self.screen.phase("Deleting", self.progress, len(ids)):
+            self.executor.delete(ids)
+        with self.screen.phase("Verifying", self.progress, len(ids)):
+            self.executor.verify(ids)
+
+    def make_plan(self) -> Plan:
+        """List, select, and freeze the plan on disk."""
+        config, collector = self.config, self.collector
+        if config.spare_with_orders:
+            with self.screen.phase("Orders", self.progress):
+                self.orders.update(self.store, self.workers, self.progress)
+        files = RecordFiles(self.folder.path, config.resource, backup=not config.no_backup)
+        with self.screen.phase("Listing", self.progress), closing(files):
+            selection = collector.collect(self.orders, files)
+            parents = collector.parents()
+        self.folder.write_unmatched(selection.unmatched_entries())
+        check_selection(selection, parents, config)
+        check_count(config, len(selection.ids))
+        time_zone = printable(value_at(self.info, "timezone.name") or "an unknown one", 60)
+        facts = selection_facts(config, selection, time_zone)
+        selection.ids = [n for level in levels(selection.ids, parents) for n in level]
+        self.plan = plan = make_plan(config, selection, facts)
+        self.ledger.selected = len(plan.ids)
+        self.folder.write("plan.json", plan.text())
+        return plan
+
+    def read_what_is_left(self, plan: Plan) -> Sequence[int]:
+        """Return the planned ids that still exist, those rejected before last."""
+        unverified = [number for number in plan.ids if number not in self.ledger.gone]
+        reads = math.ceil(len(unverified) / self.store.chunk_size)
+        self.client.bucket.set_remaining(reads + self.store.requests_for(len(unverified)))
+        with self.screen.phase("Checking", self.progress, len(unverified)):
+            self.executor.check_reads_of_resume(unverified)
+            result = self.executor.read_back(unverified)
+        self.has_results = bool(unverified) or self.earlier.get("status") != "completed"
+        left = {*result.existing, *result.failed, *result.unknown}
+        last = self.ledger.rejected_before | self.ledger.failed.keys()
+        return sorted((n for n in unverified if n in left), key=last.__contains__)
+
+    def approve(self, plan: Plan, ids: Sequence[int]) -> None:
+        """Return once guards and person have agreed; raises Refused or Canceled."""
+        if self.config.resume:
+            check_age(self.config, plan)
+        check_slips(self.config, self.slips(plan))
+        if not self.config.yes:
+            name = self.store_field("name", 60) or f"the store {self.config.store_hash}"
+            what = f"{self.config.resource.counted(len(ids))} from {name}"
+            asked_at = time.monotonic()
+            try:
+                confirm(self.screen, self.stop, len(ids), what)
+            finally:
+                self.began += time.monotonic() - asked_at
+        self.check_changes(plan, ids)
+        if not self.config.resume:  # a resume has done so
+            self.executor.check_reads(ids)
+
+    def check_changes(self, plan: Plan, ids: Sequence[int]) -> None:
+        """Raise Refused for a planned customer who has ordered since, or a new child."""
+        if "spare_with_orders" in plan.selection:
+            self.orders.update(self.store, self.workers, self.progress)
+            if late := sorted(self.orders.customers.intersection(ids)):
+                verb = "has placed an order" if len(late) == 1 else "have placed orders"
+                fault = (
+                    f"{self.config.resource.counted(len(late))} {verb} since the plan was made"
+                )
+                raise Refused(f"{fault}: {first_few([*map(str, late)])}. Start a new run.")
+        self.executor.parents = self.collector.parents()
+        check_cascade(ids, self.executor.parents, self.config.resource)
+
+    def slips(self, plan: Plan) -> list[str]:
+        """Return the likely mistakes that a person must see."""
+        if not self.config.resume:
+            return [*plan.slips]
+        backup = self.folder.backup_fault(plan)
+        return [*plan.slips, *missing_protections(self.config, plan), *filter(None, [backup])]
+
+    # What is shown
+
+    def store_field(self, key: str, limit: int = 200) -> str:
+        """Return a field of GET /v2/store, "" if it is unknown."""
+        return printable((self.info or {}).get(key) or "", limit)
+
+    @property
+    def store_name(self) -> str:
+        """Name and domain of the store, its hash, and the API host if it was moved."""
+        config = self.config
+        moved = f"API at {config.host}" if config.host != DEFAULT_HOST else ""
+        known = (self.store_field("name", 60), self.store_field("domain", 60))
+        return " · ".join(filter(None, [*known, f"hash {config.store_hash}", moved]))
+
+    def plan_rows(self, plan: Plan, count: int) -> list[tuple[str, str]]:
+        """Return the rows of a plan of which so many records are to be deleted."""
+        resource = self.config.resource
+        facts = [(label, printable(text, 2000)) for label, text in plan.facts.items()]
+        sample = "\n".join(line[:200] for line in plan.sample)
+        backup = str(self.folder.path / "backup.jsonl") if plan.backup else "none"
+        return [
+            ("Delete", resource.counted(count)),
+            ("Store", self.store_name),
+            *facts,
+            ("Sample", sample),
+            ("Also deleted", resource.also_deleted),
+            ("Note", resource.note),
+            ("Backup", backup),
+            ("List", str(self.folder.path / "selected.csv")),
+        ]
+
+    def show_plan(self, plan: Plan, ids: Sequence[int]) -> None:
+        """Show what will be deleted and how long that takes, warnings last."""
+        config, resource = self.config, self.config.resource
+        warnings = [*plan.warnings, *self.slips(plan)]
+        if not ids:
+            for warning in warnings:
+                self.screen.warn(printable(warning, 2000))
+            nothing = f"No {resource.plural} match" if not config.resume else "All are gone"
+            self.screen.say(f"{nothing}. Nothing to delete.")
+            return
+        rows = self.plan_rows(plan, len(ids))
+        if config.resume:
+            age = duration(plan.age().total_seconds())
+            about = f"{resource.counted(len(plan.ids))}, created {age} ago"
+            rows.append(("Plan", f"{self.folder.path} ({about})"))
+        requests = self.store.requests_for(len(ids))
+        seconds = self.estimate(requests)
+        rows.append(("Estimate", f"about {duration(seconds)} ({requests:,} requests)"))
+        rows += [("WARNING", printable(warning, 2000)) for warning in warnings]
+        self.screen.show(plan_panel(rows, is_dry_run=config.dry_run))
+
+    def estimate(self, requests: int) -> float:
+        """Return the seconds for so many requests, by the quota and the latency so far."""
+        client = self.client
+        windows = math.ceil(requests / max(1, client.bucket.largest())) - 1
+        latency = client.busy_seconds / max(1, client.counts["requests"])
+        by_latency = requests * latency / self.workers.count
+        return max(1.0, windows * client.bucket.window.seconds, by_latency)
+
+    def tick(self) -> None:
+        """Redraw, and rewrite summary.json about once a second; called in every wait."""
+        self.client.tick()
+        if isinstance(self.stop.failure, Interrupted) and not self.announced_stop:
+            self.announced_stop = True
+            count = self.client.in_flight() if self.folder.journal.unanswered() else 0
+            requests = "1 request" if count == 1 else f"{count} requests"
+            waits = f"waiting for {requests} in flight (Ctrl-C again to quit now)"
+            self.screen.say(f"Stopping: {waits if count else 'saving progress'}", "bold")
+        self.screen.tick(self.client.waiting_for())
+        if self.client.longest_wait() > 2 * RESPONSE_TIMEOUTS * self.config.timeout:
+            self.stop.set(StoreError("Cannot reach the store: a response does not end."))
+            self.stop.force_exit = True
+        if self.has_results and time.monotonic() - self.written_at >= 1.0:
+            self.written_at = time.monotonic()
+            try:
+                self.folder.write_summary(self.summary(is_ended=False), durable=False)
+            except RunError as failure:
+                self.stop.set(failure)
+
+    # The result
+
+    def summary(self, failure: RunError | None = None, *, is_ended: bool = True) -> Record:
+        """Return summary.json of a run that ended so, or that is in progress."""
+        plan, counts = self.plan or self.config, self.ledger.counts()
+        status, exit_status = "in_progress", None
+        if is_ended:
+            status, exit_status = ending(failure, self.plan, counts)
+        is_verified = status == "completed" and not counts["unknown"] + counts["not_attempted"]
+        can_resume = self.plan is not None and status not in ("completed", "refused")
+        store = {name: self.store_field(key) or None for name, key in STORE_FIELDS.items()}
+        return {
+            "status": status,
+            "exit_status": exit_status,
+            "reason": str(failure) if failure else None,
+            "version": __version__,
+            "store": store,
+            "store_hash": self.config.store_hash,
+            "run_folder": str(self.folder.path) if self.is_kept() else None,
+            "resource": self.config.resource.name,
+            "filters": {**plan.filters},
+            "selection": {**plan.selection},
+            "selected": self.ledger.selected,
+            **counts,
+            **{name: getattr(plan, name, 0) for name in PLAN_COUNTS},
+            "verified": is_verified,
+            **self.client.counts,
+            "started_at": self.started_at,
+            "finished_at": utc_now() if is_ended else None,
+            "elapsed_seconds": round(time.monotonic() - self.began, 3),
+            "resume": self.resume_command() if can_resume else None,
+        }
+
+    def is_kept(self) -> bool:
+        """Tell whether the run folder is of use: something was listed and selected."""
+        if self.config.resume:
+            return True
+        return self.store.has_listed and (self.plan is None or bool(self.plan.ids))
+
+    def resume_command(self) -> str:
+        """Return the shortest command that resumes this run, without --yes."""
+        words = [short_python(), short_path(sys.argv[0]), "--config", str(self.config.path)]
+        words += ["--resume", str(self.folder.path), *self.config.resume_options]
+        return shell_command(words)
+
+    def notify(self, event: str, summary: Mapping[str, Any]) -> None:
+        """Send an event to webhook_url; it never changes the run."""
+        names = ("status", "exit_status", "selected", *Outcome)
+        counts = {str(name): summary[name] for name in names}
+        self.webhook.send({"event": event, **counts, "run_folder": self.folder.path.name})
+
+    def finish(self, failure: RunError | None) -> int:
+        """Write and show the result, and notify the webhook; returns the exit status."""
+        summary = self.summary(failure)
+        is_signaled = isinstance(failure, Interrupted)
+        if is_signaled:  # it is not waited for, and has the time that writing takes
+            self.notify("interrupted", summary)
+        try:
+            self.write_results(summary)
+            self.show_result(summary)
+        except OSError as error:
+            reason = f"The summary cannot be printed ({error.strerror}). See summary.json."
+            summary = self.summary(StoreError(reason))
+            with suppress(RunError):
+                self.write_results(summary)
+            self.screen.fail(reason)
+        except RunError as unwritten:
+            summary = self.summary(unwritten)
+            with suppress(OSError):
+                self.show_result(summary)
+        if not is_signaled:
+            is_complete = summary["exit_status"] in (0, Incomplete.exit_status)
+            self.notify("completed" if is_complete else "interrupted", summary)
+            self.await_webhook()
+        if not self.is_kept():
+            self.folder.discard()
+        return int(summary["exit_status"])
+
+    def write_results(self, summary: Mapping[str, Any]) -> None:
+        """Write failed.csv, summary.json and report.html."""
+        if not self.has_results or not self.is_kept():
+            return
+        if self.plan is not None:
+            self.folder.write_failed(self.ledger.failed, self.config.resource)
+        self.folder.write_summary(summary, durable=True)
+        self.folder.write("report.html", report_html(summary["status"], self.report(summary)))
+
+    def report(self, summary: Mapping[str, Any]) -> Iterator[Any]:
+        """Yield the parts of the report, as rich prints them."""
+        rows = result_rows(summary, self.store_name, self.config.resource)
+        rows = [*rows, ("Finished", summary["finished_at"])]
+        yield result_panel(rows, summary["exit_status"])
+        if self.plan is not None:
+            plan_rows = self.plan_rows(self.plan, len(self.plan.ids))
+            warnings = [*self.plan.warnings, *self.plan.slips]
+            plan_rows += [("WARNING", printable(warning, 2000)) for warning in warnings]
+            yield plan_panel(plan_rows, is_dry_run=False)
+        for name in REPORT_FILES:
+            if table := file_table(self.folder, name):
+                yield table
+        command = printable(shell_command([short_path(sys.argv[0]), *sys.argv[1:]]), 1000)
+        yield Text(f"bulk_delete.py {__version__}: {command}")
+        if summary["resume"]:
+            yield Text(f"To resume, run: {printable(summary['resume'], 1000)}")
+
+    def show_result(self, summary: Mapping[str, Any]) -> None:
+        """Show the result, and what to do next."""
+        screen, reason, status = self.screen, summary["reason"], summary["status"]
+        if self.config.json:
+            with suppress(BrokenPipeError):  # nobody reads it
+                print(json.dumps(summary), flush=True)
+        is_dry_run = status == "planned" and not summary["exit_status"]
+        if not self.is_kept() or status == "planned":
+            if reason:
+                screen.fail(reason)
+        else:
+            rows = result_rows(summary, self.store_name, self.config.resource)
+            panel = result_panel(rows, summary["exit_status"])
+            screen.show(panel, is_result=not self.config.json)
+            if reason and (self.config.json or not is_same_output()):
+                screen.fail(reason)
+        if summary["failed"] and self.has_results:
+            screen.say(f"Failed records: {self.folder.path / 'failed.csv'}")
+        if self.is_kept() and (is_dry_run or status == "completed"):
+            screen.say(f"Personal data is in {self.folder.path}; delete it in the end.")
+        if summary["resume"] is None:
+            return
+        again = "To resume, run:"
+        if status == "planned":
+            again = "Nothing was deleted. To delete exactly these records, run:"
+        screen.say(again)
+        screen.say(f"  {summary['resume']}", is_command=True)
+
+    def await_webhook(self) -> None:
+        """Wait for webhook_url a little, and not after a signal (N26)."""
+        waited = 0.0
+        while self.webhook.is_busy() and waited < WEBHOOK_PATIENCE:
+            if self.stop.is_signaled:
+                break
+            time.sleep(POLL)
+            waited += POLL
+            if waited > 2:
+                self.screen.tick("waiting for webhook_url to answer")
+        for fault in self.webhook.faults():
+            self.screen.warn(fault)
+
+
+def short_python() -> str:
+    """Return the shortest name of this Python: python, where the shell finds it."""
+    name = Path(sys.executable).name
+    for known in ("python", name):
+        if shutil.which(known) == sys.executable:
+            return known
+    return short_path(sys.executable)
+
+
+def short_path(path: str) -> str:
+    """Return a path relative to the current folder if it is in it."""
+    with suppress(ValueError):  # another drive of Windows
+        relative = os.path.relpath(path)
+        if not relative.startswith(".."):
+            return relative
+    return path
+
+
+def is_same_output() -> bool:
+    """Tell whether stdout and stderr go to the same place, such as a terminal."""
+    with suppress(OSError):  # one of them is closed
+        return os.path.sameopenfile(1, 2)
+    return False
+
+
+def ending(
+    failure: RunError | None, plan: Plan | None, counts: Mapping[str, int]
+) -> tuple[str, int]:
+    """Return the status of the summary and the exit status of a run that ended so."""
     if failure is None:
-        return "planned" if left else "completed", 0  # left by a dry run
-    if isinstance(failure, Unproven):
-        return "completed", failure.exit_status
-    if isinstance(failure, Refused) and failure.planned:
-        return "planned", failure.exit_status
-    if isinstance(failure, (ReadRefused, Unreadable, ConfigError)) and planned:
-        return "interrupted", StoreError.exit_status  # what was deleted before stays deleted
-    return "refused" if isinstance(failure, (Refused, ConfigError)) else "interrupted", failure.exit_status
+        return "planned" if counts["not_attempted"] else "completed", 0
+    if plan is not None and isinstance(failure, (ReadRejected, InvalidResponse, ConfigError)):
+        return "interrupted", StoreError.exit_status  # what was deleted stays deleted
+    return failure.status, failure.exit_status
 
 
 def run(config: Config, screen: Screen, stop: Stop) -> int:
-    """One run, whatever happens to it, with its summary; returns the exit status."""
+    """Do one run, with its summary whatever happens to it; returns the exit status."""
     job = Run(config, screen, stop)
-    failure: Failure | None = None
+    failure: RunError | None = None
     try:
         job.work()
-    except Failure as error:
+        left = job.ledger.selected - len(job.ledger.gone)
+        if left and not config.dry_run:
+            failure = Incomplete(f"{left:,} of {job.ledger.selected:,} not verified gone.")
+    except RunError as error:
         failure = stop.set(error)
     except BaseException as error:
-        bug = Bug(f"a bug: {clean(repr(error))}")
+        bug = Bug(f"Bug: {clean(repr(error))}")
         stop.set(bug)  # the workers send nothing more
         job.finish(bug)
         raise
     finally:
         job.workers.close()
     status = job.finish(failure)
-    # N9: a read on its way is not awaited, nor what a person types.
-    stop.at_once = stop.at_once or job.client.longest() > 0 or screen.still_reads
+    # N9, N26: neither a read in flight nor the webhook is waited for.
+    stop.force_exit |= job.client.in_flight() > 0 or job.webhook.is_busy()
     return status
 
 
@@ -5463,26 +5418,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments = make_parser().parse(argv)
         if arguments.resource == ["list"]:
-            screen.show(resource_table(), final=True)
+            screen.show(resource_table(), is_result=True)
             return 0
         status = run(read_config(arguments, os.environ), screen, stop)
     except SystemExit as leaving:  # --help, --version
         return int(leaving.code or 0)
-    except Failure as failure:
-        screen.say(f"bulk_delete.py: {failure}", "bold red")
+    except RunError as failure:
+        screen.fail(str(failure))
         status = failure.exit_status
     try:
         for stream in filter(None, (sys.stdout, sys.stderr)):  # None: closed by the shell
             stream.flush()
-    except OSError:  # nobody reads it any more
-        stop.at_once = True
-    if stop.at_once:
-        os._exit(status)  # the interpreter would complain of the closed output, or wait for the pool
+    except OSError:  # nobody reads it
+        stop.force_exit = True
+    if stop.force_exit:
+        os._exit(status)  # the interpreter would wait for the pool
     return status
 
 
 if __name__ == "__main__":
     exit_status = main()
     for signum in SIGNALS:
-        signal.signal(signum, signal.SIG_IGN)  # all is said and done
+        signal.signal(signum, signal.SIG_IGN)  # everything is written
     sys.exit(exit_status)
