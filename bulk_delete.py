@@ -1040,30 +1040,17 @@ class Columns:
         return row[column] if column is not None and column < len(row) else ""
 
 
-# How files begin that a spreadsheet saves besides CSV UTF-8 => what they are.
-OTHER_FORMATS = {
-    b"PK\x03\x04": "an Excel workbook or another document",
-    b"\xd0\xcf\x11\xe0": "an Excel workbook",
-    b"\xff\xfe": "UTF-16 text",
-    b"\xfe\xff": "UTF-16 text",
-}
 SAVE_AS_CSV = "save it as CSV UTF-8"
 SEPARATORS = ",;\t"
 
 
 def decode_list(content: bytes) -> str:
     """Return the text of a list file; raises ValueError for anything but UTF-8."""
-    for start, kind in OTHER_FORMATS.items():
-        if content.startswith(start):
-            raise ValueError(f"{kind}; {SAVE_AS_CSV}")
     try:
-        text = content.decode("utf-8-sig")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise ValueError(f"line {line}: not UTF-8 text; {SAVE_AS_CSV}") from error
-    if re.match(r"\s*\"?sep=", text, re.IGNORECASE):
-        raise ValueError(f"line 1: remove Excel's sep= line, or {SAVE_AS_CSV}")
-    return text
 
 
 def read_list(text: str, resource: Resource, name: str = "") -> ListFile:
@@ -1102,8 +1089,6 @@ def csv_rows(text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
         if row is None:
             return
         cells = [cell.strip(" \t") for cell in row]
-        if any("\0" in cell for cell in cells):
-            raise ValueError(f"line {reader.line_num}: a NUL byte; save the list as UTF-8")
         if any(
             cell[:1] != '"' == stripped[:1] for cell, stripped in zip(row, cells, strict=True)
         ):
@@ -3295,15 +3280,22 @@ class Sample:
         if created[4:5] == "-":  # V2's dates do not sort
             self.first_created = min(self.first_created or created, created)
             self.last_created = max(self.last_created, created)
-        self.records = [*self.records[:4], record]
+        self.records = [*self.records[:3], record]
 
     def lines(self, resource: Resource) -> list[str]:
-        """Return a line for each of the records."""
-        names = (resource.id_field, *resource.display_fields)
-        return [
-            "  ".join(printable(record.get(name), 40) for name in names)
-            for record in self.records
-        ]
+        """Return the records in columns that fit 80, with headings; "…" before the newest."""
+        names = [resource.id_field, *resource.display_fields]
+        names = [name for name in names if name not in ("first_name", "last_name")]
+        rows = [[name.removesuffix("_created") for name in names]]
+        for record in self.records:
+            cells = [
+                printable(record.get(name), 32 if "mail" in name else 20) for name in names
+            ]
+            is_date = names[-1] == "date_created" and cells[-1][4:5] == "-"
+            rows.append([*cells[:-1], cells[-1][:10] if is_date else cells[-1]])
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+        return [*lines[:-1], "…", lines[-1]] if len(self.records) > 3 else lines
 
 
 class Selection:
@@ -4274,8 +4266,7 @@ class Executor:
     def delete(self, ids: Sequence[int]) -> None:
         """Delete planned ids, one batch at a time until one is verified."""
         budget = FailureBudget(self.ledger.selected, self.max_error_rate)
-        is_confirmed = not self.ledger.applied.isdisjoint(self.ledger.gone)
-        without_effect = 0
+        is_confirmed, without_effect = False, 0
         for level in levels(ids, self.parents):
             rest = self.without_failed_children(level)
             while rest and not is_confirmed:
@@ -4479,6 +4470,8 @@ class Screen:
         for stream in (sys.stdin, sys.stdout, sys.stderr):
             with suppress(AttributeError):  # a test's stand-in, or closed
                 stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+        if os.environ.get("COLUMNS") == "0":  # as in some containers: nothing would be seen
+            del os.environ["COLUMNS"]
         self._err = PatientConsole(stderr=True, highlight=False, markup=False)
         self._out = PatientConsole(highlight=False, markup=False)
         self._phase: PhaseDisplay | None = None
@@ -4886,7 +4879,8 @@ def selection_words(config: Config, selection: Selection) -> str:
     elif words == plural:
         words += " in the store"
     if config.limit is not None:
-        words = f"the {config.limit:,} oldest {words}"
+        is_by_date = "date_created" in config.resource.params.get("sort", "")
+        words = f"the {config.limit:,} {'oldest' if is_by_date else 'first'} {words}"
     excluded = [
         f"{m.excluded:,} of the {len(m.entries):,} in {m.entries.name}"
         for m in selection.keep_lists
@@ -5019,6 +5013,8 @@ class Run:
         self.info: Record | None = None
         # A resume leaves all files as they were until it has read something new.
         self.has_results = not config.resume
+        # Whether this session may have sent a DELETE.
+        self.is_executing = False
         self.earlier = self.folder.earlier_summary()
         self.started_at = str(self.earlier.get("started_at") or utc_now())
         # When the work began, without the wait at the question.
@@ -5044,6 +5040,7 @@ class Run:
         if self.config.dry_run or not ids:
             return
         self.approve(plan, ids)
+        self.is_executing = True
         self.client.bucket.set_remaining(self.store.requests_for(len(ids)))
         with self.screen.phase("Deleting", self.progress, len(ids)):
             self.executor.delete(ids)
@@ -5062,7 +5059,6 @@ class Run:
             parents = collector.parents()
         self.folder.write_unmatched(selection.unmatched_entries())
         check_selection(selection, parents, config)
-        check_count(config, len(selection.ids))
         time_zone = printable(value_at(self.info, "timezone.name") or "an unknown one", 60)
         facts = selection_facts(config, selection, time_zone)
         selection.ids = [n for level in levels(selection.ids, parents) for n in level]
@@ -5159,7 +5155,7 @@ class Run:
         if not ids:
             for warning in warnings:
                 self.screen.warn(printable(warning, 2000))
-            nothing = f"No {resource.plural} match" if not config.resume else "All are gone"
+            nothing = "No records are left" if config.resume else f"No {resource.plural} match"
             self.screen.say(f"{nothing}. Nothing to delete.")
             return
         rows = self.plan_rows(plan, len(ids))
@@ -5312,27 +5308,22 @@ class Run:
         if self.config.json:
             with suppress(BrokenPipeError):  # nobody reads it
                 print(json.dumps(summary), flush=True)
-        is_dry_run = status == "planned" and not summary["exit_status"]
-        if not self.is_kept() or status == "planned":
-            if reason:
-                screen.fail(reason)
-        else:
+        has_table = self.is_executing or (status == "completed" and self.is_kept())
+        if has_table:
             rows = result_rows(summary, self.store_name, self.config.resource)
             panel = result_panel(rows, summary["exit_status"])
             screen.show(panel, is_result=not self.config.json)
-            if reason and (self.config.json or not is_same_output()):
-                screen.fail(reason)
-        if summary["failed"] and self.has_results:
+        if reason and not (has_table and is_same_output() and not self.config.json):
+            screen.fail(reason)
+        if has_table and summary["failed"]:
             screen.say(f"Failed records: {self.folder.path / 'failed.csv'}")
-        if self.is_kept() and (is_dry_run or status == "completed"):
-            screen.say(f"Personal data is in {self.folder.path}; delete it in the end.")
-        if summary["resume"] is None:
-            return
-        again = "To resume, run:"
-        if status == "planned":
-            again = "Nothing was deleted. To delete exactly these records, run:"
-        screen.say(again)
-        screen.say(f"  {summary['resume']}", is_command=True)
+        if self.is_kept() and not summary["exit_status"]:
+            screen.say(f"{self.folder.path} holds personal data: delete it after use.")
+        if summary["resume"] is not None:
+            is_untouched = not self.ledger.applied and not self.ledger.gone
+            exactly = "Nothing was deleted. To delete exactly these records, run:"
+            screen.say(exactly if is_untouched else "To resume, run:")
+            screen.say(f"  {summary['resume']}", is_command=True)
 
     def await_webhook(self) -> None:
         """Wait for webhook_url a little, and not after a signal (N26)."""
