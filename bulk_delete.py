@@ -369,8 +369,9 @@ class Resource:
     success_statuses: tuple[int, ...] = (204,)
     # A 404 for a batch: the ids that do exist were deleted.
     deletes_known_on_404: bool = False
-    # The id filter of the list; "" reads by path id.
+    # The id filter of the list, and how many ids it takes; "" reads by path id.
     id_filter: str = "id:in"
+    max_read: int = PAGE_LIMIT
     # Ids in one DELETE of the collection; 10 where no maximum is documented.
     max_batch: int = 10
     max_concurrent: int = 5
@@ -516,7 +517,8 @@ RESOURCES = {
             name="coupons",  # marketing.v2.yml: the collection's filter is optional
             path="v2/coupons",
             scope="store_v2_marketing",
-            id_filter="",
+            id_filter="id",  # there is no GET by path id
+            max_read=1,
             filters="id/id code/text name/text type/text",
             display_fields=("code", "name", "date_created"),
             note="the promotion of a coupon stays",
@@ -800,8 +802,11 @@ def make_filter(name: str, text: str, type_name: str) -> Filter:
     return Filter(name, text, type_, values)
 
 
-def values_at(record: object, path: str) -> list[Any]:
-    """Return what is at a path such as addresses.0.country_code; * is any element."""
+def values_at(record: object, path: str, *, with_missing: bool = False) -> list[Any]:
+    """Return what is at a path such as addresses.0.country_code; * is any element.
+
+    with_missing: None for each field that an object lacks.
+    """
     found = [record]
     for part in path.split("."):
         inner: list[Any] = []
@@ -810,6 +815,8 @@ def values_at(record: object, path: str) -> list[Any]:
                 inner += elements_at(item, part)
             elif isinstance(item, dict) and part in item:
                 inner.append(item[part])
+            elif with_missing:
+                inner.append(None)
         found = inner
     return found
 
@@ -833,16 +840,7 @@ def leaves_at(record: object, path: str) -> list[Any]:
     Null is unknown, and so is a field that an object lacks. A list that is empty, or too
     short for the path, is known to have no such element.
     """
-    found = [record]
-    for part in path.split("."):
-        inner: list[Any] = []
-        for item in found:
-            if isinstance(item, list):
-                inner += elements_at(item, part)
-            else:
-                inner.append(item.get(part) if isinstance(item, dict) else None)
-        found = inner
-    leaves: list[Any] = []
+    found, leaves = values_at(record, path, with_missing=True), list[Any]()
     while found:
         item = found.pop()
         if isinstance(item, dict):
@@ -2014,15 +2012,16 @@ class Window:
         is_placed = told.reset_ms is not None and not is_slow
         if is_placed and not self._place_end(now, sent_at, (told.reset_ms or 0) / 1000, cost):
             return
-        if told.quota is not None and told.quota != self.quota:
-            self.left = told.quota - self.taken
-            self.quota = told.quota
+        is_changed = told.quota is not None and told.quota != self.quota
+        if is_changed:
+            self.quota = told.quota or self.quota
+            self.left = self.quota - self.taken
         if told.left is None or is_slow:  # it may count in this window
             self.left -= cost
         else:
             self.left = min(self.left, told.left)
             self.left_at = max(self.left_at, sent_at)
-        if is_first:
+        if is_first or is_changed:
             self.used_before = max(0, self.quota - self.left - self.taken)
 
     def _place_end(self, now: float, sent_at: float, reset: float, cost: int) -> bool:
@@ -2939,7 +2938,7 @@ class Store:
         # Records a page of a list.
         self.page_size = PAGE_SIZES[0]
         # Ids in one read-back; by path id it is one at a time.
-        self.chunk_size = PAGE_LIMIT if self.resource.id_filter else 1
+        self.chunk_size = self.resource.max_read if self.resource.id_filter else 1
         # Whether any page was answered.
         self.has_listed = False
         self._count_items = config.count_items
@@ -3018,7 +3017,9 @@ class Store:
             asked = set(map(normalize_email, values))
             is_asked_for = {*map(resource.address_of, page.records)} <= asked
         distinct = len({*map(resource.id_of, page.records)})
-        is_complete = distinct == len(page.records) == page.total
+        is_complete = distinct == len(page.records)
+        if resource.has_total:
+            is_complete = is_complete and distinct == page.total
         return page.records if is_complete and is_asked_for else None
 
     def existing(self, ids: Sequence[int]) -> set[int] | None:
@@ -3403,13 +3404,14 @@ class Selection:
         return entries
 
 
+@dataclass
 class Collector:
     """Lists the store and selects from it; the parts that this takes, wired together."""
 
-    def __init__(
-        self, store: Store, workers: Workers, progress: Progress, config: Config
-    ) -> None:
-        self.store, self.workers, self.progress, self.config = store, workers, progress, config
+    store: Store
+    workers: Workers
+    progress: Progress
+    config: Config
 
     def collect(self, orders: Orders, files: RecordFiles) -> Selection:
         """Return the selection, its records in the files.
@@ -3689,8 +3691,8 @@ class Ledger:
         self.doubts: dict[int, str] = {}
         # Ids that were rejected in an earlier session; a resume sends them last.
         self.rejected_before: set[int] = set()
-        # Seconds for which the store was seen to list deleted records, in this session.
-        self.consistency_delay = 0.0
+        # Seconds for which the store lists deleted records; None until this session knows.
+        self.consistency_delay: float | None = None
 
     def outcome(self, number: int) -> Outcome:
         """Return what is known of a planned id."""
@@ -4110,51 +4112,48 @@ class ReadBack:
     unknown: list[int] = field(default_factory=list)
 
 
+@dataclass
 class FailureBudget:
     """Counts the failures of one pass, and says when and why the run must stop."""
 
-    def __init__(self, selected: int, max_error_rate: float) -> None:
-        self._selected, self._max_error_rate = selected, max_error_rate
-        self._failed = 0
-        # Requests in a row that used up their retries.
-        self._exhausted = 0
+    selected: int
+    # In percent of the selection.
+    max_error_rate: float
+    failed: int = 0
+    # Requests in a row that used up their retries.
+    exhausted: int = 0
 
     def add(self, result: BatchResult) -> StoreError | None:
         """Add a result; returns the reason to stop, if there is one."""
         unsettled_ids = result.doubtful if result.retries_exhausted else ()
-        self._failed += len(result.rejected) + len(unsettled_ids)
-        self._exhausted = self._exhausted + 1 if result.retries_exhausted else 0
-        if self._exhausted >= STORE_DOWN:
+        self.failed += len(result.rejected) + len(unsettled_ids)
+        self.exhausted = self.exhausted + 1 if result.retries_exhausted else 0
+        if self.exhausted >= STORE_DOWN:
             fault = f"{STORE_DOWN} requests in a row used up their retries"
             return StoreError(f"Cannot reach the store: {fault}. Last error: {result.message}.")
         allowed = 0.0
-        if self._max_error_rate:
-            allowed = max(10.0, self._selected * self._max_error_rate / 100)
-        if self._failed > allowed:
+        if self.max_error_rate:
+            allowed = max(10.0, self.selected * self.max_error_rate / 100)
+        if self.failed > allowed:
             last = next(iter(result.rejected.values()), result.message)
-            limit = f"above max_error_rate ({self._max_error_rate:g}%)"
-            fault = f"Stopped: {self._failed:,} of {self._selected:,} failed, {limit}"
+            limit = f"above max_error_rate ({self.max_error_rate:g}%)"
+            fault = f"Stopped: {self.failed:,} of {self.selected:,} failed, {limit}"
             return StoreError(f"{fault}. Last error: {last}.")
         return None
 
 
+@dataclass
 class Executor:
     """Deletes planned ids and verifies them; the parts that this takes, wired together."""
 
-    def __init__(
-        self,
-        store: Store,
-        workers: Workers,
-        progress: Progress,
-        ledger: Ledger,
-        journal: Journal,
-        max_error_rate: float,
-    ) -> None:
-        self.store, self.workers, self.progress = store, workers, progress
-        self.ledger, self.journal = ledger, journal
-        self.max_error_rate = max_error_rate
-        # Record => its parent, where deleting a parent deletes its children; else empty.
-        self.parents: Mapping[int, int] = {}
+    store: Store
+    workers: Workers
+    progress: Progress
+    ledger: Ledger
+    journal: Journal
+    max_error_rate: float
+    # Record => its parent, where deleting a parent deletes its children; else empty.
+    parents: Mapping[int, int] = field(default_factory=dict)
 
     # What exists
 
@@ -4168,6 +4167,10 @@ class Executor:
                 result.unknown.extend(chunk)
                 continue
             before = {*ledger.failed}
+            # The store has rejected these, so one absence does not mean that they are gone.
+            for number in before.difference(existing).intersection(chunk):
+                again = self.workers.call(self.store.existing, [number])
+                existing |= {number} if again is None else again
             ledger.read_back(chunk, existing)
             self.journal.gone([number for number in chunk if number not in existing])
             new = ledger.failed.keys() - before
@@ -4266,7 +4269,9 @@ class Executor:
     def delete(self, ids: Sequence[int]) -> None:
         """Delete planned ids, one batch at a time until one is verified."""
         budget = FailureBudget(self.ledger.selected, self.max_error_rate)
-        is_confirmed, without_effect = False, 0
+        # An earlier session may have deleted something.
+        is_confirmed = not self.ledger.applied.isdisjoint(self.ledger.gone)
+        without_effect = 0
         for level in levels(ids, self.parents):
             rest = self.without_failed_children(level)
             while rest and not is_confirmed:
@@ -4379,14 +4384,15 @@ class Executor:
         """Read all ids back; delete what still exists once more, and read it again."""
         result = self.read_after_delay(ids)
         resent: set[int] = set()
-        for delay in REREAD_DELAYS:
+        is_measured = self.ledger.consistency_delay is not None
+        for delay in REREAD_DELAYS if is_measured else FIRST_BATCH_DELAYS[1:]:
             if not result.existing and not result.unknown:
                 return
             budget = FailureBudget(self.ledger.selected, self.max_error_rate)
             for level in levels([n for n in result.existing if n not in resent], self.parents):
                 self.send_batches(self.without_failed_children(level), budget)
             resent.update(result.existing)
-            self.workers.sleep(max(delay, self.ledger.consistency_delay))
+            self.workers.sleep(max(delay, self.ledger.consistency_delay or 0.0))
             result = self.read_back(result.existing + result.unknown)
         reasons = {
             number: self.ledger.doubts.pop(number, "still exists after two accepted DELETEs")
@@ -4767,7 +4773,7 @@ def check_count(config: Config, count: int) -> None:
 def check_age(config: Config, plan: Plan) -> None:
     """Raise Refused for a plan from the future, or one over a day old with --yes."""
     if plan.age() < -timedelta(minutes=1):
-        raise Refused(f"Plan is from the future ({clean(plan.created_at)}). Correct the clock.")
+        raise Canceled(f"Plan is from the future ({clean(plan.created_at)}). Check the clock.")
     if config.yes and plan.age() > timedelta(days=1):
         days = "1 day" if plan.age().days == 1 else f"{plan.age().days} days"
         raise Canceled(f"Plan is {days} old. Resume without --yes to review it.")
@@ -5121,7 +5127,8 @@ class Run:
 
     def store_field(self, key: str, limit: int = 200) -> str:
         """Return a field of GET /v2/store, "" if it is unknown."""
-        return printable((self.info or {}).get(key) or "", limit)
+        text = str((self.info or {}).get(key) or "")
+        return printable(text.replace(self.config.access_token, "[secret]"), limit)
 
     @property
     def store_name(self) -> str:
@@ -5136,7 +5143,7 @@ class Run:
         resource = self.config.resource
         facts = [(label, printable(text, 2000)) for label, text in plan.facts.items()]
         sample = "\n".join(line[:200] for line in plan.sample)
-        backup = str(self.folder.path / "backup.jsonl") if plan.backup else "none"
+        files = f"selected.csv, {'backup.jsonl' if plan.backup else 'no backup'}"
         return [
             ("Delete", resource.counted(count)),
             ("Store", self.store_name),
@@ -5144,8 +5151,7 @@ class Run:
             ("Sample", sample),
             ("Also deleted", resource.also_deleted),
             ("Note", resource.note),
-            ("Backup", backup),
-            ("List", str(self.folder.path / "selected.csv")),
+            ("Run folder", f"{self.folder.path} ({files})"),
         ]
 
     def show_plan(self, plan: Plan, ids: Sequence[int]) -> None:

@@ -417,7 +417,7 @@ def raise_storm(seed: int) -> Storm:
     """One storm from its beginning to its end."""
     rng = random.Random(seed)
     kind, count = rng.choice(KINDS), rng.randint(15, 320)
-    longest = 0.3 if RESOURCES[kind].read_by else 0.1  # without an id filter the lag is never measured
+    longest = 0.3
     lag = rng.uniform(0.02, longest) if rng.random() < 0.25 else 0.0
     made = {"customers": 0, kind: count}
     with (
