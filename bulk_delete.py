@@ -84,7 +84,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 from urllib.parse import unquote, urlencode, urlsplit
 
-if __name__ == "__main__":
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until main: no traceback of an import
 
 try:
@@ -165,7 +165,7 @@ class Canceled(Refused):
     status = "planned"
 
 
-class ReadRejected(Refused):
+class ReadRejected(Refused):  # exit status 5 once there is a plan: see `ending`
     """The store answered a GET with 4xx."""
 
     def __init__(self, message: str, http_status: int) -> None:
@@ -247,7 +247,7 @@ class Stop:
         self._signals += 1
         if self._signals > 2:  # the main thread has not left at the second: it hangs
             os._exit(128 + signum)
-        self.force_exit = self._signals > 1
+        self.force_exit |= self._signals > 1
         failure = self.set(Interrupted(signum))
         if self.raises_on_signal:
             raise failure
@@ -347,8 +347,8 @@ def shell_command(words: Sequence[str]) -> str:
 # --- resources ----------------------------------------------------------------------
 #
 # What is known of each kind of record, from BigCommerce's own API files, which are named
-# beside it. To add a resource is to add a `Resource` here, and its records to the local
-# store of the tests. `id:in` is used for a DELETE only where it is documented that nothing
+# beside it. To add a resource, add a `Resource` here, and its records to the local store
+# of the tests. `id:in` is used for a DELETE only where it is documented that nothing
 # is deleted without it; all others go by path id, one at a time (N2).
 
 
@@ -476,7 +476,7 @@ RESOURCES = {
             "inventory_level:less/int date_last_imported:min/date "
             f"date_last_imported:max/date {_CHANGES}",
             display_fields=("name", "sku", "price", "date_created"),
-            also_deleted="variants, images and everything else of a product",
+            also_deleted="variants, images and all other product data",
             note="options and modifiers are not in the backup",
         ),
         Resource(
@@ -491,8 +491,8 @@ RESOURCES = {
             "name:like/text page_title/text page_title:like/text is_visible/bool",
             display_fields=("name", "parent_id"),
             parent="parent_id",
-            also_deleted="the child categories of a category",
-            note="a category that has products is rejected",
+            also_deleted="child categories",
+            note="a category that has products cannot be deleted",
         ),
         Resource(
             name="brands",  # brands_catalog.v3.yml: the collection is deleted by name only
@@ -511,7 +511,7 @@ RESOURCES = {
             params=_BY_ID,
             filters="id/id name/text currency_code/text redemption_type/choice status/text",
             display_fields=("name", "status", "redemption_type"),
-            note="a promotion that has coupon codes is rejected",
+            note="a promotion that has coupon codes cannot be deleted",
         ),
         Resource(
             name="coupons",  # marketing.v2.yml: the collection's filter is optional
@@ -521,7 +521,7 @@ RESOURCES = {
             max_read=1,
             filters="id/id code/text name/text type/text",
             display_fields=("code", "name", "date_created"),
-            note="the promotion of a coupon stays",
+            note="a coupon's promotion is kept",
         ),
         Resource(
             name="price_lists",  # price_lists.v3.yml: the filter is optional; 1 at a time
@@ -551,7 +551,7 @@ RESOURCES = {
             params={"include": "body"},
             filters="id:in/id channel_id/int name/text",
             display_fields=("name", "url", "type"),
-            note="child pages stay, at the top level and hidden",
+            note="child pages are kept, moved to the top level and hidden",
         ),
         Resource(
             name="subscribers",  # subscribers.v3.yml: "By default, deletes all subscribers"
@@ -575,7 +575,7 @@ RESOURCES = {
         ),
     )
 }
-# What is read besides, and never deleted.
+# Resources that are read but never deleted.
 ORDERS = Resource(
     name="orders",
     path="v2/orders",
@@ -672,9 +672,9 @@ def time_span(text: str) -> tuple[datetime, datetime]:
     return start, start + (timedelta(days=1) if len(text) == 10 else timedelta(seconds=1))
 
 
-def decimal_matching(pattern: str) -> Callable[[str], float | None]:
+def number_of_form(pattern: str, of: type) -> Callable[[str], Any]:
     """Return a converter for numbers of that form; it returns None for other texts."""
-    return lambda text: float(text) if re.fullmatch(pattern, text) else None
+    return lambda text: of(text) if re.fullmatch(pattern, text) else None
 
 
 def casefolded(value: object) -> str:
@@ -695,9 +695,9 @@ class FilterType:
 
 
 FILTER_TYPES = {
-    "id": FilterType("a positive whole number", positive_id),
-    "int": FilterType("a whole number", decimal_matching(r"-?[0-9]{1,18}")),
-    "number": FilterType("a number", decimal_matching(r"[0-9]+(\.[0-9]+)?")),
+    "id": FilterType("a positive whole number", positive_id, int),  # float loses 2**53 + 1
+    "int": FilterType("a whole number", number_of_form(r"-?[0-9]{1,18}", int), int),
+    "number": FilterType("a number", number_of_form(r"[0-9]+(\.[0-9]+)?", float)),
     "bool": FilterType("true or false", {"true": True, "false": False}.get, bool),
     "date": FilterType("a date such as 2025-03-31 or 2025-03-31T12:00:00Z", time_span, moment),
     "text": FilterType("text", casefolded, casefolded),
@@ -786,9 +786,7 @@ def make_filter(name: str, text: str, type_name: str) -> Filter:
     text, type_ = text.strip(), FILTER_TYPES[type_name]
     is_list = name.endswith(":in") or type_name == "texts"
     if is_list and re.search(r",\s", text):
-        raise ValueError(
-            "has a space after a comma, where the API starts the next value; use --match"
-        )
+        raise ValueError("has a space after a comma, where the API splits values; use --match")
     values = {}
     for part in text.split(",") if is_list else [text]:
         if not part.strip():
@@ -887,7 +885,9 @@ class Match:
 
     def _matches_leaf(self, leaf: object) -> bool:
         if isinstance(leaf, str):
-            return bool(self.pattern.search(leaf))
+            if not re.fullmatch(r"-?[0-9]{1,18}\.[0-9]{4}", leaf):
+                return bool(self.pattern.search(leaf))
+            leaf = float(leaf)  # V2 returns numbers as text: "50.0000"
         return bool(self.pattern.fullmatch(shortest_form(leaf)))
 
 
@@ -946,7 +946,7 @@ def invisible_characters(text: str) -> str:
         if letter in HANGUL_FILLERS
         or (letter != " " and (letter.isspace() or not letter.isprintable()))
     ]
-    return f" (it has {first_few(found)})" if found else ""
+    return f" (contains {first_few(found)})" if found else ""
 
 
 @dataclass
@@ -989,14 +989,14 @@ class ListFile:
         """Add a row with an id and an address; raises ValueError if one is missing."""
         if not number or not address:
             missing = "address" if number else "id"
-            raise ValueError(f"the {missing} is missing, and the file has a column for it")
+            raise ValueError(f"{missing} missing, though the file has a column for it")
         if "@" not in address:
             raise ValueError(f"{printable(address)!r} is not an email address")
         self.add(number, ids=True, emails=False)
         address = normalize_email(address)
         first_line, first_address = self.pairs.setdefault(int(number), (line, address))
         if first_address != address:
-            raise ValueError(f"id {number} has another address in line {first_line}")
+            raise ValueError(f"id {number} has a different address in line {first_line}")
 
 
 def spreadsheet_remark(text: str) -> str:
@@ -1023,7 +1023,7 @@ class Columns:
         if len(row) > len(self.header) and sum(map(bool, row)) > 1:
             raise ValueError("more values than columns; quote values that contain commas")
         if any(cell and not name for cell, name in itertools.zip_longest(row, self.header)):
-            raise ValueError("a value in a column without a name")
+            raise ValueError("value in an unnamed column")
         number = self._cell(row, self.ids)
         # selected.csv has a ' before what a spreadsheet would take for a formula.
         address = re.sub("^'(?=[=+@-])", "", self._cell(row, self.emails))
@@ -1061,7 +1061,7 @@ def read_list(text: str, resource: Resource, name: str = "") -> ListFile:
             if columns.header:
                 columns.add_row(line, row, entries)
             elif any(row[1:]):
-                raise ValueError("more than one value, and no header to tell them apart")
+                raise ValueError("several values, but no header row")
             else:
                 entries.add(row[0], ids=True, emails=bool(resource.email))
         except ValueError as error:
@@ -1082,15 +1082,14 @@ def csv_rows(text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
             row = next(reader, None)
         except csv.Error as error:
             is_open = "unexpected end" in str(error)
-            fault = "a quote is never closed" if is_open else "text after a closing quote"
+            fault = "unclosed quote" if is_open else "text after a closing quote"
             raise ValueError(f"line {first_line}: {fault}") from error
         if row is None:
             return
         cells = [cell.strip(" \t") for cell in row]
-        if any(
-            cell[:1] != '"' == stripped[:1] for cell, stripped in zip(row, cells, strict=True)
-        ):
-            raise ValueError(f"line {first_line}: a space before a quote")
+        pairs = zip(row, cells, strict=True)
+        if any(cell != stripped and stripped.startswith('"') for cell, stripped in pairs):
+            raise ValueError(f"line {first_line}: space before a quote; remove it")
         if any(cells):
             yield reader.line_num, cells
 
@@ -1118,7 +1117,7 @@ def find_columns(text: str, resource: Resource) -> Columns:
     if not found:
         raise ValueError(max(faults, key=lambda fault: fault[0])[1])
     if len(found) > 1:
-        raise ValueError("line 1: the columns can be read in two ways; use one separator")
+        raise ValueError("line 1: ambiguous header; use one separator")
     return next(iter(found.values()))
 
 
@@ -1143,6 +1142,10 @@ def read_header(separator: str, header: Sequence[str], resource: Resource) -> Co
     emails = [place for place, name in enumerate(names) if name in ADDRESS_COLUMNS]
     if not resource.email:
         emails = []
+    odd = [name for name in header if "mail" in column_key(name)]
+    if resource.email and odd and not emails:
+        fault = f'line 1: column "{printable(odd[0], 40)}" may have addresses'
+        raise ValueError(f"{fault}; rename it to email, or remove it")
     if not ids:
         others = {column_key(other.id_column) for other in RESOURCES.values()}
         for name in header:
@@ -1317,7 +1320,7 @@ def switch(text: str) -> bool:
 def resource_named(text: str) -> Resource:
     """Convert the name of a resource; never suggests to delete another one (N25)."""
     if text not in RESOURCES:
-        raise ValueError("is unknown (see --resource list)")
+        raise ValueError("is not a resource (see --resource list)")
     return RESOURCES[text]
 
 
@@ -1336,9 +1339,9 @@ def match_expression(text: str) -> Match:
     if not path or not equals or not pattern or pattern[0] in " =":
         raise ValueError("must be FIELD=REGEX or FIELD!=REGEX, without a space after =")
     if is_quoted(pattern) or is_quoted(path):
-        raise ValueError('is in quotes; remove them, or write ["] for a quote')
+        raise ValueError('starts or ends with a quote; remove it, or write ["] to match one')
     if re.search(r"\[:\^?[a-z]+:\]", pattern):
-        raise ValueError(r"has a POSIX class; write \d, \w or [a-z] instead")
+        raise ValueError(r"has a POSIX class, which Python lacks; use \d, \w or [a-z]")
     try:
         return Match(path, negated, re.compile(pattern))
     except (re.error, OverflowError, RecursionError) as error:
@@ -1493,7 +1496,7 @@ class Config:
     max_retries: int = option(5, number(0, 20, "a whole number from 0 to 20"))
     # Seconds to wait for an answer, or for more of it.
     timeout: float = option(
-        60.0, number(1e-3, 3600, "seconds, above 0 and at most 3600", of=float)
+        60.0, number(1e-3, 3600, "a number of seconds above 0, at most 3600", of=float)
     )
     # In percent of the selection.
     max_error_rate: float = option(10.0, percentage)
@@ -1575,19 +1578,19 @@ def read_ini(path: Path) -> dict[str, dict[str, str]]:
             elif line and line[0] not in "#;":
                 key, value = read_key(line, section)
                 if key in sections[section]:
-                    raise ValueError("this key is given twice")
+                    raise ValueError("duplicate key")
                 sections[section][key] = value
         except ValueError as error:
             raise ConfigError(f"{path}, line {number_}: {error}.") from None
     if "store" not in sections:
-        raise ConfigError(f"{path}: no section [store]. See config.example.ini.")
+        raise ConfigError(f"{path}: section [store] is missing. See config.example.ini.")
     return sections
 
 
 def check_section(name: str, sections: Container[str]) -> str:
     """Return the name of a section; raises ValueError unless it is known and new."""
     if name in sections:
-        raise ValueError("this section is given twice")
+        raise ValueError("duplicate section")
     if name not in INI_KEYS:
         raise ValueError(f"unknown section ({suggest(name, INI_KEYS)})")
     return name
@@ -1600,7 +1603,7 @@ def read_key(line: str, section: str) -> tuple[str, str]:
     if not equals:
         raise ValueError("expected [section] or key = value")
     if not section:
-        raise ValueError("expected [store] above the first key")
+        raise ValueError("expected a section before the first key")
     if section == "cleanup" and key in (*OPTIONS, "config", "version"):
         if key not in CLEANUP_KEYS:
             raise ValueError(f"--{key} can only be given on the command line")
@@ -1612,7 +1615,7 @@ def read_key(line: str, section: str) -> tuple[str, str]:
     if is_quoted(value):
         raise ValueError(f"{key} is in quotes; remove them")
     if re.search(r"\s[;#]", value):
-        raise ValueError(f"{key} has a comment after its value; give it its own line")
+        raise ValueError(f"{key} has a comment after its value; move it to its own line")
     return key, value
 
 
@@ -1668,8 +1671,8 @@ def convert_text(option: Option, text: str, source: str) -> Any:
     try:
         return option.convert(text)
     except ValueError as error:
-        given = f", not {clean(text)!r}" if source == option.flag else ""
-        raise ConfigError(f"{source} {error}{given}.") from error
+        given = f" {clean(text)!r}" if source == option.flag else ""
+        raise ConfigError(f"{source}{given} {error}.") from error
 
 
 def read_options(arguments: argparse.Namespace, cleanup: Keys) -> dict[str, Any]:
@@ -1747,8 +1750,11 @@ def read_filters(
     filters = {}
     for name, (source, text) in texts.items():
         if name not in types:
-            hint = suggest(name, types)
-            raise ConfigError(f"{source}: unknown filter for {resource.plural} ({hint}).")
+            suffix = name.partition(":")[2]  # the opposite of a filter is no suggestion
+            hint = suggest(
+                name, [other for other in types if other.partition(":")[2] == suffix]
+            )
+            raise ConfigError(f"{source}: not a filter for {resource.plural} ({hint}).")
         try:
             filters[name] = make_filter(name, text, types[name])
         except ValueError as error:
@@ -1771,9 +1777,11 @@ def check_together(config: Config) -> None:
     """Raise ConfigError for options that exclude one another."""
     resource, size = config.resource, config.batch_size
     if config.filter and config.ids is not None:
-        raise ConfigError("--ids cannot be combined with --filter; use --match.")
+        raise ConfigError("--ids cannot be combined with --filter or [filters]; use --match.")
     if config.spare_with_orders and resource.name != "customers":
-        raise ConfigError(f"--spare-with-orders is for customers, not for {resource.plural}.")
+        raise ConfigError(
+            f"--spare-with-orders works only with customers, not {resource.plural}."
+        )
     if size is not None and size > resource.max_batch and not config.resume:
         is_argv = "--batch-size" in config.resume_options
         name = "--batch-size" if is_argv else f"{config.path}: batch_size"
@@ -1939,11 +1947,11 @@ class Window:
         self.earliest_end = self.latest_end = math.inf
         # What the store had left, by the lowest response of this window.
         self.left = quota
-        # When the request left whose response told it.
+        # When the request behind `left` was sent.
         self.left_at = -math.inf
         # Tokens taken in this window; and those of requests not answered yet.
         self.taken = self.in_flight = 0
-        # Tokens gone before the first response of this window; no rate of use by others.
+        # Tokens gone before the first response: they say nothing about other apps' rate.
         self.used_before = 0
         # Tokens that other apps took in the last window; None before there was one.
         self.others_last: float | None = None
@@ -2082,9 +2090,16 @@ class TokenBucket:
         # Tokens that the rest of the job needs.
         self._remaining = math.inf
 
-    def acquire(self, cost: int = 1) -> None:
-        """Wait for that many tokens and take them; raises whatever sleep raises."""
-        while (delay := self._take_or_delay(cost)) > 0:
+    def acquire(self, cost: int = 1) -> int:
+        """Wait for that many tokens, take them and return their number.
+
+        No more than a window ever has are taken. Raises whatever sleep raises.
+        """
+        while True:
+            cost = min(cost, max(1, self.window.largest()))
+            delay = self._take_or_delay(cost)
+            if delay <= 0:
+                return cost
             self._sleep(min(delay, POLL))
 
     def _take_or_delay(self, cost: int) -> float:
@@ -2159,7 +2174,7 @@ class TokenBucket:
             paused, tokens = self._paused_until - now, self.window.tokens()
             ends = self.window.latest_end - now
         if paused > 0:
-            reason = "rate-limited" if self.refusals_in_a_row else "asked to wait"
+            reason = "rate-limited" if self.refusals_in_a_row else "paused by the store"
             return f"{reason}, retrying in {math.ceil(paused)}s"
         if tokens < 1 and 1 <= ends < math.inf:
             return f"quota used up, resuming in {math.ceil(ends)}s"
@@ -2251,9 +2266,8 @@ def error_messages(body: object) -> Iterator[str]:
 def backoff(attempt: int, jitter: float) -> float:
     """Return the seconds before the next attempt: exponential backoff with jitter.
 
-    attempt: how many were made before this one; jitter: from 0 to 1. The default of five
-    retries takes at least 93 s: after a 500 BigCommerce asks for three to five retries
-    with a minute between them [status codes].
+    attempt: retries made so far; jitter: from 0 to 1. The default of five retries takes
+    at least 93 s, since BigCommerce asks for minutes after a 500 [status codes].
     """
     seconds = min(LONGEST_BACKOFF, 3.0 * 2.0 ** min(attempt, 5))
     return seconds * (1 + jitter / 2)
@@ -2305,8 +2319,6 @@ def classify(
     if method == "DELETE":
         items = item_results(response, batch)
         applied = may_have_applied(status)
-        # A 404 of such a resource may be for a part of the batch (see RESOURCES).
-        applied |= status == 404 and resource.deletes_known_on_404 and len(batch) > 1
     else:
         applied = False
     if status == 429:
@@ -2321,6 +2333,8 @@ def classify(
         action = Action.PAUSE
     elif items or status in (*resource.success_statuses, 200, 207):
         action = Action.DONE
+    elif status == 404 and resource.deletes_known_on_404 and len(batch) > 1:
+        action = Action.DONE  # some did not exist, and the others were deleted
     elif status in (400, 404, 409, 413, 422, 423):
         action = Action.REJECTED
     else:
@@ -2347,6 +2361,8 @@ def item_results(response: Response, batch: Sequence[int]) -> dict[int, Item]:
     `meta` are places in the request, not ids.
     """
     body, wanted, found = response.json, {*batch}, dict[int, Item]()
+    if isinstance(body, list):
+        body = {"data": body}
     if response.status not in (200, 207, 422) or not isinstance(body, dict):
         return {}
 
@@ -2429,7 +2445,6 @@ def batch_result(batch: Batch, rulings: Sequence[Ruling]) -> BatchResult:
     """Return what the rulings on all attempts at a batch mean; the last settles it."""
     last = rulings[-1]
     before = any(ruling.may_have_applied for ruling in rulings[:-1])
-    # A 422 that names none of the ids rejects all of them.
     if last.action is Action.DONE:
         return settled_by_items(batch, last, before)
     applied = batch if before or last.may_have_applied else ()
@@ -2591,20 +2606,21 @@ class Connection(OAuthConnection):  # type: ignore[misc]  # the SDK has no types
         """Return the decoded body; raises ValueError if it is too long or too slow (N26)."""
         parts, size = [], 0
         deadline = time.perf_counter() + RESPONSE_TIMEOUTS * self.timeout
-        while part := response.raw.read1(2**18, decode_content=True):
+        read = getattr(response.raw, "read1", response.raw.read)  # urllib3 1 lacks read1
+        while part := read(2**18, decode_content=True):
             parts.append(part)
             size += len(part)
             if size > RESPONSE_LIMIT:
-                raise ValueError(f"a response of more than {RESPONSE_LIMIT // 2**20} MiB")
+                raise ValueError(f"response larger than {RESPONSE_LIMIT // 2**20} MiB")
             if time.perf_counter() > deadline:
-                raise ValueError("a response that does not end")
+                raise ValueError("response does not end")
         return b"".join(parts)
 
     def _no_proxy(self, error: Exception) -> Response:
         """Return no response; raises ConfigError for a proxy that will never work."""
         reason, name = network_reason(error), proxy_variable()
         if isinstance(error, requests.exceptions.InvalidSchema):
-            raise ConfigError(f"The proxy in {name} cannot be used ({reason}).") from error
+            raise ConfigError(f"Cannot use the proxy in {name} ({reason}).") from error
         if re.search(r"\b40[137]\b", reason):  # tinyproxy: 401 for a wrong password
             fault = f"The proxy rejected the connection to {self.host} ({reason})"
             raise ConfigError(f"{fault}. Check {name}.") from error
@@ -2756,10 +2772,10 @@ class Client:
     def _leave(self, request: Request) -> float:
         """Wait for the tokens of one attempt; returns the time when it leaves."""
         if self.bucket.largest() < 1:
-            reserve = f"min_requests_remaining = {self._config.min_requests_remaining}"
-            quota = f"leaves nothing of the store's quota of {self.bucket.window.quota}"
+            reserve = f"min_requests_remaining ({self._config.min_requests_remaining})"
+            quota = f"must be below the store's quota ({self.bucket.window.quota})"
             raise self.stop.set(ConfigError(f"{self._config.path}: {reserve} {quota}."))
-        self.bucket.acquire(request.cost)
+        request.cost = self.bucket.acquire(request.cost)
         self.stop.check()
         if not request.rulings:
             request.before_send()
@@ -2825,8 +2841,8 @@ class Client:
     def _check_wait(self, response: Response) -> None:
         if response.wait > LONGEST_WAIT:
             minutes = f"{response.wait / 60:,.0f} minutes"
-            fault = f"The store asked to wait {minutes} ({response.status}). Resume then."
-            raise self.stop.set(StoreError(fault))
+            fault = f"The store asked to wait for {minutes} ({response.status})"
+            raise self.stop.set(StoreError(f"{fault}. Resume after that."))
 
     def in_flight(self) -> int:
         """Return how many requests are sent and not yet answered."""
@@ -2852,7 +2868,7 @@ class Client:
         if (seconds := self._retry_at - time.monotonic()) > 0:
             return f"{self._retry} in {math.ceil(seconds)}s"
         seconds = self.longest_wait()
-        return f"waiting for an answer for {seconds:.0f}s" if seconds >= 2 else ""
+        return f"no answer yet for {seconds:.0f}s" if seconds >= 2 else ""
 
 
 def explain(request: Request, response: Response, config: Config) -> str:
@@ -2894,14 +2910,14 @@ def read_page(response: Response, resource: Resource) -> Page:
     for record in records:
         number = record.get(resource.id_field) if isinstance(record, dict) else None
         if type(number) is not int or not 0 < number < 2**63:
-            fault = f"The store returned a {resource.singular} with the id {clean(number)!r}"
-            raise InvalidResponse(f"{fault}, which is not a positive whole number.")
+            fault = f"The store returned a {resource.singular} with an invalid id"
+            raise InvalidResponse(f"{fault}: {clean(number)!r}.")
     if not is_v3:
         return Page(records)
     total = value_at(body, "meta.pagination.total")
     if type(total) is not int or not 0 <= total < 10**12:
-        fault = f"The store's list of {resource.plural} has no total"
-        raise InvalidResponse(f"{fault} (meta.pagination.total), so it may be incomplete.")
+        fault = "The listing may be incomplete: the response has no"
+        raise InvalidResponse(f"{fault} meta.pagination.total.")
     per_page = value_at(body, "meta.pagination.per_page")
     is_valid = type(per_page) is int and 0 < per_page <= PAGE_LIMIT
     return Page(records, total, per_page if is_valid else PAGE_LIMIT)
@@ -2988,9 +3004,9 @@ class Store:
     ) -> list[Record] | None:
         """Return the records with these ids or addresses; None if it cannot be told.
 
-        A response is relied on when every record has one of the values, none is listed
-        twice, and they are as many as its total. What is rejected for its length, or
-        stays unanswered, is asked for in halves.
+        A response is relied on when every record has one of the ids, none is listed
+        twice, and they are as many as its total. What is rejected for its length, stays
+        unanswered, or has more addresses than fit a page, is asked for in halves.
         """
         resource, is_by_id = self.resource, filter_name == self.resource.id_filter
         joined = ",".join(map(str, values))
@@ -3004,23 +3020,34 @@ class Store:
             too_long = getattr(failure, "http_status", 0) in (0, 400, 413, 414)
             if len(values) < (2 if isinstance(failure, ReadRejected) else 50) or not too_long:
                 raise
-            half = (len(values) + 1) // 2
-            if is_by_id:
-                self.chunk_size = min(self.chunk_size, half)
-            parts = [self.find(filter_name, part, **params) for part in chunks(values, half)]
-            if None in parts:
-                return None
-            return [record for part in parts for record in part or ()]
-        if is_by_id:
-            is_asked_for = {*map(resource.id_of, page.records)} <= {*values}
-        else:
+            return self._find_halves(filter_name, values, params)
+        records = page.records
+        if not is_by_id:  # a store may match more, such as é for e
             asked = set(map(normalize_email, values))
-            is_asked_for = {*map(resource.address_of, page.records)} <= asked
+            records = [record for record in records if resource.address_of(record) in asked]
+        elif not {*map(resource.id_of, records)} <= {*values}:
+            return None
         distinct = len({*map(resource.id_of, page.records)})
         is_complete = distinct == len(page.records)
         if resource.has_total:
             is_complete = is_complete and distinct == page.total
-        return page.records if is_complete and is_asked_for else None
+        if is_complete:
+            return records
+        return (
+            None
+            if is_by_id or len(values) == 1
+            else self._find_halves(filter_name, values, params)
+        )
+
+    def _find_halves(
+        self, filter_name: str, values: Sequence[Any], params: Mapping[str, Any]
+    ) -> list[Record] | None:
+        """Return what `find` returns, asked for in two parts."""
+        half = (len(values) + 1) // 2
+        if filter_name == self.resource.id_filter:
+            self.chunk_size = min(self.chunk_size, half)
+        parts = [self.find(filter_name, part, **params) for part in chunks(values, half)]
+        return None if None in parts else [record for part in parts for record in part or ()]
 
     def existing(self, ids: Sequence[int]) -> set[int] | None:
         """Return which of the ids exist; None if it cannot be told.
@@ -3046,8 +3073,7 @@ class Store:
     def delete_batch(self, batch: Batch, journal: Journal) -> BatchResult:
         """DELETE the batch, noted in the journal before it leaves. Never raises RunError."""
         path, params = delete_target(self.resource, batch)
-        largest = max(1, self.client.bucket.largest())
-        cost = min(len(batch), largest) if self._count_items else 1
+        cost = len(batch) if self._count_items else 1
         request = Request("DELETE", self.resource, path, params, batch, cost)
         request.before_send = partial(journal.sent, batch)
         try:
@@ -3149,8 +3175,8 @@ def pages_by_id(
     while records := read(min_id=first).records or read(min_id=first).records:
         ids = [first - 1, *map(resource.id_of, records)]
         if any(later <= earlier for earlier, later in itertools.pairwise(ids)):
-            fault = f"The store does not list {resource.plural} by id"
-            raise InvalidResponse(f"{fault}, so some may be missed.")
+            fault = f"The store returned {resource.plural} out of order"
+            raise InvalidResponse(f"{fault}, so the listing may be incomplete.")
         yield records
         first = ids[-1] + 1
 
@@ -3181,8 +3207,8 @@ class Listing:
 
     V3's pages are counted, and each deletion moves later records up one place, so one
     can slip onto a page that was read already. Therefore the last page is read right
-    after the first, both are read again at the end, and neither may have moved. Records
-    added meanwhile come after the total, and are left out.
+    after the first, both are read again at the end, and neither may have moved. Where the
+    API sorts by age, records added meanwhile come after the total, and are left out.
     """
 
     def __init__(
@@ -3459,10 +3485,11 @@ class Collector:
             if not tries_left or self.store.page_size == smaller:
                 raise change
             self.store.page_size = smaller
-            self.progress.warn(f"No answer for a page; starting over with {smaller} a page.")
+            text = f"starting over with {smaller} records a page"
+            self.progress.warn(f"A page stayed unanswered; {text}.")
         elif not tries_left:
-            fault = f"Records changed during {LISTING_TRIES} listings"
-            raise Refused(f"{fault}. Try again when nobody changes them.") from change
+            fault = f"Records changed during each of {LISTING_TRIES} listings"
+            raise Refused(f"{fault}. Try again when the store is quiet.") from change
         else:
             self.progress.warn("Records changed during listing; starting over.")
 
@@ -3519,13 +3546,13 @@ class Collector:
     ) -> Iterator[list[Record]]:
         """Yield the records with these ids or addresses that were not seen before."""
         store = self.store
-        size = EMAIL_LIMIT if filter_name == "email:in" else PAGE_LIMIT
+        size = EMAIL_LIMIT if filter_name == "email:in" else store.chunk_size
         params = {name: value for name, value in store.params.items() if name == "include"}
         read = partial(store.find, filter_name, **params)
         for records in self.workers.in_order(read, chunks(values, size)):
             if records is None:
-                fault = f"The store ignored the filter {filter_name}, or answered in part"
-                raise Refused(f"{fault}, so it is unknown which entries match. Try again.")
+                fault = f"The store returned incomplete or unrelated records for {filter_name}"
+                raise Refused(f"{fault}, so the list cannot be matched. Try again.")
             new = [record for record in records if store.resource.id_of(record) not in seen]
             seen.update(map(store.resource.id_of, new))
             yield new
@@ -3694,15 +3721,6 @@ class Ledger:
         # Seconds for which the store lists deleted records; None until this session knows.
         self.consistency_delay: float | None = None
 
-    def outcome(self, number: int) -> Outcome:
-        """Return what is known of a planned id."""
-        if number in self.gone:
-            return Outcome.DELETED if number in self.applied else Outcome.ALREADY_GONE
-        if number in self.failed:
-            return Outcome.FAILED
-        is_sent = number in self.applied or number in self.doubts
-        return Outcome.UNVERIFIED if is_sent else Outcome.REMAINING
-
     def counts(self) -> dict[str, int]:
         """Return how many ids have each outcome."""
         deleted = len(self.gone & self.applied)
@@ -3756,7 +3774,7 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        raise StoreError(f"{path} cannot be written ({reason}). Then resume.") from error
+        raise StoreError(f"Cannot write {path} ({reason}). Fix this, then resume.") from error
 
 
 def write_atomically(path: Path, text: str, *, durable: bool = True) -> None:
@@ -3837,6 +3855,14 @@ def json_line(record: Record) -> str:
     return line + "\n"
 
 
+def backup_id(line: bytes, id_field: str) -> Any:
+    """Return the id of a record in backup.jsonl; None if the line was cut off."""
+    with suppress(ValueError, AttributeError, RecursionError):
+        number = json.loads(line).get(id_field)
+        return number if type(number) is int else None
+    return None
+
+
 def csv_cell(value: object) -> str:
     """Return a value as one line that no spreadsheet takes for a formula."""
     text = "" if value is None else printable(value, DATA_LIMIT)
@@ -3896,15 +3922,13 @@ class Journal:
                 ledger.failed |= {int(key): reason for key, reason in failed}
                 ledger.gone.update(entry.get("gone", ()))
             except (ValueError, AttributeError, TypeError) as error:
-                raise Refused(
-                    f"{self._path}, line {number}: not a line of a journal."
-                ) from error
+                raise Refused(f"{self._path}, line {number}: invalid journal entry.") from error
         ledger.applied |= unanswered
         for gone in ledger.gone:
             ledger.failed.pop(gone, None)
         known = ledger.applied | ledger.gone | ledger.failed.keys() | ledger.rejected_before
         if not known <= planned:
-            raise Refused(f"{self._path} is not the journal of this plan. Start a new run.")
+            raise Refused(f"{self._path} does not belong to its plan.json. Start a new run.")
         return ledger
 
     def sent(self, batch: Batch) -> None:
@@ -3987,7 +4011,7 @@ class RunFolder:
     @classmethod
     def open(cls, path: Path) -> RunFolder:
         """Open the folder of an earlier run; raises ConfigError if it has no plan."""
-        reason = "no plan.json in it"
+        reason = "contains no plan.json"
         try:
             if path.is_file():
                 reason = f"not a folder. Did you mean {path.parent}?"
@@ -4023,13 +4047,13 @@ class RunFolder:
             return ""
         try:
             with open(path, "rb") as file:
-                lines = (line.rstrip(b"\r\n") for line in file if line.endswith(b"\n"))
-                distinct = {hash(line) for line in lines if line.endswith(b"}")}
+                found = {backup_id(line, RESOURCES[plan.resource].id_field) for line in file}
         except OSError as error:
             return f"Backup missing: {path} ({error.strerror})"
-        if len(distinct) >= len(plan.ids):
+        missing = len({*plan.ids} - found)
+        if not missing:
             return ""
-        return f"Backup incomplete: {path} has {len(distinct):,} of {len(plan.ids):,} records"
+        return f"Backup incomplete: {path} lacks {missing:,} of {len(plan.ids):,} records"
 
     def earlier_summary(self) -> Record:
         """Return the summary of the sessions before; {} if there is none."""
@@ -4167,10 +4191,18 @@ class Executor:
                 result.unknown.extend(chunk)
                 continue
             before = {*ledger.failed}
-            # The store has rejected these, so one absence does not mean that they are gone.
-            for number in before.difference(existing).intersection(chunk):
-                again = self.workers.call(self.store.existing, [number])
-                existing |= {number} if again is None else again
+            # N10: no accepted DELETE explains these absences, and one answer may be a stray
+            # one: they are read once more.
+            unexpected = [
+                number
+                for number in chunk
+                if number not in existing and (number in before or number not in ledger.applied)
+            ]
+            again = self.workers.call(self.store.existing, unexpected) if unexpected else set()
+            if again is None:
+                result.unknown.extend(chunk)
+                continue
+            existing |= again
             ledger.read_back(chunk, existing)
             self.journal.gone([number for number in chunk if number not in existing])
             new = ledger.failed.keys() - before
@@ -4191,77 +4223,49 @@ class Executor:
             result = self.read_back(result.existing + result.unknown, is_progress=False)
         return result
 
-    def check_reads(self, ids: Sequence[int]) -> None:
-        """Check that the store reports the records that exist, before the first DELETE.
+    def check_reads(self, ids: Sequence[int], known: Sequence[int] = ()) -> None:
+        """Check that the store returns the records that exist: the read check.
 
-        Absence proves nothing unless presence is reported. The plan's longest ids, which
-        were just listed, are read as verification will read them; if any is missing,
-        fewer are asked for until all are returned. Raises Refused if no size works.
+        Absence proves nothing unless presence is reported. The longest of the ids are read
+        as verification will read them, with known ids, which surely exist, before, between
+        and after them. If one is missing, fewer are asked for until all are returned: an
+        id that a smaller read returns was ignored by the larger one; if none does, somebody
+        has deleted it. Raises Canceled if no size works.
         """
-        if self.store.resource.id_filter:
-            longest = heapq.nlargest(self.store.chunk_size, ids)
-            self._shrink_until_reported(longest, frozenset())
-        elif self.workers.call(self.store.existing, ids[:1]) != {*ids[:1]}:
-            raise Refused(f"The store does not return {self.store.resource.singular} {ids[0]}.")
-
-    def check_reads_of_resume(self, ids: Sequence[int]) -> None:
-        """Check the same before a resume reads its ids, of which most may be gone.
-
-        Records that surely exist are read among the plan's longest ids: before, between
-        and after them, to notice a store that applies only the first or the last.
-        """
-        if not self.store.resource.id_filter or not ids:
-            return
-        read = partial(self.workers.call, self.store.page, self.store.resource)
-        read = partial(read, page=1, limit=PAGE_LIMIT)
-        records = read().records or read().records  # an empty page may be a stray response
-        known = [*map(self.store.resource.id_of, records[-6:])]
-        longest = heapq.nlargest(PAGE_LIMIT - len(known), ids)
-        planned = [number for number in longest if number not in known]
-        half, third = len(planned) // 2, len(known) // 3
-        mixed = known[:third] + planned[:half] + known[third : 2 * third]
-        mixed += planned[half:] + known[2 * third :]
-        if known:
-            self._shrink_until_reported(mixed, {*known})
-
-    def _shrink_until_reported(self, sample: Sequence[int], known: Set[int]) -> None:
-        """Shrink chunk and batch until the store reports the ids of the sample that exist.
-
-        known: ids that surely exist. An id that is missing is asked for again in smaller
-        parts: if that finds it, the store did not apply all of the longer filter; if not,
-        somebody has deleted it.
-        """
-        store, size = self.store, self.store.chunk_size
+        store, size, known = self.store, self.store.chunk_size, known[: self.store.chunk_size]
+        others = [number for number in ids if number not in known]
+        others = heapq.nlargest(size - len(known), others)
+        third, half = len(known) // 3, len(others) // 2
+        sample = [*known[:third], *others[:half], *known[third : 2 * third]]
+        sample += [*others[half:], *known[2 * third :]]
         while True:
-            found = self._read_parts(sample, size) or set()
+            found = self._read_parts(sample, size)
             missing = [number for number in sample if number not in found]
-            is_reported = bool(found) and known <= found and not self._is_hidden(missing)
+            in_halves = self._read_parts(missing, max(1, min(len(missing) // 2, size)))
+            in_halves |= self._read_parts(missing[-1:], 1)
             size = min(size, store.chunk_size)  # a read that was too long was halved
-            if is_reported:
+            if found and None not in found and not in_halves and found.issuperset(known):
                 store.chunk_size = size
                 store.batch_size = min(store.batch_size, size)
                 return
             if size == 1:
-                fault = f"the store ignores part of the filter {store.resource.id_filter}"
-                raise Refused(f"Deletions cannot be verified: {fault}. Try again.")
+                fault = f"the store does not return {store.resource.singular} {missing[0]}"
+                raise Canceled(f"Deletions cannot be verified: {fault}, which it has listed.")
             size = (min(size, len(sample)) + 1) // 2
 
-    def _is_hidden(self, ids: Sequence[int]) -> bool:
-        """Tell whether smaller reads find any of these ids, or cannot be relied on."""
-        if not ids:
-            return False
-        parts = self._read_parts(ids, max(1, len(ids) // 2))
-        last = self._read_parts(ids[-1:], 1)
-        return parts is None or last is None or bool(parts | last)
+    def known_ids(self) -> list[int]:
+        """Return a few ids that exist: the last ones of the first page."""
+        read = partial(self.workers.call, self.store.page, self.store.resource)
+        read = partial(read, page=1, limit=PAGE_LIMIT)
+        records = read().records or read().records  # an empty page may be a stray response
+        return [*map(self.store.resource.id_of, records[-6:])]
 
-    def _read_parts(self, ids: Sequence[int], size: int) -> set[int] | None:
-        """Return which of the ids exist, read in parts of that size; None if unknown."""
-        found = set()
+    def _read_parts(self, ids: Sequence[int], size: int) -> set[int | None]:
+        """Return which of the ids exist, read in parts; with None if that is unknown."""
+        found: set[int | None] = set()
         for part in chunks(ids, size):
             existing = self.workers.call(self.store.existing, part)
-            if existing is None:
-                return None
-            found |= existing
+            found |= {None} if existing is None else existing
         return found
 
     # Deleting
@@ -4273,6 +4277,7 @@ class Executor:
         is_confirmed = not self.ledger.applied.isdisjoint(self.ledger.gone)
         without_effect = 0
         for level in levels(ids, self.parents):
+            self.read_back([*self.ledger.doubts], is_progress=False)
             rest = self.without_failed_children(level)
             while rest and not is_confirmed:
                 size = self.store.batch_size
@@ -4287,9 +4292,9 @@ class Executor:
 
     def _without_effect(self, ids: Sequence[int]) -> StoreError:
         reasons = self.ledger.doubts | self.ledger.failed
-        last = next((reasons[number] for number in ids if number in reasons), "unknown")
-        fault = f"Stopped: the first {MAX_WITHOUT_EFFECT} batches deleted nothing"
-        return StoreError(f"{fault}. Last error: {last}.")
+        last = [f" Last error: {reasons[n]}." for n in ids if n in reasons][:1]
+        fault = f"Stopped: the first {MAX_WITHOUT_EFFECT} batches deleted nothing."
+        return StoreError("".join([fault, *last]))
 
     def without_failed_children(self, ids: Sequence[int]) -> Sequence[int]:
         """Return the ids without parents of a failed child, which would go with them."""
@@ -4369,12 +4374,14 @@ class Executor:
             if not ledger.gone.isdisjoint(ledger.applied.intersection(ids)):
                 ledger.consistency_delay = time.monotonic() - began if delay else 0.0
                 return True
-            if ledger.doubts.keys() >= {*result.existing}:
+            if not result.unknown and ledger.doubts.keys() >= {*result.existing}:
                 return False  # nothing was clearly accepted
             if not delay:
                 seconds = sum(FIRST_BATCH_DELAYS)
                 text = "Deleted records are still listed"
                 self.progress.warn(f"{text}; waiting up to {seconds:.0f}s.")
+        if result.unknown:
+            return False
         fault = "accepted the first DELETE, but its records still exist after 60 s"
         raise self.workers.stop.set(StoreError(f"The store {fault}."))
 
@@ -4382,10 +4389,15 @@ class Executor:
 
     def verify(self, ids: Sequence[int]) -> None:
         """Read all ids back; delete what still exists once more, and read it again."""
-        result = self.read_after_delay(ids)
+        result = self.read_after_delay([n for n in ids if n not in self.ledger.gone])
         resent: set[int] = set()
-        is_measured = self.ledger.consistency_delay is not None
-        for delay in REREAD_DELAYS if is_measured else FIRST_BATCH_DELAYS[1:]:
+        delays: Sequence[float] = REREAD_DELAYS
+        if self.ledger.consistency_delay is None:  # this session has not measured it
+            delays = FIRST_BATCH_DELAYS[1:]
+            if result.existing:
+                self.workers.sleep(REREAD_DELAYS[-1])
+                result = self.read_back(result.existing + result.unknown, is_progress=False)
+        for delay in delays:
             if not result.existing and not result.unknown:
                 return
             budget = FailureBudget(self.ledger.selected, self.max_error_rate)
@@ -4400,6 +4412,8 @@ class Executor:
         }
         self.ledger.failed |= reasons
         self.journal.failed(reasons)
+        for number in self.ledger.failed.keys() & {*result.unknown}:  # it may be gone
+            self.ledger.doubts[number] = self.ledger.failed.pop(number)
 
 
 # --- screen -------------------------------------------------------------------------
@@ -4407,7 +4421,7 @@ class Executor:
 # What the person sees: messages, bars and the question on stderr, the result on stdout,
 # and report.html. It decides nothing; a terminal that is gone never ends a run.
 
-LINE_EVERY = 2.5  # seconds between plain lines of progress, without a terminal
+LINE_EVERY = 2.0  # seconds between plain lines of progress, without a terminal
 REDRAW_EVERY = 0.1  # seconds between drawings of a bar
 
 
@@ -4536,9 +4550,10 @@ class Screen:
         """Redraw; waiting: what a wait is for, if there is one."""
         if self._phase is not None:
             self._phase.show(waiting)
-        elif waiting and self._waiting != (words := waiting.rpartition(" ")[0]):
+        elif self._waiting != (words := waiting.rpartition(" ")[0]):
             self._waiting = words
-            self.say(waiting)
+            if waiting:
+                self.say(waiting)
 
 
 def make_bars(console: Console) -> Bars:
@@ -4592,8 +4607,8 @@ def result_words(summary: Mapping[str, Any]) -> str:
         return "Completed with failures" if exit_status else "Completed"
     if status == "planned":
         return "Canceled" if exit_status else "Dry run complete"
-    if status == "refused":
-        return "Refused"
+    if exit_status == Refused.exit_status:
+        return "Refused" if status == "refused" else "Canceled"
     return "Interrupted" if exit_status > 128 else "Stopped"
 
 
@@ -4605,7 +4620,7 @@ def verified_words(summary: Mapping[str, Any]) -> str:
     if gone == selected:
         return f"yes, all {gone:,} are gone"
     if summary["verified"]:
-        return f"yes, {gone:,} are gone and {selected - gone:,} still exist"
+        return f"yes, {gone:,} are gone and {selected - gone:,} failed"
     return f"no, {selected - gone:,} not verified"
 
 
@@ -4626,13 +4641,13 @@ def result_rows(summary: Mapping[str, Any], store_name: str, resource: Resource)
         ("Deleted", f"{summary['deleted']:,}"),
         ("Failed", f"{summary['failed']:,}"),
         ("Remaining", count("not_attempted")),
-        ("Unverified", count("unknown", " (accepted by the store, or may have been)")),
+        ("Unverified", count("unknown", " (accepted, or possibly accepted, by the store)")),
         ("Already gone", count("already_gone", " (not by this run)")),
         ("Verified", verified_words(summary)),
         ("Excluded", count("spared")),
-        ("Unmatched", count("not_found", " entries of --ids (unmatched.csv)")),
-        ("Unmatched", count("keep_unknown", " entries of --keep (unmatched.csv)")),
-        ("Duplicates", count("duplicates", " (selected once)")),
+        ("Unmatched", count("not_found", " of --ids (unmatched.csv)")),
+        ("Not kept", count("keep_unknown", " of --keep match no record (unmatched.csv)")),
+        ("Duplicates", count("duplicates", " (each counted once)")),
         ("Requests", f"{summary['requests']:,} ({waits})"),
         ("Duration", f"{took} (started {started} UTC)"),
         ("Run folder", summary["run_folder"] or ""),
@@ -4646,7 +4661,7 @@ def result_panel(rows: Rows, exit_status: int) -> Panel:
 
 
 REPORT_ROWS = 100  # of each of these files
-REPORT_FILES = {"failed.csv": "Failed records", "unmatched.csv": "Entries without a match"}
+REPORT_FILES = {"failed.csv": "Failed records", "unmatched.csv": "Unmatched entries"}
 REPORT_COLUMNS = 120
 # Readable on white and on black: black, red, green, yellow, blue, magenta, cyan, white.
 COLORS = "5a5a5a d72832 1e8c3c 966e00 286edc aa46be 00828c 808080"
@@ -4721,13 +4736,11 @@ def check_domain(config: Config, info: Record | None, store_name: str) -> None:
     if not config.domain:
         return
     if info is None:
-        fault = f"{config.path}: domain cannot be checked; the token may not read GET /v2/store"
+        fault = f"{config.path}: cannot check domain, since the token cannot read GET /v2/store"
         raise Refused(f"{fault}. Add the scope {STORE_INFO.scope}, or remove domain.")
     domains = [bare_domain(info.get(name, "")) for name in ("domain", "secure_url")]
     if config.domain not in domains:
-        fault = (
-            f"{config.path} is for {clean(config.domain)}, but its store_hash is {store_name}"
-        )
+        fault = f"{config.path} expects {clean(config.domain)}, but store_hash is {store_name}"
         raise Refused(f"Store mismatch: {fault}.")
 
 
@@ -4735,8 +4748,10 @@ def check_selection(selection: Selection, parents: Mapping[int, int], config: Co
     """Raise Refused for a list or --match that does not fit the records of the store."""
     for matcher in selection.lists():
         if rows := matcher.contradictions():
-            fault = f"{matcher.entries.name}, {first_few(rows)}: id and address are two records"
-            raise Refused(f"{fault}. Correct the list, or remove one of the columns.")
+            fault = (
+                f"{matcher.entries.name}, {first_few(rows)}: id and address are of two records"
+            )
+            raise Refused(f"{fault}. Correct the rows, or remove one column.")
     if selection.listed:
         for path in sorted(selection.missing_paths):
             hint = suggest(path, sorted(selection.field_names))
@@ -4760,14 +4775,17 @@ def check_cascade(ids: Sequence[int], parents: Mapping[int, int], resource: Reso
     ]
     if unplanned:
         children = f"child {resource.singular if len(unplanned) == 1 else resource.plural}"
-        fault = f"{len(unplanned):,} {children} not selected but deleted with their parents"
-        raise Refused(f"{fault}: {first_few(unplanned)}. Select them too, or not the parents.")
+        verb = "is" if len(unplanned) == 1 else "are"
+        fault = f"{len(unplanned):,} {children} {verb} not selected but would be deleted with"
+        shown = f"their parents: {first_few(unplanned)}"
+        raise Refused(f"{fault} {shown}. Select them too, or leave out the parents.")
 
 
 def check_count(config: Config, count: int) -> None:
     """Raise Refused if more would be deleted than --max-delete allows."""
     if config.max_delete is not None and count > config.max_delete:
-        raise Refused(f"{count:,} selected, but --max-delete is {config.max_delete:,}.")
+        fault = f"{count:,} selected, but --max-delete is {config.max_delete:,}."
+        raise Canceled(fault) if config.resume else Refused(fault)
 
 
 def check_age(config: Config, plan: Plan) -> None:
@@ -4794,7 +4812,7 @@ def missing_protections(config: Config, plan: Plan) -> list[str]:
         is_known = name in plan.selection and name == "spare_with_orders"
         if not is_known and f" and {text} and " not in planned:
             setting = f"{name} = {printable(text, 80)} in {config.path}"
-            missing.append(f"{setting} is not part of the plan and excludes nobody")
+            missing.append(f"{setting} is ignored: the plan was made without it")
     return missing
 
 
@@ -4820,7 +4838,7 @@ def confirm(screen: Screen, stop: Stop, count: int, what: str) -> None:
 # place where a failure becomes an exit status, and `main` what the shell calls.
 
 
-def make_plan(config: Config, selection: Selection, facts: Mapping[str, str]) -> Plan:
+def freeze_selection(config: Config, selection: Selection, facts: Mapping[str, str]) -> Plan:
     """Return the plan of a selection; facts: what the panel says of it."""
     return Plan(
         host=config.host,
@@ -4858,21 +4876,21 @@ def selection_facts(config: Config, selection: Selection, time_zone: str) -> dic
         "Time zone": f"filters use UTC; the store uses {time_zone}" if has_dates else "",
         "Shared": f"{first_few(shared)} (used by several {config.resource.plural})"
         * bool(shared),
-        "No match": "" if selection.is_full else first_few(unmatched),
+        "Unmatched": "" if selection.is_full else first_few(unmatched),
         "Created": f"{first} to {last}" if first else "",
     }
 
 
-NOT_CHECKED = "not checked (--spare-with-orders)"
+NOT_CHECKED = "not checked (--spare-with-orders excludes customers with orders)"
 
 
 def selection_words(config: Config, selection: Selection) -> str:
     """Return what is selected, in the words given, and whether that is everything."""
     plural = config.resource.plural
     conditions = [f"{name}={text}" for name, text in config.filters.items()]
-    conditions += [
-        f"{'!' * m.negated}{m.path} matches {m.pattern.pattern}" for m in config.match
-    ]
+    for match in config.match:
+        verb = "does not match" if match.negated else "matches"
+        conditions.append(f"{match.path} {verb} {match.pattern.pattern}")
     words = plural
     if config.ids:
         words += f" in {config.ids}"
@@ -4886,7 +4904,8 @@ def selection_words(config: Config, selection: Selection) -> str:
         words += " in the store"
     if config.limit is not None:
         is_by_date = "date_created" in config.resource.params.get("sort", "")
-        words = f"the {config.limit:,} {'oldest' if is_by_date else 'first'} {words}"
+        order = "oldest" if is_by_date and not config.ids else "first"
+        words = f"the {config.limit:,} {order} {words}"
     excluded = [
         f"{m.excluded:,} of the {len(m.entries):,} in {m.entries.name}"
         for m in selection.keep_lists
@@ -4894,6 +4913,9 @@ def selection_words(config: Config, selection: Selection) -> str:
     if config.spare_with_orders:
         excluded.append(f"{selection.excluded_by_orders:,} with orders")
     return words + (f", excluding {' and '.join(excluded)}" if excluded else "")
+
+
+IN_UNMATCHED = " (unmatched.csv)"
 
 
 def unmatched_words(matcher: ListMatcher, resource: Resource) -> str:
@@ -4906,16 +4928,23 @@ def unmatched_words(matcher: ListMatcher, resource: Resource) -> str:
     verb = f"{'matches' if is_one else 'match'} no {resource.singular}"
     shown = first_few([printable(entry) for entry in entries])
     may_mind_case = matcher.is_looked_up and matcher.unmatched_emails()
-    remark = "; the store's look-up by address may be case-sensitive" if may_mind_case else ""
-    return f"{subject} {verb}: {shown} (unmatched.csv{remark})"
+    remark = "; look-ups by address may be case-sensitive" if may_mind_case else ""
+    return f"{subject} {verb}: {shown}{remark}{IN_UNMATCHED}"
 
 
 def selection_warnings(config: Config, selection: Selection) -> list[str]:
     """Return what the panel warns of, besides slips."""
-    resource, warnings = config.resource, []
+    resource, warnings = config.resource, [*config.warnings]
+    for match in selection.idle_exclusions if selection.is_full else ():
+        shown = printable(match.pattern.pattern, 80)
+        warnings.append(
+            f"--match {match.path}!={shown} has excluded none of those listed so far"
+        )
     for name, number in selection.ignored_filters.items():
         returned = f"it returned {resource.singular} {number}, which does not match"
-        warnings.append(f"The store ignored the filter {name}: {returned} and is not selected")
+        warnings.append(
+            f"The store ignored the filter {name}: {returned} (and is not selected)"
+        )
     if selection.ids_list and selection.unmatched_ids():
         warnings.append(unmatched_words(selection.ids_list, resource))
     if selection.truncated and not config.no_backup:
@@ -4929,11 +4958,11 @@ def selection_warnings(config: Config, selection: Selection) -> list[str]:
 def selection_slips(config: Config, selection: Selection) -> list[str]:
     """Return the likely mistakes of a selection: protections that exclude nobody (N24)."""
     slips = [unmatched_words(matcher, config.resource) for matcher in selection.keep_lists]
-    for match in selection.idle_exclusions if selection.ids else ():
+    for match in selection.idle_exclusions if selection.ids and not selection.is_full else ():
         expression = f"{match.path}!={printable(match.pattern.pattern, 80)}"
         slips.append(f"--match {expression} excludes no {config.resource.singular}")
     if config.spare_with_orders and not selection.has_orders:
-        slips.append("--spare-with-orders excludes nobody: no order has a customer")
+        slips.append("--spare-with-orders excludes no customer: no order belongs to one")
     return [*filter(None, slips)]
 
 
@@ -4961,7 +4990,7 @@ class Webhook:
         found = []
         for event, future in self._posts:
             if fault := future.result() if future.done() else "no answer":
-                found.append(f"webhook_url was not notified ({event}): {fault}")
+                found.append(f"Webhook not notified ({event}): {fault}")
         return found
 
 
@@ -5001,6 +5030,8 @@ class Run:
         if config.resume:
             self.plan = self.folder.read_plan(config)
             ledger = self.folder.journal.replay({*self.plan.ids})
+            if self.folder.earlier_summary().get("deleted") and not ledger.gone:
+                raise Refused(f"{self.folder.path}: journal.jsonl is missing. Start a new run.")
             config = replace(config, resource=RESOURCES[self.plan.resource])
         if config.verbose:
             self.folder.log.addHandler(ScreenHandler(screen))
@@ -5032,7 +5063,7 @@ class Run:
     # The run
 
     def work(self) -> None:
-        """Do it all, up to the last read; raises the RunError that ends it."""
+        """Do all phases of the run; raises the RunError that ends it."""
         for warning in self.config.warnings:
             self.screen.warn(warning)
         self.notify("started", self.summary(is_ended=False))
@@ -5068,9 +5099,9 @@ class Run:
         time_zone = printable(value_at(self.info, "timezone.name") or "an unknown one", 60)
         facts = selection_facts(config, selection, time_zone)
         selection.ids = [n for level in levels(selection.ids, parents) for n in level]
-        self.plan = plan = make_plan(config, selection, facts)
-        self.ledger.selected = len(plan.ids)
+        plan = freeze_selection(config, selection, facts)
         self.folder.write("plan.json", plan.text())
+        self.plan, self.ledger.selected = plan, len(plan.ids)
         return plan
 
     def read_what_is_left(self, plan: Plan) -> Sequence[int]:
@@ -5079,9 +5110,11 @@ class Run:
         reads = math.ceil(len(unverified) / self.store.chunk_size)
         self.client.bucket.set_remaining(reads + self.store.requests_for(len(unverified)))
         with self.screen.phase("Checking", self.progress, len(unverified)):
-            self.executor.check_reads_of_resume(unverified)
+            if known := self.executor.known_ids() if unverified else ():
+                self.executor.check_reads(unverified, known)
             result = self.executor.read_back(unverified)
-        self.has_results = bool(unverified) or self.earlier.get("status") != "completed"
+        is_new = bool(unverified) or self.earlier.get("status") != "completed"
+        self.has_results = is_new and not self.config.dry_run
         left = {*result.existing, *result.failed, *result.unknown}
         last = self.ledger.rejected_before | self.ledger.failed.keys()
         return sorted((n for n in unverified if n in left), key=last.__contains__)
@@ -5105,16 +5138,18 @@ class Run:
 
     def check_changes(self, plan: Plan, ids: Sequence[int]) -> None:
         """Raise Refused for a planned customer who has ordered since, or a new child."""
+        resource = self.config.resource
         if "spare_with_orders" in plan.selection:
-            self.orders.update(self.store, self.workers, self.progress)
+            with self.screen.phase("Orders", self.progress):
+                self.orders.update(self.store, self.workers, self.progress)
             if late := sorted(self.orders.customers.intersection(ids)):
                 verb = "has placed an order" if len(late) == 1 else "have placed orders"
-                fault = (
-                    f"{self.config.resource.counted(len(late))} {verb} since the plan was made"
-                )
+                fault = f"{resource.counted(len(late))} {verb} since the plan was made"
                 raise Refused(f"{fault}: {first_few([*map(str, late)])}. Start a new run.")
-        self.executor.parents = self.collector.parents()
-        check_cascade(ids, self.executor.parents, self.config.resource)
+        if resource.parent:
+            with self.screen.phase("Checking", self.progress):
+                self.executor.parents = self.collector.parents()
+            check_cascade(ids, self.executor.parents, resource)
 
     def slips(self, plan: Plan) -> list[str]:
         """Return the likely mistakes that a person must see."""
@@ -5159,9 +5194,9 @@ class Run:
         config, resource = self.config, self.config.resource
         warnings = [*plan.warnings, *self.slips(plan)]
         if not ids:
-            for warning in warnings:
-                self.screen.warn(printable(warning, 2000))
-            nothing = "No records are left" if config.resume else f"No {resource.plural} match"
+            for warning in warnings:  # the run folder is not kept
+                self.screen.warn(printable(warning.removesuffix(IN_UNMATCHED), 2000))
+            nothing = "No records remain" if config.resume else f"No {resource.plural} match"
             self.screen.say(f"{nothing}. Nothing to delete.")
             return
         rows = self.plan_rows(plan, len(ids))
@@ -5194,7 +5229,7 @@ class Run:
             self.screen.say(f"Stopping: {waits if count else 'saving progress'}", "bold")
         self.screen.tick(self.client.waiting_for())
         if self.client.longest_wait() > 2 * RESPONSE_TIMEOUTS * self.config.timeout:
-            self.stop.set(StoreError("Cannot reach the store: a response does not end."))
+            self.stop.set(StoreError("Cannot reach the store: its response does not end."))
             self.stop.force_exit = True
         if self.has_results and time.monotonic() - self.written_at >= 1.0:
             self.written_at = time.monotonic()
@@ -5212,7 +5247,8 @@ class Run:
         if is_ended:
             status, exit_status = ending(failure, self.plan, counts)
         is_verified = status == "completed" and not counts["unknown"] + counts["not_attempted"]
-        can_resume = self.plan is not None and status not in ("completed", "refused")
+        is_complete = status == "completed" and exit_status == 0
+        can_resume = self.plan is not None and status != "refused" and not is_complete
         store = {name: self.store_field(key) or None for name, key in STORE_FIELDS.items()}
         return {
             "status": status,
@@ -5258,13 +5294,13 @@ class Run:
         """Write and show the result, and notify the webhook; returns the exit status."""
         summary = self.summary(failure)
         is_signaled = isinstance(failure, Interrupted)
-        if is_signaled:  # it is not waited for, and has the time that writing takes
+        if is_signaled:  # sent before the files are written: nothing waits for it later
             self.notify("interrupted", summary)
         try:
             self.write_results(summary)
             self.show_result(summary)
         except OSError as error:
-            reason = f"The summary cannot be printed ({error.strerror}). See summary.json."
+            reason = f"Cannot print the summary ({error.strerror}). See summary.json."
             summary = self.summary(StoreError(reason))
             with suppress(RunError):
                 self.write_results(summary)
@@ -5324,7 +5360,7 @@ class Run:
         if has_table and summary["failed"]:
             screen.say(f"Failed records: {self.folder.path / 'failed.csv'}")
         if self.is_kept() and not summary["exit_status"]:
-            screen.say(f"{self.folder.path} holds personal data: delete it after use.")
+            screen.say(f"{self.folder.path} contains personal data. Delete it when done.")
         if summary["resume"] is not None:
             is_untouched = not self.ledger.applied and not self.ledger.gone
             exactly = "Nothing was deleted. To delete exactly these records, run:"
@@ -5340,7 +5376,7 @@ class Run:
             time.sleep(POLL)
             waited += POLL
             if waited > 2:
-                self.screen.tick("waiting for webhook_url to answer")
+                self.screen.tick("waiting for the webhook")
         for fault in self.webhook.faults():
             self.screen.warn(fault)
 
@@ -5375,9 +5411,13 @@ def ending(
 ) -> tuple[str, int]:
     """Return the status of the summary and the exit status of a run that ended so."""
     if failure is None:
-        return "planned" if counts["not_attempted"] else "completed", 0
+        gone = counts["deleted"] + counts["already_gone"]
+        return "completed" if gone == sum(counts.values()) else "planned", 0
     if plan is not None and isinstance(failure, (ReadRejected, InvalidResponse, ConfigError)):
         return "interrupted", StoreError.exit_status  # what was deleted stays deleted
+    is_untouched = counts["not_attempted"] == sum(counts.values())
+    if isinstance(failure, Refused) and not is_untouched:
+        return "interrupted", failure.exit_status  # an earlier session has deleted something
     return failure.status, failure.exit_status
 
 
@@ -5389,7 +5429,8 @@ def run(config: Config, screen: Screen, stop: Stop) -> int:
         job.work()
         left = job.ledger.selected - len(job.ledger.gone)
         if left and not config.dry_run:
-            failure = Incomplete(f"{left:,} of {job.ledger.selected:,} not verified gone.")
+            count = f"{left:,} of {config.resource.counted(job.ledger.selected)}"
+            failure = Incomplete(f"{count} not verified as deleted.")
     except RunError as error:
         failure = stop.set(error)
     except BaseException as error:
