@@ -349,7 +349,7 @@ def shell_command(words: Sequence[str]) -> str:
 # What is known of each kind of record, from BigCommerce's own API files, which are named
 # beside it. To add a resource, add a `Resource` here, and its records to the local store
 # of the tests. `id:in` is used for a DELETE only where it is documented that nothing
-# is deleted without it; all others go by path id, one at a time (N2).
+# is deleted without it; all others go by path id, one at a time (N5).
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -610,7 +610,7 @@ def printable(text: object, limit: int = 200) -> str:
 def clean(text: object, limit: int = 200) -> str:
     """Return the words of a store or proxy as one printable line, without SECRETS.
 
-    N18: secrets are cut out whole, before anything is shortened. Ids and fields of
+    N17, N18: secrets are cut out whole, before anything is shortened. Ids and fields of
     records are data, of which a short password may be a part: for them, `printable`.
     """
     line = str(text)
@@ -1142,15 +1142,15 @@ def read_header(separator: str, header: Sequence[str], resource: Resource) -> Co
     emails = [place for place, name in enumerate(names) if name in ADDRESS_COLUMNS]
     if not resource.email:
         emails = []
-    odd = [name for name in header if "mail" in column_key(name)]
-    if resource.email and odd and not emails:
-        fault = f'line 1: column "{printable(odd[0], 40)}" may have addresses'
-        raise ValueError(f"{fault}; rename it to email, or remove it")
     if not ids:
         others = {column_key(other.id_column) for other in RESOURCES.values()}
         for name in header:
             if column_key(name) in others:
                 raise ValueError(f"line 1: lists {printable(name, 40)}s, not {resource.plural}")
+    odd = [name for name in header if "mail" in column_key(name)]
+    if resource.email and ids and odd and not emails:
+        fault = f'line 1: column "{printable(odd[0], 40)}" may have addresses'
+        raise ValueError(f"{fault}; rename it to email, or remove it")
     if len(ids) > 1 or len(emails) > 1 or not ids + emails:
         shown = ", ".join(printable(name, 40) for name in header if name)
         wanted = f"id, {resource.singular} id" + (" or email" if resource.email else "")
@@ -1318,7 +1318,7 @@ def switch(text: str) -> bool:
 
 
 def resource_named(text: str) -> Resource:
-    """Convert the name of a resource; never suggests to delete another one (N25)."""
+    """Convert the name of a resource; never suggests to delete another one (N31)."""
     if text not in RESOURCES:
         raise ValueError("is not a resource (see --resource list)")
     return RESOURCES[text]
@@ -1552,7 +1552,7 @@ def read_ini(path: Path) -> dict[str, dict[str, str]]:
 
     Its values are taken as they are: = is the only delimiter, and there are no inline
     comments, quotes, continuation lines or defaults, each of which could turn a
-    protection into one that protects nobody. N16: a message names the line and never
+    protection into one that protects nobody. N28: a message names the line and never
     quotes it, since it may hold the token.
     """
     try:
@@ -1603,7 +1603,7 @@ def read_key(line: str, section: str) -> tuple[str, str]:
     if not equals:
         raise ValueError("expected [section] or key = value")
     if not section:
-        raise ValueError("expected a section before the first key")
+        raise ValueError("expected a section such as [store] before the first key")
     if section == "cleanup" and key in (*OPTIONS, "config", "version"):
         if key not in CLEANUP_KEYS:
             raise ValueError(f"--{key} can only be given on the command line")
@@ -1667,7 +1667,7 @@ def bare_domain(url: object) -> str:
 
 
 def convert_text(option: Option, text: str, source: str) -> Any:
-    """Return the value of a text; a value of the ini is never shown (N16)."""
+    """Return the value of a text; a value of the ini is never shown (N28)."""
     try:
         return option.convert(text)
     except ValueError as error:
@@ -1751,9 +1751,8 @@ def read_filters(
     for name, (source, text) in texts.items():
         if name not in types:
             suffix = name.partition(":")[2]  # the opposite of a filter is no suggestion
-            hint = suggest(
-                name, [other for other in types if other.partition(":")[2] == suffix]
-            )
+            alike = [other for other in types if suffix in ("", other.partition(":")[2])]
+            hint = suggest(name, alike) if alike else "see --resource list"
             raise ConfigError(f"{source}: not a filter for {resource.plural} ({hint}).")
         try:
             filters[name] = make_filter(name, text, types[name])
@@ -2462,10 +2461,15 @@ def batch_result(batch: Batch, rulings: Sequence[Ruling]) -> BatchResult:
 
 
 def settled_by_items(batch: Batch, ruling: Ruling, applied_before: bool) -> BatchResult:
-    """Return the result of an accepted batch; an id that it does not name is accepted."""
+    """Return the result of a batch by what the response says about its ids.
+
+    An id that it does not name is accepted, or, if it is a 422, sent again without those
+    that it names: the whole request may have been rejected.
+    """
     rejected, later, applied = {}, [], []
+    action = Action.PAUSE if ruling.status == 422 else Action.DONE
     for number in batch:
-        item = ruling.items.get(number, Item(Action.DONE, "", True))
+        item = ruling.items.get(number, Item(action, "", True))
         if item.action is Action.REJECTED:
             rejected[number] = item.message
         elif item.action is Action.PAUSE:
@@ -2555,7 +2559,7 @@ class Connection(OAuthConnection):  # type: ignore[misc]  # the SDK has no types
         session = self._session
         session.get_redirect_target = lambda response: None  # N14: nor the token sent on
         session.auth = lambda request: request  # N16: else ~/.netrc adds a password
-        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))  # N16
+        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))  # N29
         session.stream = True  # the body is read within limits
         # Proxies and certificates, read once: that costs more than a request.
         settings = session.merge_environment_settings(self.full_path(""), {}, True, None, None)
@@ -2603,7 +2607,7 @@ class Connection(OAuthConnection):  # type: ignore[misc]  # the SDK has no types
             return Response(0, problem=f"{network_reason(error)}{via}")
 
     def _read_body(self, response: Any) -> bytes:
-        """Return the decoded body; raises ValueError if it is too long or too slow (N26)."""
+        """Return the decoded body; raises ValueError if it is too long or too slow (N25)."""
         parts, size = [], 0
         deadline = time.perf_counter() + RESPONSE_TIMEOUTS * self.timeout
         read = getattr(response.raw, "read1", response.raw.read)  # urllib3 1 lacks read1
@@ -2851,7 +2855,7 @@ class Client:
     def tick(self) -> None:
         """Let the time pass by which requests wait; called about ten times a second.
 
-        N26: time in which the machine slept, or the process was stopped, does not count.
+        N33: time in which the machine slept, or the process was stopped, does not count.
         """
         now = time.perf_counter()
         self._awake += min(now - self._updated_at, 1.0)
@@ -3082,7 +3086,7 @@ class Store:
             self.client.stop.set(failure)
             return unsettled(batch, request.rulings)
         result = batch_result(batch, request.rulings)
-        if result.requeue and request.rulings[-1].action is Action.DONE:
+        if any(item.action is Action.PAUSE for item in request.rulings[-1].items.values()):
             with suppress(RunError):  # the stop flag is set then
                 self.client.pause(response, math.inf)
         return result
@@ -3735,7 +3739,7 @@ class Ledger:
         return {outcome.value: count for outcome, count in counts.items()}
 
     def apply(self, result: BatchResult) -> None:
-        """Add what became of a batch; N7: nothing counts as deleted before it is read."""
+        """Add what became of a batch; N10: nothing is deleted before it is read."""
         self.applied.update(result.applied)
         for number in result.batch:
             self.failed.pop(number, None)
@@ -3932,7 +3936,7 @@ class Journal:
         return ledger
 
     def sent(self, batch: Batch) -> None:
-        """Note the batch before its DELETE leaves (N6)."""
+        """Note the batch before its DELETE leaves (N12, N13)."""
         with self._lock:
             self._unanswered.add(batch)
         self._append({"sent": batch})
@@ -4016,7 +4020,9 @@ class RunFolder:
             if path.is_file():
                 reason = f"not a folder. Did you mean {path.parent}?"
             elif (path / "plan.json").is_file():
-                return cls(path)
+                reason = "contains no journal.jsonl; start a new run"
+                if (path / "journal.jsonl").is_file():
+                    return cls(path)
         except PermissionError as error:
             reason = str(error.strerror)
         raise ConfigError(f"--resume {path}: {reason}")
@@ -4182,7 +4188,7 @@ class Executor:
     # What exists
 
     def read_back(self, ids: Sequence[int], *, is_progress: bool = True) -> ReadBack:
-        """Read planned ids back: what is gone is noted in ledger and journal (N7)."""
+        """Read planned ids back: what is gone is noted in ledger and journal (N10, N13)."""
         result, ledger = ReadBack(), self.ledger
         parts = [*chunks(ids, self.store.chunk_size)]
         reads = self.workers.in_order(self.store.existing, parts)
@@ -4243,10 +4249,13 @@ class Executor:
             missing = [number for number in sample if number not in found]
             in_halves = self._read_parts(missing, max(1, min(len(missing) // 2, size)))
             in_halves |= self._read_parts(missing[-1:], 1)
-            size = min(size, store.chunk_size)  # a read that was too long was halved
-            if found and None not in found and not in_halves and found.issuperset(known):
-                store.chunk_size = size
+            if store.chunk_size < size:  # a read that was too long was halved
+                size = store.chunk_size
                 store.batch_size = min(store.batch_size, size)
+            if found and None not in found and not in_halves and found.issuperset(known):
+                if size < store.chunk_size:
+                    store.chunk_size = size
+                    store.batch_size = min(store.batch_size, size)
                 return
             if size == 1:
                 fault = f"the store does not return {store.resource.singular} {missing[0]}"
@@ -4766,7 +4775,7 @@ def check_selection(selection: Selection, parents: Mapping[int, int], config: Co
 
 
 def check_cascade(ids: Sequence[int], parents: Mapping[int, int], resource: Resource) -> None:
-    """Raise Refused for a planned parent of a record that is not planned (N19)."""
+    """Raise Refused for a planned parent of a record that is not planned (N2)."""
     planned = {*ids} if parents else set()
     unplanned = [
         str(number)
@@ -4798,7 +4807,7 @@ def check_age(config: Config, plan: Plan) -> None:
 
 
 def check_slips(config: Config, slips: Sequence[str]) -> None:
-    """Raise Refused for likely mistakes if nobody looks at the panel: with --yes (N24)."""
+    """Raise Refused for likely mistakes if nobody looks at the panel: with --yes (N23)."""
     if config.yes and slips:
         fault = ". ".join([*slips, "Correct this, or run without --yes to review it."])
         raise Canceled(fault) if config.resume else Refused(fault)
@@ -4838,7 +4847,7 @@ def confirm(screen: Screen, stop: Stop, count: int, what: str) -> None:
 # place where a failure becomes an exit status, and `main` what the shell calls.
 
 
-def freeze_selection(config: Config, selection: Selection, facts: Mapping[str, str]) -> Plan:
+def make_plan(config: Config, selection: Selection, facts: Mapping[str, str]) -> Plan:
     """Return the plan of a selection; facts: what the panel says of it."""
     return Plan(
         host=config.host,
@@ -4956,7 +4965,7 @@ def selection_warnings(config: Config, selection: Selection) -> list[str]:
 
 
 def selection_slips(config: Config, selection: Selection) -> list[str]:
-    """Return the likely mistakes of a selection: protections that exclude nobody (N24)."""
+    """Return the likely mistakes of a selection: protections that exclude nobody (N23)."""
     slips = [unmatched_words(matcher, config.resource) for matcher in selection.keep_lists]
     for match in selection.idle_exclusions if selection.ids and not selection.is_full else ():
         expression = f"{match.path}!={printable(match.pattern.pattern, 80)}"
@@ -4990,7 +4999,7 @@ class Webhook:
         found = []
         for event, future in self._posts:
             if fault := future.result() if future.done() else "no answer":
-                found.append(f"Webhook not notified ({event}): {fault}")
+                found.append(f"webhook_url was not notified ({event}): {fault}")
         return found
 
 
@@ -5030,8 +5039,6 @@ class Run:
         if config.resume:
             self.plan = self.folder.read_plan(config)
             ledger = self.folder.journal.replay({*self.plan.ids})
-            if self.folder.earlier_summary().get("deleted") and not ledger.gone:
-                raise Refused(f"{self.folder.path}: journal.jsonl is missing. Start a new run.")
             config = replace(config, resource=RESOURCES[self.plan.resource])
         if config.verbose:
             self.folder.log.addHandler(ScreenHandler(screen))
@@ -5099,7 +5106,7 @@ class Run:
         time_zone = printable(value_at(self.info, "timezone.name") or "an unknown one", 60)
         facts = selection_facts(config, selection, time_zone)
         selection.ids = [n for level in levels(selection.ids, parents) for n in level]
-        plan = freeze_selection(config, selection, facts)
+        plan = make_plan(config, selection, facts)
         self.folder.write("plan.json", plan.text())
         self.plan, self.ledger.selected = plan, len(plan.ids)
         return plan
@@ -5368,7 +5375,7 @@ class Run:
             screen.say(f"  {summary['resume']}", is_command=True)
 
     def await_webhook(self) -> None:
-        """Wait for webhook_url a little, and not after a signal (N26)."""
+        """Wait for webhook_url a little, and not after a signal (N34)."""
         waited = 0.0
         while self.webhook.is_busy() and waited < WEBHOOK_PATIENCE:
             if self.stop.is_signaled:
@@ -5441,7 +5448,7 @@ def run(config: Config, screen: Screen, stop: Stop) -> int:
     finally:
         job.workers.close()
     status = job.finish(failure)
-    # N9, N26: neither a read in flight nor the webhook is waited for.
+    # N9, N34: neither a read in flight nor the webhook is waited for.
     stop.force_exit |= job.client.in_flight() > 0 or job.webhook.is_busy()
     return status
 

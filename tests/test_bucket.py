@@ -1,7 +1,7 @@
-"""The token bucket, in virtual time: tables for what it does, a simulated store for what it must.
+"""Rate limiting: the token bucket in virtual time, and runs against stores with small quotas.
 
-Nothing here looks at a real clock. In the simulations every worker is a thread, but only one of
-them runs at a time, and time passes only while all of them sleep: the same draw, the same run.
+The simulations never look at a real clock. Every worker is a thread, but only one of them runs
+at a time, and time passes only while all of them sleep: the same draw, the same run.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
+import re
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
@@ -19,38 +20,47 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from bulk_delete import TokenBucket, TooCostly
+from bulk_delete import TokenBucket
+from tests.fake_store import FakeStore, Fault, Request
+from tests.rigged import (
+    QUIET,
+    MakeStore,
+    Outcome,
+    RiggedTool,
+    assert_all_gone_once,
+    assert_says,
+    counts,
+)
 
-UNLIMITED = 16_101_495  # what a store on an unlimited plan was seen to report
 WORKERS = 5
+QUOTA_HEADERS = ("Time-Window-Ms", "Time-Reset-Ms", "Requests-Quota", "Requests-Left")
+GARBAGE = (
+    *("", "x", "-1", "1.5", "1e3", "1e999", "٣", "½", "²", "9" * 400, " ", "null", "0x10"),
+    "150, 150",
+)
 
 
 def quota_headers(
-    *, quota: object = 150, left: object = None, reset: float | str | None = None, window: object = 30.0
+    *, quota: object = 150, left: object = None, reset: object = None, window: object = 30.0
 ) -> dict[str, str]:
-    """BigCommerce's four headers; what is None is left out, and text is taken as it is."""
+    """Return BigCommerce's four headers: None leaves one out, text is taken as it is."""
 
     def ms(seconds: object) -> object:
         return math.ceil(seconds * 1000) if isinstance(seconds, (int, float)) else seconds
 
-    values = {
-        "Time-Window-Ms": ms(window),
-        "Time-Reset-Ms": ms(reset),
-        "Requests-Quota": quota,
-        "Requests-Left": left,
-    }
+    values = dict(zip(QUOTA_HEADERS, (ms(window), ms(reset), quota, left), strict=True))
     return {f"X-Rate-Limit-{k}": str(v) for k, v in values.items() if v is not None}
 
 
-# --- tables --------------------------------------------------------------------------------------
+# --- tables ---------------------------------------------------------------------------------
 
 
 class NoToken(Exception):
-    """Raised by a sleep that must not be."""
+    """Raised by a sleep that must not happen."""
 
 
 class Bench:
-    """One bucket and one clock that only its sleep moves."""
+    """One bucket, and one clock that only its sleep moves."""
 
     def __init__(self, **options: Any) -> None:
         self.now = 0.0
@@ -64,15 +74,15 @@ class Bench:
         self.now += max(seconds, 1e-6)  # no sleep is shorter than a clock's tick
 
     def take(self, count: int = 1, cost: int = 1) -> None:
-        """Take them at full speed, without any wait."""
+        """Take tokens at full speed, without any wait."""
         self.may_sleep = False
-        self.bucket.expect(0)
+        self.bucket.set_remaining(0)
         for _ in range(count):
             self.bucket.acquire(cost)
         self.may_sleep = True
 
     def tokens(self, most: int = 1000) -> int:
-        """How many can be had at once, up to so many; takes them."""
+        """Take all the tokens there are, up to that many, and return their number."""
         for count in range(most):
             try:
                 self.take()
@@ -82,314 +92,214 @@ class Bench:
         return most
 
     def wait(self, cost: int = 1) -> float:
-        """How long one waits for tokens when much more is to be done; takes them."""
-        begun = self.now
-        self.bucket.expect(math.inf)
+        """Take tokens when much work remains, and return how long that took."""
+        began = self.now
+        self.bucket.set_remaining(math.inf)
         self.bucket.acquire(cost)
-        return self.now - begun
+        return self.now - began
 
 
-Event = Callable[[Bench], object]
+# Title and options of the bucket; then a line for each moment: the time, what happens, how many
+# tokens can be taken at once after it, and how long one token takes while much work remains.
+TABLES = """
+starts from 150 in 30 s, spread evenly
+    0    | -                                          | 150 | 0
+    0    | take                                       | 149 | 0.2
+    0.2  | take                                       | 148 | 0.2
+a request in flight keeps its token
+    0    | take count=5                               | 145 | 0.2
+    29   | -                                          | 145 | 0
+    30   | -                                          | 145 | 0
+the first answer corrects the guess: 450 of a Pro store
+    0    | take                                       | 149 | 0.2
+    0.1  | answer quota=450 left=449 reset=29.95      | 449 | 0
+an unlimited plan is not slowed by the guess
+    0    | take count=5                               | 145 | 0.2
+    0.1  | answer quota=16101495 left=9**8 reset=29.9 | 1000 | 0
+a start in mid-window: 30 left, and 5 s
+    0    | take                                       | 149 |
+    0.1  | answer left=30 reset=4.95                  | 30  |
+    4.9  | -                                          | 30  | 0
+    5.06 | -                                          | 150 | 0
+left minus in flight
+    0    | take count=5                               | 145 |
+    0.1  | answer left=149 reset=29.9                 | 145 |
+answers out of order: within a window left only falls
+    0    | take count=3                               | 147 |
+    0.2  | answer left=147 reset=29.9                 | 145 |
+    0.2  | answer left=149 reset=29.9                 | 146 |
+    0.2  | answer left=148 reset=29.9                 | 147 |
+a late answer of the last window is ignored, and two of it are still in flight
+    0    | take count=2                               | 148 |
+    0.1  | answer left=149 reset=29.95                | 148 |
+    29.9 | take                                       |     |
+    30.2 | -                                          | 148 |
+    30.3 | answer sent=29.9 left=1 reset=0.05         | 149 |
+an answer of the new window, which begins at 29.6 to 30 s
+    0    | take                                       | 149 |
+    0.4  | answer left=149 reset=29.6                 | 149 |
+    29.65 | take                                      |     |
+    29.7 | answer sent=29.65 left=149 reset=29.94     | 149 | 0
+a new window may count requests in flight
+    0    | take                                       | 149 |
+    0.1  | answer left=149 reset=29.9                 | 149 |
+    29.8 | take count=4                               | 145 |
+    30.1 | -                                          | 146 |
+a quota that grows
+    0    | take count=2                               | 148 |
+    0.1  | answer left=148 reset=29.9                 | 147 |
+    0.1  | answer quota=450 left=447 reset=29.9       | 447 |
+a quota that shrinks
+    0    | take count=2                               | 148 |
+    0.1  | answer quota=450 left=448 reset=29.9       | 447 |
+    0.2  | answer sent=0.1 left=147 reset=29.9        | 147 |
+another app's use is followed within one answer
+    0    | take count=2                               | 148 |
+    0.1  | answer left=149 reset=29.9                 | 148 |
+    15   | answer sent=14.9 left=0 reset=15           | 0   | 15
+an answer without headers counts as a request
+    0    | take count=2                               | 148 |
+    0.1  | unanswered                                 | 148 |
+    0.2  | unanswered                                 | 148 |
+windows of 3 s instead of 30 s
+    0    | take                                       | 149 | 0.2
+    0.03 | answer left=149 reset=3.0 window=3.0       | 149 | 0
+    3.05 | -                                          | 150 | 0
+rate_limit is a ceiling per window, and 59 are still in flight in the next; ceiling=60
+    0    | take                                       | 59  | 0.5
+    0.1  | answer left=149 reset=29.9                 | 59  |
+    1    | take count=59                              | 0   | 29
+    30.2 | -                                          | 1   |
+a ceiling above the quota changes nothing; ceiling=400
+    0    | take                                       | 149 | 0.2
+    0.1  | answer left=100 reset=29.9                 | 100 |
+the reserve is left to other apps; reserve=40
+    0    | -                                          | 110 | 0
+    0    | take                                       | 109 |
+    0.1  | answer left=41 reset=29.9                  | 1   |
+a batch may cost as many tokens as it has ids
+    0    | take cost=10                               | 140 |
+    0.1  | answer cost=10 left=140 reset=29.9         | 140 |
+    1    | take count=13 cost=10                      | 10  |
+a 429 pauses, then one request at a time until one succeeds
+    0    | take count=2                               | 148 |
+    0.1  | answer left=0 reset=5.0                    | 0   |
+    0.1  | rate-limited                               | 0   |
+    0.2  | answer left=0 reset=4.9                    | 0   |
+    5.2  | -                                          | 1   | 0
+    5.2  | take                                       | 0   |
+    5.3  | answer sent=5.2 left=149 reset=29.9        | 1   |
+    5.3  | success                                    | 149 | 0
+"""
+CASES = re.findall(r"^(\w[^;\n]*)(?:; (.*))?\n((?: +.*\n)+)", TABLES, re.MULTILINE)
 
 
-def take(count: int = 1, cost: int = 1) -> Event:
-    return lambda bench: bench.take(count, cost)
+def arguments(text: str) -> dict[str, Any]:
+    return {key: eval(value) for key, value in (pair.split("=") for pair in text.split())}
 
 
-def answer(sent_at: float = 0.0, cost: int = 1, **headers: Any) -> Event:
-    return lambda bench: bench.bucket.sync(quota_headers(**headers), sent_at, cost)
-
-
-def lost(sent_at: float = 0.0, cost: int = 1) -> Event:
-    """No answer came, or one without a quota header."""
-    return lambda bench: bench.bucket.sync({}, sent_at, cost)
-
-
-def raw(headers: Mapping[str, str], sent_at: float = 0.0) -> Event:
-    return lambda bench: bench.bucket.sync(headers, sent_at)
-
-
-def pause(seconds: float) -> Event:
-    return lambda bench: bench.bucket.pause(seconds)
-
-
-def succeeded(bench: Bench) -> None:
-    bench.bucket.succeeded()
-
-
-def nothing(_bench: Bench) -> None:
-    pass
-
-
-Row = tuple[float, Event, int | None, float | None]  # time, event, tokens after it, wait after it
-
-TABLES: dict[str, tuple[dict[str, Any], list[Row]]] = {
-    "it starts from 150 in 30 s, spread evenly": (
-        {},
-        [(0, nothing, 150, 0), (0, take(), 149, 0.2), (0.2, take(), 148, 0.2)],
-    ),
-    "without an answer, what is in flight stays taken": (
-        {},
-        [(0, take(5), 145, 0.2), (29, nothing, 145, 0), (30, nothing, 145, 0)],
-    ),
-    "the first answer corrects the guess: Pro's 450": (
-        {},
-        [(0, take(), 149, 0.2), (0.1, answer(quota=450, left=449, reset=29.95), 449, 0)],
-    ),
-    "an unlimited plan is not slowed by the guess": (
-        {},
-        [(0, take(5), 145, 0.2), (0.1, answer(quota=UNLIMITED, left=9**8, reset=29.9), 1000, 0)],
-    ),
-    "a start in mid-window: 30 left, and 5 s": (
-        {},
-        [
-            (0, take(), 149, None),
-            (0.1, answer(left=30, reset=4.95), 30, None),
-            (4.9, nothing, 30, 0),
-            (5.06, nothing, 150, 0),
-        ],
-    ),
-    "left minus in flight": ({}, [(0, take(5), 145, None), (0.1, answer(left=149, reset=29.9), 145, None)]),
-    "answers out of order: within a window left only falls": (
-        {},
-        [
-            (0, take(3), 147, None),
-            (0.2, answer(left=147, reset=29.9), 145, None),
-            (0.2, answer(left=149, reset=29.9), 146, None),
-            (0.2, answer(left=148, reset=29.9), 147, None),
-        ],
-    ),
-    "a late answer of the last window is ignored": (
-        {},
-        [
-            (0, take(2), 148, None),
-            (0.1, answer(left=149, reset=29.95), 148, None),
-            (29.9, take(1), None, None),
-            (30.2, nothing, 148, None),  # two of the last window are still in flight
-            (30.3, answer(29.9, left=1, reset=0.05), 149, None),
-        ],
-    ),
-    "a new window told by an answer before the clock says so": (
-        {},
-        [
-            (0, take(1), 149, None),
-            (0.4, answer(left=149, reset=29.6), 149, None),  # it ends at 29.6 … 30.0
-            (29.65, take(1), None, None),
-            (29.7, answer(29.65, left=149, reset=29.94), 149, 0),
-        ],
-    ),
-    "rollover with requests in flight: the new window may count them": (
-        {},
-        [
-            (0, take(1), 149, None),
-            (0.1, answer(left=149, reset=29.9), 149, None),
-            (29.8, take(4), 145, None),
-            (30.1, nothing, 146, None),
-        ],
-    ),
-    "a quota that grows in mid-run": (
-        {},
-        [
-            (0, take(2), 148, None),
-            (0.1, answer(left=148, reset=29.9), 147, None),
-            (0.1, answer(quota=450, left=447, reset=29.9), 447, None),
-        ],
-    ),
-    "a quota that shrinks in mid-run": (
-        {},
-        [
-            (0, take(2), 148, None),
-            (0.1, answer(quota=450, left=448, reset=29.9), 447, None),
-            (0.2, answer(0.1, quota=150, left=10, reset=29.9), 10, None),
-            (30.1, nothing, 150, 0),
-        ],
-    ),
-    "an answer from before the quota changed does not change it back": (
-        {},
-        [
-            (0, take(3), 147, None),
-            (0.1, answer(quota=450, left=448, reset=29.9), 446, None),
-            (0.2, answer(0.15, quota=150, left=2, reset=29.8), 1, None),
-            (0.3, answer(0.0, quota=450, left=447, reset=29.9), 2, None),
-        ],
-    ),
-    "another app's use is followed within one answer": (
-        {},
-        [
-            (0, take(2), 148, None),
-            (0.1, answer(left=149, reset=29.9), 148, None),
-            (15, answer(14.9, left=0, reset=15.0), 0, 15.0),
-        ],
-    ),
-    "an answer without headers was counted, for all we know": (
-        {},
-        [(0, take(2), 148, None), (0.1, lost(), 148, None), (0.2, lost(), 148, None)],
-    ),
-    "a 30 s guess, and a store whose windows are 3 s": (
-        {},
-        [
-            (0, take(), 149, 0.2),
-            (0.03, answer(left=149, reset=3.0, window=3.0), 149, 0),
-            (3.05, nothing, 150, 0),
-        ],
-    ),
-    "rate_limit is a ceiling a window": (
-        {"ceiling": 60},
-        [
-            (0, take(), 59, 0.5),
-            (0.1, answer(left=149, reset=29.9), 59, None),
-            (1, take(59), 0, 29.0),
-            (30.2, nothing, 1, None),  # 59 are still in flight
-        ],
-    ),
-    "a ceiling above the store's quota changes nothing": (
-        {"ceiling": 400},
-        [(0, take(), 149, 0.2), (0.1, answer(left=100, reset=29.9), 100, None)],
-    ),
-    "the reserve is left to other apps": (
-        {"reserve": 40},
-        [(0, nothing, 110, 0), (0, take(), 109, None), (0.1, answer(left=41, reset=29.9), 1, None)],
-    ),
-    "a batch may cost as many tokens as it has ids": (
-        {},
-        [
-            (0, take(1, cost=10), 140, 2.0),
-            (0.1, answer(cost=10, left=140, reset=29.9), 140, None),
-            (1, take(13, cost=10), 10, None),
-        ],
-    ),
-    "a 429 pauses, then one at a time until one succeeds": (
-        {},
-        [
-            (0, take(2), 148, None),
-            (0.1, answer(left=0, reset=5.0), 0, None),
-            (0.1, pause(5.0), 0, None),
-            (0.2, answer(left=0, reset=4.9), 0, None),
-            (5.2, nothing, 1, 0),
-            (5.2, take(), 0, None),
-            (5.3, answer(5.2, left=149, reset=29.9), 1, None),
-            (5.3, succeeded, 149, 0),
-        ],
-    ),
-}
-
-
-def replay(options: dict[str, Any], rows: Sequence[Row]) -> Bench:
+def replay(options: dict[str, Any], rows: Sequence[Sequence[str]]) -> Bench:
+    """Return a bench on which these rows of a table have happened."""
     bench = Bench(**options)
-    for moment, event, _, _ in rows:
-        bench.now = moment
-        event(bench)
+    for moment, event, *_ in rows:
+        bench.now = float(moment)
+        verb, _, rest = event.partition(" ")
+        given = arguments(rest)
+        sent_at, cost = given.pop("sent", 0.0), given.pop("cost", 1)
+        match verb:
+            case "take":
+                bench.take(cost=cost, **given)
+            case "answer":
+                bench.bucket.update_from_headers(quota_headers(**given), sent_at, cost)
+            case "unanswered":
+                bench.bucket.update_from_headers({}, sent_at)
+            case "rate-limited":
+                bench.bucket.refused(bench.now)
+                bench.bucket.pause(5.0)
+            case "success":
+                bench.bucket.succeeded()
     return bench
 
 
-@pytest.mark.parametrize("name", TABLES)
-def test_follows_the_store(name: str) -> None:
-    """After each row of the table: the tokens to be had at once, and the wait for the next."""
-    options, rows = TABLES[name]
-    for count in range(1, len(rows) + 1):
-        moment, _, tokens, wait = rows[count - 1]
-        if tokens is not None:
-            assert replay(options, rows[:count]).tokens() == tokens, (name, moment)
-        if wait is not None:
-            assert replay(options, rows[:count]).wait() == pytest.approx(wait, abs=0.11), moment
-
-
-GARBAGE = ("", "x", "-1", "1.5", "1e3", "٣", "9" * 40, " ", "null", "0x10")
-
-
-@pytest.mark.parametrize("text", GARBAGE)
-@pytest.mark.parametrize("name", ["Time-Window-Ms", "Time-Reset-Ms", "Requests-Quota", "Requests-Left"])
-def test_garbage_in_one_header_spoils_no_other(name: str, text: str) -> None:
-    """No header makes it fail, and what the others say is still taken in."""
-    headers = quota_headers(quota=450, left=300, reset=20.0) | {f"X-Rate-Limit-{name}": text}
-    bench = replay({}, [(0, take(), None, None), (0.1, raw(headers), None, None)])
-    known = 449 if name == "Requests-Left" else 150 if name == "Requests-Quota" else 300
-    assert bench.tokens() in (known, 149)
-
-
-@pytest.mark.parametrize("present", list(itertools.product((False, True), repeat=4)))
-def test_any_of_the_headers_may_be_missing(present: tuple[bool, ...]) -> None:
-    """It goes on with those that came, never with more tokens than they tell of."""
-    every = quota_headers(left=100, reset=20.0)
-    headers = dict(itertools.compress(every.items(), present))
-    bench = replay({}, [(0, take(), None, None), (0.1, raw(headers), None, None)])
-    assert bench.tokens() == (100 if present[3] else 149)
-
-
 @pytest.mark.parametrize(
-    ("options", "largest"),
-    [({}, 150), ({"reserve": 40}, 110), ({"ceiling": 60}, 60), ({"ceiling": 5, "reserve": 1}, 5)],
+    ("options", "table"), [case[1:] for case in CASES], ids=[c[0] for c in CASES]
 )
-def test_more_than_a_window_has_is_too_costly(options: dict[str, int], largest: int) -> None:
-    """What no window ever has is refused at once, and nobody behind it is kept waiting."""
-    bench = Bench(**options)
-    assert bench.bucket.largest() == largest
-    with pytest.raises(TooCostly):
-        bench.bucket.acquire(largest + 1)
-    bench.take()
+def test_the_bucket_follows_the_store(options: str, table: str) -> None:
+    rows = [[cell.strip() for cell in line.split("|")] for line in table.splitlines()]
+    for count, (*_, tokens, wait) in enumerate(rows, 1):
+        done = rows[:count]
+        if tokens:
+            assert replay(arguments(options), done).tokens() == int(tokens), done[-1]
+        if wait:
+            expected = pytest.approx(float(wait), abs=0.11)
+            assert replay(arguments(options), done).wait() == expected, done[-1]
 
 
-def test_what_was_affordable_may_become_too_costly() -> None:
-    """A quota that shrinks while one waits for tokens ends the wait."""
-    bench = replay({}, [(0, take(), None, None), (1, answer(quota=8, left=0, reset=29), None, None)])
-    with pytest.raises(TooCostly):
-        bench.bucket.acquire(10)
-
-
-@pytest.mark.parametrize(("demand", "wait"), [(10, 0.0), (148, 0.0), (149, 0.0), (150, 0.2), (math.inf, 0.2)])
-def test_full_speed_when_the_rest_of_the_job_fits(demand: float, wait: float) -> None:
-    """Spread evenly over the window, but for a job that the window's tokens can end."""
+def after_headers(headers: Mapping[str, str]) -> int:
+    """Return the tokens left after one request that was answered with these headers."""
     bench = Bench()
     bench.take()
-    bench.bucket.expect(demand)
-    bench.bucket.acquire()
-    assert bench.now == pytest.approx(wait, abs=0.01)
+    bench.now = 0.1
+    bench.bucket.update_from_headers(headers, 0.0)
+    return bench.tokens()
 
 
-def test_even_spread() -> None:
-    """150 requests in a window, each a little after the last: no spike, no silence."""
-    bench = Bench()
-    times = []
+def test_garbage_in_one_quota_header_spoils_no_other() -> None:
+    known, sound = {"Left": 449, "Quota": 150}, quota_headers(quota=450, left=300, reset=20.0)
+    for name, text in itertools.product(sound, GARBAGE):
+        tokens = after_headers(sound | {name: text})
+        most = known.get(name.rpartition("-")[2], 300)
+        assert tokens in (most, most - 1, 149), (name, text)
+
+
+def test_any_quota_header_may_be_missing() -> None:
+    every = quota_headers(left=100, reset=20.0)
+    for present in itertools.product((False, True), repeat=4):
+        headers = dict(itertools.compress(every.items(), present))
+        assert after_headers(headers) == (100 if present[3] else 149), headers
+
+
+def test_full_speed_when_the_rest_of_the_job_fits_into_the_window() -> None:
+    for demand, wait in ((10, 0.0), (149, 0.0), (150, 0.2), (math.inf, 0.2)):
+        bench = Bench()
+        bench.take()
+        bench.bucket.set_remaining(demand)
+        bench.bucket.acquire()
+        assert bench.now == pytest.approx(wait, abs=0.01), demand
+
+
+def test_requests_are_spread_evenly_over_the_window() -> None:
+    bench, times = Bench(), []
     for _ in range(150):
         bench.wait()
         times.append(bench.now)
-        bench.bucket.sync(quota_headers(left=150 - len(times), reset=30 - bench.now), bench.now)
+        headers = quota_headers(left=150 - len(times), reset=30 - bench.now)
+        bench.bucket.update_from_headers(headers, bench.now)
     gaps = [later - sooner for sooner, later in itertools.pairwise(times)]
     assert 0.15 < min(gaps) <= max(gaps) < 0.25
     assert times[-1] < 30
 
 
-def test_a_sleep_that_raises_leaves_the_queue() -> None:
-    """One that is stopped while it waits does not block those behind it."""
+def test_a_pause_and_a_used_up_quota_are_named_with_their_seconds() -> None:
     bench = Bench()
+    assert bench.bucket.waiting_for() == ""  # a short wait is not worth a word
     bench.take(150)
-    with pytest.raises(NoToken):
-        bench.take()
-    bench.may_sleep = True
-    for _ in range(150):
-        bench.bucket.sync({}, bench.now)
-    assert bench.wait() == pytest.approx(30, abs=0.2)
-
-
-def test_tells_what_is_waited_for() -> None:
-    """A pause and a used-up quota are named; a short wait is not worth a word."""
-    bench = Bench()
-    assert bench.bucket.waiting() == ""
-    bench.take(150)
-    assert bench.bucket.waiting() == "quota used, next in 30 s"
+    assert "30" in bench.bucket.waiting_for()
     bench.bucket.pause(12)
-    assert bench.bucket.waiting() == "the store says wait: 12 s"
+    assert "12" in bench.bucket.waiting_for()
 
 
-def test_counts_refusals_in_a_row() -> None:
-    """A pause returns how many there were since the last success."""
-    bench = Bench()
-    assert [bench.bucket.pause(1) for _ in range(3)] == [1, 2, 3]
+def test_429s_in_a_row_are_counted_and_those_in_flight_together_once() -> None:
+    bench, counted = Bench(), []
+    for now, sent_at in ((1.0, 0.0), (1.1, 0.5), (2.0, 1.5), (3.0, 2.5)):
+        bench.now = now
+        counted.append(bench.bucket.refused(sent_at))
+    assert counted == [1, 1, 2, 3]
     bench.bucket.succeeded()
-    assert bench.bucket.pause(1) == 1
+    assert bench.bucket.refused(bench.now) == 1
 
 
-# --- a simulated store ---------------------------------------------------------------------------
+# --- a simulated store ----------------------------------------------------------------------
 
 
 class Over(BaseException):
@@ -397,337 +307,390 @@ class Over(BaseException):
 
 
 class VirtualTime:
-    """Virtual time: its threads take turns, and it jumps to the next that wants to wake."""
+    """Virtual time: its threads take turns, and it jumps to the next one that wants to wake."""
 
     def __init__(self) -> None:
         self.now = 0.0
-        self._wakes: list[tuple[float, int, threading.Semaphore]] = []
+        self.over = False
+        self._until = math.inf
+        self._late = False
+        self._wakes: list[tuple[float, int, Any]] = []  # time, order, the thread's gate
         self._order = itertools.count()
-        self._turn = threading.Semaphore(0)
-        self._running: threading.Semaphore
-        self._over = False
-        self.errors: list[BaseException] = []
+        self._running: Any = None  # the gate of the thread whose turn it is
+        self._ended = self._closed()
+        self._errors: list[BaseException] = []
 
-    def clock(self) -> float:
-        return self.now
+    @staticmethod
+    def _closed() -> Any:
+        gate = threading.Lock()
+        gate.acquire()
+        return gate
 
     def sleep(self, seconds: float) -> None:
-        """What a worker calls to let time pass."""
+        """Let time pass: what a worker calls."""
         mine = self._running
         until = self.now + max(seconds, 1e-6)  # no sleep is shorter than a clock's tick
         heapq.heappush(self._wakes, (until, next(self._order), mine))
-        self._turn.release()
-        mine.acquire()
-        if self._over:
+        if (following := self._next()) is not mine:
+            following.release()
+            mine.acquire()
+        if self.over:
             raise Over
 
+    def _next(self) -> Any:
+        """Jump to the next wake, and return the gate of its thread."""
+        at, _, self._running = heapq.heappop(self._wakes)
+        self._late = self._late or at > self._until
+        self.over = self.over or self._late or bool(self._errors)
+        self.now = self.now if self._late else max(self.now, at)
+        return self._running
+
     def start(self, work: Callable[[], None]) -> None:
-        gate = threading.Semaphore(0)
+        gate = self._closed()
 
         def body() -> None:
             gate.acquire()
             try:
-                if not self._over:
+                if not self.over:
                     work()
             except Over:
                 pass
-            except BaseException as error:  # it is raised in the test's own thread
-                self.errors.append(error)
-            finally:
-                self._turn.release()
+            except BaseException as error:  # raised in the test's own thread
+                self._errors.append(error)
+            (self._next() if self._wakes else self._ended).release()
 
         threading.Thread(target=body, daemon=True).start()
         heapq.heappush(self._wakes, (self.now, next(self._order), gate))
 
     def run(self, until: float) -> None:
-        """To the end of all work, which must come before that time."""
-        late = False
-        while self._wakes:
-            at, _, gate = heapq.heappop(self._wakes)
-            late = late or at > until
-            self._over = self._over or late or bool(self.errors)
-            self.now = max(self.now, at) if not late else self.now
-            self._running = gate
-            gate.release()
-            self._turn.acquire()
-        if self.errors:
-            raise self.errors[0]
-        assert not late, f"not done after {until} s of virtual time"
+        """Run all threads to their ends, which must come before that time."""
+        self._until = until
+        self._next().release()
+        self._ended.acquire()
+        if self._errors:
+            raise self._errors[0]
+        assert not self._late, f"not done after {until} s of virtual time"
 
 
 @dataclass
 class ExactStore:
     """Fixed windows that begin at offset + n * window, each with exactly so many tokens."""
 
-    time: VirtualTime
     quota: int = 150
     window: float = 30.0
-    offset: float = 0.0
+    offset: float = 0.0  # as a share of the window
     rounding: Callable[[float], int] = math.ceil
+    time: VirtualTime = field(default_factory=VirtualTime)
     used: Counter[int] = field(default_factory=Counter)  # window -> tokens
-    own: Counter[int] = field(default_factory=Counter)
+    own: Counter[int] = field(default_factory=Counter)  # window -> the tool's tokens
     refused: Counter[int] = field(default_factory=Counter)  # window -> the tool's 429s
 
-    def _count(self, cost: int) -> tuple[int, float, bool]:
-        number, into = divmod(self.time.now - self.offset, self.window)
+    def count(self, cost: int = 1) -> tuple[int, float, bool]:
+        """Return the window of a request, the rest of it, and whether it is granted."""
+        number, into = divmod(self.time.now + self.offset * self.window, self.window)
         granted = self.used[int(number)] + cost <= self.quota
         if granted:
             self.used[int(number)] += cost
         return int(number), self.window - into, granted
 
     def request(self, cost: int = 1) -> tuple[dict[str, str], bool]:
-        """The answer's headers, and whether it was granted."""
-        number, rest, granted = self._count(cost)
+        """Return the headers of the answer, and whether the request was granted."""
+        number, rest, granted = self.count(cost)
         (self.own if granted else self.refused)[number] += cost if granted else 1
         left = self.quota - self.used[number]
         headers = quota_headers(quota=self.quota, left=left, window=self.window)
-        return headers | {"X-Rate-Limit-Time-Reset-Ms": str(self.rounding(rest * 1000))}, granted
+        return headers | {
+            "X-Rate-Limit-Time-Reset-Ms": str(self.rounding(rest * 1000))
+        }, granted
 
 
 @dataclass
 class Job:
-    """Requests to make with a pool of workers, as the tool does."""
+    """Requests of a pool of workers, sent as the tool sends them."""
 
     store: ExactStore
     requests: int
-    latencies: Sequence[tuple[float, float]]  # to the store, and back
+    latencies: Sequence[tuple[float, float]]  # to the store and back, as shares of a window
     cost: int = 1
     options: Mapping[str, Any] = field(default_factory=dict)
-    workers: int = WORKERS
-    known: bool = True  # the bucket is told how many they are
-    asked: list[int] = field(default_factory=list)
-    granted: list[int] = field(default_factory=list)
+    known: bool = True  # whether the bucket is told their number
     done: int = 0
 
-    def run(self, until: float, *others: Callable[[], None]) -> None:
+    def run(self, windows: float, *others: Callable[[], None]) -> None:
+        """Do all of it, within so many windows."""
         time = self.store.time
-        self.bucket = TokenBucket(clock=time.clock, sleep=time.sleep, **self.options)
+        self.bucket = TokenBucket(clock=lambda: time.now, sleep=time.sleep, **self.options)
         if self.known:
-            self.bucket.expect(self.requests * self.cost)
+            self.bucket.set_remaining(self.requests * self.cost)
         todo = deque(range(self.requests))
         latencies = itertools.cycle(self.latencies)
-        tickets = itertools.count()
 
         def work() -> None:
             while todo:
                 todo.pop()
-                while not self.attempt(next(tickets), *next(latencies)):
+                while not self.attempt(*next(latencies)):
                     pass
                 self.done += 1
             if self.done == self.requests:
-                time._over = True  # the others need not go on
+                time.over = True  # the others need not go on
 
-        for _ in range(self.workers):
-            time.start(work)
-        for other in others:
-            time.start(other)
-        time.run(until)
+        for each in (*[work] * WORKERS, *others):
+            time.start(each)
+        time.run(windows * self.store.window)
         assert self.done == self.requests
 
-    def attempt(self, ticket: int, there: float, back: float) -> bool:
+    def attempt(self, there: float, back: float) -> bool:
         time, bucket = self.store.time, self.bucket
-        self.asked.append(ticket)
         bucket.acquire(self.cost)
-        self.granted.append(ticket)
         sent_at = time.now
-        time.sleep(there)
+        time.sleep(there * self.store.window)
         headers, granted = self.store.request(self.cost)
-        time.sleep(back)
-        bucket.sync(headers, sent_at, self.cost)
+        time.sleep(back * self.store.window)
+        bucket.update_from_headers(headers, sent_at, self.cost)
         if granted:
             bucket.succeeded()
         else:
+            bucket.refused(sent_at)
             bucket.pause(float(headers["X-Rate-Limit-Time-Reset-Ms"]) / 1000)
         return granted
 
 
 simulated = settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-shares = st.floats(0, 1, allow_nan=False)
-roundings = st.sampled_from([math.ceil, math.floor, round])
-short = st.tuples(st.floats(0, 0.01), st.floats(0, 0.01))  # of a window
+Latencies = list[tuple[float, float]]
 
 
-def any_latency(longest: float) -> st.SearchStrategy[list[tuple[float, float]]]:
-    one_way = st.one_of(st.floats(0, 0.02), st.floats(0, longest))
+def stores(least: int, most: int, window: float | None = None) -> st.SearchStrategy[ExactStore]:
+    windows = st.sampled_from([3.0, 30.0]) if window is None else st.just(window)
+    roundings = st.sampled_from([math.ceil, math.floor, round])
+    return st.builds(ExactStore, st.integers(least, most), windows, st.floats(0, 1), roundings)
+
+
+def latency(longest: float, usual: float = 0.02) -> st.SearchStrategy[Latencies]:
+    one_way = st.one_of(st.floats(0, usual), st.floats(0, longest))
     return st.lists(st.tuples(one_way, one_way), min_size=1, max_size=12)
 
 
-def scaled(latencies: Sequence[tuple[float, float]], window: float) -> list[tuple[float, float]]:
-    return [(there * window, back * window) for there, back in latencies]
+quick = latency(0.01, 0.01)
 
 
 @simulated
-@given(
-    quota=st.integers(25, 200),
-    window=st.sampled_from([3.0, 30.0]),
-    offset=shares,
-    rounding=roundings,
-    latencies=any_latency(1.3),
-    ahead=st.integers(0, 100),
-    known=st.booleans(),
-)
-@example(150, 30.0, 0.0, math.ceil, [(0.5, 0.6), (0.001, 0.001)], 0, True)
-@example(25, 3.0, 0.9, math.ceil, [(0.3, 0.3)], 0, True)
-@example(40, 3.0, 0.99, math.floor, [(0.0, 0.02), (0.02, 0.0)], 0, True)
-def test_alone_it_never_exceeds_the_quota(
-    quota: int,
-    window: float,
-    offset: float,
-    rounding: Callable[[float], int],
-    latencies: list[tuple[float, float]],
-    ahead: int,
-    known: bool,
+@given(stores(25, 200), latency(1.3), st.integers(0, 100), st.booleans())
+@example(ExactStore(150), [(0.5, 0.6), (0.001, 0.001)], 0, True)
+@example(ExactStore(25, 3.0, 0.9), [(0.3, 0.3)], 0, True)
+@example(ExactStore(40, 3.0, 0.99, math.floor), [(0.0, 0.02), (0.02, 0.0)], 0, True)
+def test_alone_never_over_quota(
+    store: ExactStore, latencies: Latencies, ahead: int, known: bool
 ) -> None:
-    """Alone on a store that counts exactly: no 429, whatever the latencies and their order.
-
-    Also not when the first window was partly used before, by an earlier run.
-    """
-    store = ExactStore(VirtualTime(), quota, window, -offset * window, rounding)
-    store.used[0] = min(ahead, quota - 25)
-    job = Job(store, quota * 2, scaled(latencies, window), known=known)
-    job.run(until=window * (60 + quota * 2))
+    """No 429, whatever the latencies, also when an earlier run used part of a window."""
+    store.used[0] = min(ahead, store.quota - 25)
+    Job(store, store.quota * 2, latencies, known=known).run(60 + store.quota * 2)
     assert not store.refused
-    assert max(store.used.values()) <= quota
+    assert max(store.used.values()) <= store.quota
 
 
 @simulated
-@given(
-    quota=st.integers(30, 450),
-    window=st.sampled_from([3.0, 30.0]),
-    offset=shares,
-    rounding=roundings,
-    latencies=st.lists(short, min_size=1, max_size=12),
-)
-@example(450, 3.0, 0.0, math.ceil, [(0.0, 0.003)])
-def test_no_token_is_lost(
-    quota: int,
-    window: float,
-    offset: float,
-    rounding: Callable[[float], int],
-    latencies: list[tuple[float, float]],
-) -> None:
-    """With enough to do and quick answers, every full window is used to the last few tokens."""
-    share = WORKERS / quota / 2  # five workers can do that many, and more
-    quick = [(there * share / 0.01, back * share / 0.01) for there, back in latencies]
-    store = ExactStore(VirtualTime(), quota, window, -offset * window, rounding)
-    Job(store, quota * 5, scaled(quick, window), known=False).run(until=window * 20)
+@given(stores(30, 150), quick)
+@example(ExactStore(450, 3.0), [(0.0, 0.003)])
+def test_no_token_is_lost(store: ExactStore, latencies: Latencies) -> None:
+    """With enough work and quick answers, full windows are used to their last few tokens."""
+    share = WORKERS / store.quota / 2 / 0.01  # five workers can do that many, and more
+    in_time = [(there * share, back * share) for there, back in latencies]
+    Job(store, store.quota * 4, in_time, known=False).run(20)
     assert not store.refused
     for number in range(1, max(store.used)):
-        assert store.used[number] >= quota - WORKERS, store.used
+        assert store.used[number] >= store.quota - WORKERS, store.used
 
 
 @simulated
 @given(
-    window=st.sampled_from([3.0, 30.0]),
-    offset=shares,
-    latencies=any_latency(0.3),
-    gaps=st.lists(st.floats(0.001, 0.5), min_size=1, max_size=10),
-    burst=st.integers(1, 60),
+    stores(150, 150),
+    latency(0.3),
+    st.lists(st.floats(0.001, 0.5), min_size=1, max_size=10),
+    st.integers(1, 60),
 )
-def test_with_others_at_most_five_refusals_a_window(
-    window: float, offset: float, latencies: list[tuple[float, float]], gaps: list[float], burst: int
+def test_beside_any_other_app(
+    store: ExactStore, latencies: Latencies, gaps: list[float], burst: int
 ) -> None:
-    """However another app behaves: those in flight may be refused, and after that nobody asks."""
-    store = ExactStore(VirtualTime(), 150, window, -offset * window)
-    job = Job(store, 300, scaled(latencies, window))
-    time = store.time
-    begun = time.now
+    """Those in flight may get a 429, and after that no more are sent."""
 
     def other() -> None:
         for gap in itertools.cycle(gaps):
-            time.sleep(gap * window)
-            if time.now - begun > 8 * window:
-                return  # it may be greedy, but not for ever
+            store.time.sleep(gap * store.window)
+            if store.time.now > 8 * store.window:  # it may be greedy, but not forever
+                return
             for _ in range(burst):
-                store._count(1)
+                store.count()
 
-    job.run(window * 200, other)
+    Job(store, 200, latencies).run(200, other)
     assert not store.refused or max(store.refused.values()) <= WORKERS
 
 
 @simulated
-@given(
-    rate=st.floats(0.05, 0.8),
-    window=st.sampled_from([3.0, 30.0]),
-    offset=shares,
-    latencies=st.lists(short, min_size=1, max_size=12),
-)
-def test_next_to_a_steady_app_the_windows_are_shared(
-    rate: float, window: float, offset: float, latencies: list[tuple[float, float]]
-) -> None:
-    """What the other app takes is left to it to the end; the rest is used: 97 %, and no spike."""
-    store = ExactStore(VirtualTime(), 150, window, -offset * window)
-    wanted = Counter[int]()
-    time = store.time
+@given(st.floats(0.05, 0.8), stores(150, 150), quick)
+def test_beside_a_steady_app(rate: float, store: ExactStore, latencies: Latencies) -> None:
+    """What the other app takes is left to it to the end, and 95 % and more are used."""
+    denied = Counter[int]()
 
     def other() -> None:
         while True:
-            time.sleep(window / (150 * rate))
-            number, _, granted = store._count(1)
-            wanted[number] += not granted
+            store.time.sleep(store.window / (150 * rate))
+            number, _, granted = store.count()
+            denied[number] += not granted
 
-    Job(store, 400, scaled(latencies, window), known=False).run(window * 100, other)
+    Job(store, 400, latencies, known=False).run(100, other)
     full = range(2, max(store.own))
-    for number in full:
-        assert store.used[number] >= 150 * 0.95, store.used
-    assert sum(store.refused.values()) <= 0.01 * 400
-    assert sum(wanted[number] for number in full) <= 0.01 * 150 * len(full)
+    assert all(store.used[number] >= 150 * 0.95 for number in full), store.used
+    assert store.refused.total() <= 0.01 * 400
+    assert sum(denied[number] for number in full) <= 0.01 * 150 * len(full)
 
 
 @simulated
-@given(latencies=any_latency(0.2), quota=st.integers(25, 450), workers=st.integers(2, 5))
-def test_first_come_first_served(latencies: list[tuple[float, float]], quota: int, workers: int) -> None:
-    """Tokens are given in the order in which they were asked for, so every worker gets its turn."""
-    store = ExactStore(VirtualTime(), quota, 3.0)
-    job = Job(store, quota + 100, scaled(latencies, 3.0), workers=workers, known=False)
-    job.run(until=3.0 * 400)
-    assert job.granted == job.asked
-
-
-@simulated
-@given(cost=st.integers(1, 12), quota=st.integers(60, 200), latencies=any_latency(0.3))
-def test_costly_batches_never_exceed_the_quota(
-    cost: int, quota: int, latencies: list[tuple[float, float]]
-) -> None:
-    """With count_items a batch takes as many tokens as it has ids, and waits for all of them."""
-    store = ExactStore(VirtualTime(), quota, 3.0)
-    job = Job(store, 3 * quota // cost, scaled(latencies, 3.0), cost=cost)
-    job.run(until=3.0 * 400)
+@given(stores(60, 200, 3.0), latency(0.3), st.integers(1, 12))
+def test_costly_batches(store: ExactStore, latencies: Latencies, cost: int) -> None:
+    Job(store, 3 * store.quota // cost, latencies, cost=cost).run(400)
     assert not store.refused
-    assert max(store.used.values()) <= quota
+    assert max(store.used.values()) <= store.quota
 
 
 @simulated
-@given(ceiling=st.integers(5, 150), reserve=st.integers(0, 60), latencies=any_latency(0.3))
-def test_ceiling_and_reserve_hold_in_every_window(
-    ceiling: int, reserve: int, latencies: list[tuple[float, float]]
+@given(stores(150, 150, 3.0), latency(0.3), st.integers(5, 150), st.integers(0, 60))
+def test_ceiling_and_reserve(
+    store: ExactStore, latencies: Latencies, ceiling: int, reserve: int
 ) -> None:
-    """Of 150: never more than rate_limit, and never the last that are left to other apps."""
-    store = ExactStore(VirtualTime(), 150, 3.0)
     options = {"ceiling": ceiling, "reserve": reserve}
-    Job(store, 3 * ceiling, scaled(latencies, 3.0), options=options).run(until=3.0 * 400)
+    Job(store, 3 * ceiling, latencies, options=options).run(400)
     assert max(store.used.values()) <= min(ceiling, 150 - reserve)
 
 
 @simulated
-@given(
-    before=st.integers(60, 450),
-    after=st.integers(60, 450),
-    moment=st.floats(0.1, 2.5),
-    latencies=any_latency(0.05),
-)
-def test_a_quota_that_changes_in_mid_run(
-    before: int, after: int, moment: float, latencies: list[tuple[float, float]]
+@given(stores(60, 450, 3.0), latency(0.05), st.integers(60, 450), st.floats(0.1, 2.5))
+def test_quota_that_changes(
+    store: ExactStore, latencies: Latencies, after: int, moment: float
 ) -> None:
-    """At most those in flight at the change are refused, and the job ends."""
-    store = ExactStore(VirtualTime(), before, 3.0)
-
     def change() -> None:
         store.time.sleep(moment * 3.0)
         store.quota = after
 
-    job = Job(store, 3 * max(before, after), scaled(latencies, 3.0), known=False)
-    job.run(3.0 * 400, change)
-    assert sum(store.refused.values()) <= WORKERS
+    Job(store, 3 * max(store.quota, after), latencies, known=False).run(400, change)
+    assert store.refused.total() <= WORKERS
+
+
+# --- stores whose limit counts items --------------------------------------------------------
+
+
+def assert_each_done_once(store: FakeStore, outcome: Outcome, planned: set[int]) -> None:
+    """All are deleted, each by one DELETE (a store does as many ids as there are tokens)."""
+    assert outcome.status == 0, outcome.text
+    assert not store.customers
+    deletes = [request for request in store.deletes() if request.counted]
+    done = Counter(number for request in deletes for number in request.ids[: request.cost])
+    assert done == dict.fromkeys(planned, 1)
+    assert counts(outcome) == {"deleted": len(planned)}
+    assert outcome.summary["retries"] == 0
+
+
+def partial_answers(store: FakeStore) -> int:
+    """Return how many DELETEs were done in part, and rate-limited for the rest."""
+    sent = [request for request in store.deletes() if request.counted]
+    return sum(0 < request.cost < len(request.ids) for request in sent)
+
+
+def test_count_items_paces_by_items(make_store: MakeStore, tool: RiggedTool) -> None:
+    store = make_store(customers=400, quota=150, window=1.0, count_items=True)
+    planned = set(store.customers)
+    assert_each_done_once(store, tool.run(store, count_items=True), planned)
+    assert partial_answers(store) <= 3
+    assert max(store.windows().values()) <= 150
+
+
+@pytest.mark.parametrize(("option", "latency"), [(True, 0.05), (False, 0.0)])
+def test_items_of_another_app(
+    make_store: MakeStore, tool: RiggedTool, option: bool, latency: float
+) -> None:
+    """Batches are done in part, and all records are deleted in the end."""
+    store = make_store(customers=90, quota=60, window=1.0, latency=latency, count_items=True)
+    planned = set(store.customers)
+    with store.other_app(per_second=20):
+        assert_each_done_once(store, tool.run(store, count_items=option), planned)
+
+
+@pytest.mark.parametrize("option", [True, False])
+def test_partial_limit(make_store: MakeStore, hurried: RiggedTool, option: bool) -> None:
+    """A2: whatever the shape of the answer. A rejected id beside them fails alone."""
+    store = make_store(customers=60, count_items=True, **QUIET)
+    bad = list(store.customers)[4]
+    store.per_item = {bad: (409, "is locked")}
+    shapes = iter([("errors", 207), ("errors", 422), ("meta", 422), ("rows", 200)])
+
+    def in_part(request: Request) -> None:
+        store.per_item_shape, store.per_item_status = next(shapes)
+        request.cost = 7
+
+    store.faults = [
+        Fault(
+            "DELETE",
+            where=lambda r: len(r.ids) == 10,
+            times=4,
+            hook=in_part,
+            quota_headers=False,
+        )
+    ]
+    outcome = hurried.run(store, "--max-concurrent", "1", count_items=option)
+    assert outcome.status == 4, outcome.text
+    assert list(store.customers) == [bad]
+    assert counts(outcome) == {"deleted": 59, "failed": 1}
+    assert "is locked" in outcome.failed[bad]
+    assert sorted(len(request.ids) for request in store.deletes()) == [3] * 4 + [10] * 6
+    assert (outcome.summary["rate_limited"], outcome.summary["retries"]) == (4, 0)
+
+
+@pytest.mark.parametrize("option", [True, False])
+def test_window_below_a_batch(make_store: MakeStore, tool: RiggedTool, option: bool) -> None:
+    store = make_store(customers=12, quota=8, window=1.0, count_items=True)
+    planned = set(store.customers)
+    assert_each_done_once(store, tool.run(store, count_items=option), planned)
+
+
+def test_delete_by_path_id_costs_one_item(make_store: MakeStore, tool: RiggedTool) -> None:
+    store = make_store(customers=0, coupons=40, quota=60, window=1.0, count_items=True)
+    outcome = tool.run(store, count_items=True, resource="coupons")
+    assert outcome.status == 0, outcome.text
+    assert not store.records["coupons"]
+    assert len({request.window for request in store.deletes()}) <= 2
+
+
+# --- reserve and headers --------------------------------------------------------------------
+
+
+def test_a_reserve_above_the_first_guess(make_store: MakeStore, tool: RiggedTool) -> None:
+    """A reserve of 200 fits a quota of 450, and is refused where the quota is 150."""
+    assert tool.run(make_store(customers=30, quota=450), min_requests_remaining=200).status == 0
+    store = make_store(customers=30, quota=150)
+    outcome = tool.run(store, min_requests_remaining=200)
+    assert outcome.status == 2
+    assert_says(outcome, "min_requests_remaining")
+    assert not store.deletes()
+
+
+def test_run_with_garbled_quota_headers(make_store: MakeStore, hurried: RiggedTool) -> None:
+    store = make_store(customers=120, **QUIET)
+    planned = set(store.customers)
+    every = quota_headers(left=120, reset=20.0)
+    garbled = [
+        {f"X-Rate-Limit-{name}": text.encode().decode("latin-1")}
+        for name, text in itertools.product(QUOTA_HEADERS, GARBAGE)
+    ]
+    some = [
+        dict(itertools.islice(every.items(), *part)) for part in ((0,), (1,), (1, 2), (2, 4))
+    ]
+    store.faults = [
+        *[Fault(headers=headers) for headers in garbled],
+        *[Fault(headers=headers, quota_headers=False) for headers in some],
+    ]
+    outcome = hurried.run(store, "--batch-size", "2", no_backup=True)
+    assert_all_gone_once(outcome, store, planned)
+    assert all(fault.seen for fault in store.faults)

@@ -1,14 +1,17 @@
-"""Delete and verify: what stops a run that fails too often, and what proves that a record is gone."""
+"""Read check, first batch, deletion and verification: what counts as deleted."""
 
 from __future__ import annotations
 
 import math
+import random
+import signal
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from tests.fake_store import FakeStore, Fault, Request
+from tests.launcher import Rig
 from tests.rigged import (
     QUIET,
     MakeStore,
@@ -17,14 +20,376 @@ from tests.rigged import (
     assert_resumable,
     assert_says,
     counts,
+    listings,
     names,
     read_backs,
+    write,
 )
 
-LOCKED = (409, "this customer is locked")
+Rewrite = Callable[[Request, Any], Any]
+Cut = Callable[[list[int]], list[int]]
+EMPTY: dict[str, Any] = {"data": [], "meta": {"pagination": {"total": 0, "per_page": 250}}}
+PATIENT = Rig(speed=1000.0)
+
+# --- read check -----------------------------------------------------------------------------
 
 
-# --- the error rate -------------------------------------------------------------------------------
+def cutting(cut: Cut, *methods: str) -> list[Fault]:
+    """Return the faults of a proxy that cuts the id filter before the store gets it."""
+
+    def shorten(request: Request) -> None:
+        request.query["id:in"] = ",".join(map(str, cut(list(request.ids))))
+
+    def has_filter(request: Request) -> bool:
+        return "id:in" in request.query
+
+    return [Fault(m, where=has_filter, times=math.inf, hook=shorten) for m in methods]
+
+
+@pytest.mark.parametrize(
+    ("resource", "count", "cut"),
+    [
+        ("customers", 40, lambda ids: ids[:1]),
+        ("customers", 300, lambda ids: ids[:-1] if len(ids) > 9 else ids),
+        ("products", 300, lambda ids: ids[:100]),
+        ("products", 300, lambda ids: ids[-100:]),
+    ],
+)
+def test_id_filter_ignored_in_part(
+    make_store: MakeStore, hurried: RiggedTool, resource: str, count: int, cut: Cut
+) -> None:
+    """Reads and DELETEs shrink until none of their ids is ignored, and all are deleted."""
+    store = make_store(**{"customers": 0, resource: count} | QUIET)
+    store.faults = cutting(cut, "GET", "DELETE")
+    outcome = hurried.run(store, "--resource", resource)
+    assert outcome.status == 0, outcome.text
+    assert not store.records[resource]
+    assert counts(outcome) == {"deleted": count}
+
+
+def test_id_filter_ignored_at_random(make_store: MakeStore, hurried: RiggedTool) -> None:
+    """Where no size of a read works, the run is refused before the first DELETE."""
+    hurried.rig, half = PATIENT, random.Random(7)
+    store = make_store(customers=300, **QUIET)
+    store.faults = cutting(lambda ids: [n for n in ids if half.random() < 0.5] or [1], "GET")
+    outcome = hurried.run(store)
+    assert outcome.status == 3, outcome.text
+    assert not store.deletes()
+
+
+def test_query_cut_at_a_length(make_store: MakeStore, hurried: RiggedTool) -> None:
+    """The read check is as long as any query of the plan, so that it fails where they would."""
+    store = make_store(products=1000, customers=0, **QUIET)
+
+    def cut(request: Request) -> None:
+        text = request.query["id:in"][:1100]
+        request.query["id:in"] = text.rpartition(",")[0] if len(text) == 1100 else text
+
+    store.faults = [Fault(where=lambda r: "id:in" in r.query, times=math.inf, hook=cut)]
+    outcome = hurried.run(store, "--resource", "products")
+    assert outcome.status == 3 or not store.records["products"], outcome.text
+
+
+@pytest.mark.parametrize(
+    ("already_gone", "stray", "cut"),
+    [(0, True, lambda ids: ids[:100]), (150, False, lambda ids: ids[-100:])],
+)
+def test_read_check_of_a_resume(
+    make_store: MakeStore, hurried: RiggedTool, already_gone: int, stray: bool, cut: Cut
+) -> None:
+    """Also where half of the plan is gone, or after one stray empty page of a listing."""
+    store = make_store(customers=300, **QUIET)
+    planned = set(store.customers)
+    dry = hurried.run(store, "--dry-run")
+    later = set(store.add(3))
+    store.remove(*sorted(planned)[:already_gone])
+    store.faults = cutting(cut, "GET", "DELETE")
+    if stray:
+        store.faults.insert(0, Fault(where=listings, status=200, body=EMPTY))
+    outcome = hurried.resume(store, dry.folder)
+    assert outcome.status == 0, outcome.text
+    assert set(store.customers) == later
+    assert outcome.summary["deleted"] == 300 - already_gone
+    assert outcome.summary["already_gone"] == already_gone
+
+
+def test_others_delete_meanwhile(make_store: MakeStore, hurried: RiggedTool) -> None:
+    """Records that vanished after the listing do not fail the read check."""
+    store = make_store(customers=300, **QUIET)
+    gone = list(store.customers)[5:9]
+    store.faults = [Fault(where=listings, skip=3, after=lambda _: store.remove(*gone))]
+    outcome = hurried.run(store)
+    assert outcome.status == 0, outcome.text
+    assert outcome.summary["deleted"] + outcome.summary["already_gone"] == 300
+
+
+# --- answers that verify nothing ------------------------------------------------------------
+
+
+def total(value: Any) -> Rewrite:
+    """Return an answer without records, with this total."""
+    return lambda *_: {"data": [], "meta": {"pagination": {"total": value}}}
+
+
+def rows(*records: Any) -> Rewrite:
+    return lambda *_: {"data": [*records], "meta": {"pagination": {"total": len(records)}}}
+
+
+def repeated(_request: Request, answer: Any) -> Any:
+    """As many rows as the total, but two are the same: another one is hidden."""
+    return answer | {"data": answer["data"][:1] * len(answer["data"])}
+
+
+DISTRUSTED: dict[str, Rewrite] = {
+    "more than shown": total(1),
+    "no total": lambda *_: {"data": [], "meta": {"pagination": {"count": 0}}},
+    "total is a string": total("0"),
+    "total is null": total(None),
+    "total is negative": total(-1),
+    "total is false": total(False),
+    "no meta": lambda *_: {"data": []},
+    "no data": lambda *_: {"meta": {"pagination": {"total": 0}}},
+    "data is null": lambda *_: {"data": None, "meta": {"pagination": {"total": 0}}},
+    "data is an object": lambda *_: {"data": {}, "meta": {"pagination": {"total": 0}}},
+    "a bare list": lambda *_: [],
+    "an id that was not asked for": rows({"id": 999_999}),
+    "an id that is a string": rows({"id": "12"}),
+    "an id that is true": rows({"id": True}),
+    "a record without id": rows({"email": "x@shop-mail.example"}),
+    "a record that is a number": rows(12),
+    "a record twice": repeated,
+}
+
+
+def test_answers_that_verify_nothing(make_store: MakeStore, hurried: RiggedTool) -> None:
+    """N10, N11: what they were to verify stays unverified, and the exit status is not 0."""
+    hurried.rig = PATIENT
+    store = make_store(customers=0, products=250 * (len(DISTRUSTED) + 1), **QUIET)
+    planned = sorted(store.records["products"])
+    for place, rewrite in enumerate(DISTRUSTED.values(), 1):
+        part = names(*planned[250 * place : 250 * place + 250])
+
+        def verifies(request: Request, part: Callable[[Request], bool] = part) -> bool:
+            return read_backs(request) and part(request) and len(store.deletes()) > 1
+
+        store.faults += [Fault(where=verifies, times=math.inf, rewrite=rewrite)]
+    store.sticky = dict.fromkeys(planned[-2:], math.inf)  # to be repeated
+    outcome = hurried.run(store, "--resource", "products")
+    assert outcome.status == 4, outcome.text
+    assert counts(outcome) == {"deleted": 250, "unknown": 250 * len(DISTRUSTED)}
+    assert outcome.summary["verified"] is False
+    assert store.deleted_ids().keys() == {*planned}
+
+
+@pytest.mark.parametrize(
+    "why", ["more than shown", "no total", "a bare list", "an id that was not asked for"]
+)
+def test_read_check_that_fails(store: FakeStore, hurried: RiggedTool, why: str) -> None:
+    """N10: the run is refused before the first DELETE."""
+    store.faults = [Fault("GET", where=read_backs, times=math.inf, rewrite=DISTRUSTED[why])]
+    outcome = hurried.run(store)
+    assert outcome.status == 3, outcome.text
+    assert not store.deletes()
+
+
+def test_one_odd_answer_is_read_again(store: FakeStore, hurried: RiggedTool) -> None:
+    planned = set(store.customers)
+    store.faults = [Fault("GET", where=read_backs, rewrite=total(7))]
+    assert_all_gone_once(hurried.run(store), store, planned)
+
+
+def test_id_filter_ignored_when_verifying(store: FakeStore, hurried: RiggedTool) -> None:
+    """N2, N10: a list of everybody verifies nothing, and nobody on it is deleted."""
+    planned = set(store.customers)
+    fresh: list[int] = []
+
+    def sign_up(_request: Request) -> None:
+        fresh.extend(store.add(5) if not fresh else ())
+
+    def everybody(_request: Request, _answer: Any) -> Any:
+        records = [{"id": number} for number in sorted(store.customers)]
+        return {"data": records, "meta": {"pagination": {"total": len(records)}}}
+
+    store.faults = [
+        Fault("DELETE", skip=2, hook=sign_up),
+        Fault("GET", where=read_backs, skip=2, times=math.inf, rewrite=everybody),
+    ]
+    outcome = hurried.run(store)
+    assert outcome.status == 4, outcome.text
+    assert counts(outcome) == {"deleted": 10, "unknown": 20}
+    assert store.deleted_ids().keys() == planned
+    assert set(store.customers) == set(fresh)
+
+
+def test_category_filter_ignored_later(make_store: MakeStore, hurried: RiggedTool) -> None:
+    """N10: where it is ignored only when records are read back, nothing counts as deleted."""
+    store = make_store(customers=0, categories=13, **QUIET)
+    number = min(store.records["categories"])
+
+    def ignore(_: Request) -> None:
+        store.deaf = {"category_id:in"}
+
+    store.faults = [Fault("DELETE", hook=ignore)]
+    path = write(hurried, f"{number}\n")
+    outcome = hurried.run(store, "--resource", "categories", "--ids", path)
+    assert outcome.status == 4, outcome.text
+    assert number not in store.records["categories"]
+    assert counts(outcome) == {"unknown": 1}
+    assert outcome.summary["verified"] is False
+
+
+@pytest.mark.parametrize("count", [21, None])
+def test_list_that_verifies_nothing(
+    make_store: MakeStore, hurried: RiggedTool, count: int | None
+) -> None:
+    """N10, N11: neither a list that is never complete, nor one without a total."""
+    store = make_store(customers=0, promotions=20, **QUIET)
+
+    def is_late(request: Request) -> bool:
+        return request.method == "GET" and bool(store.deletes())
+
+    body = {"data": [], "meta": {"pagination": {"total": count}}}
+    store.faults = [Fault(where=is_late, times=math.inf, status=200, body=body)]
+    outcome = hurried.run(store, "--resource", "promotions")
+    assert outcome.status in (4, 5), outcome.text
+    assert outcome.summary["deleted"] == outcome.summary["already_gone"] == 0
+    assert outcome.summary["unknown"] > 0
+    assert outcome.summary["verified"] is False
+
+
+def test_stray_empty_page(make_store: MakeStore, hurried: RiggedTool) -> None:
+    """Where a list has no id filter, and the DELETEs did nothing."""
+    store = make_store(customers=0, promotions=20, **QUIET)
+    stray = Fault(
+        where=lambda r: r.method == "GET" and bool(store.deletes()), status=200, body=EMPTY
+    )
+    store.faults = [stray, Fault("DELETE", times=math.inf, status=204)]
+    outcome = hurried.run(store, "--resource", "promotions")
+    assert outcome.status in (4, 5), outcome.text
+    assert outcome.summary["deleted"] == 0
+    assert stray.seen
+
+
+def test_stray_empty_pages_of_a_v2_list(make_store: MakeStore, hurried: RiggedTool) -> None:
+    """One does not end the list, neither when it is listed nor when it is read back."""
+    store = make_store(customers=0, coupons=30, **QUIET)
+    stray: dict[str, Any] = {"method": "GET", "path": "v2/coupons", "status": 204}
+    store.faults = [Fault(**stray), Fault(skip=4, **stray)]
+    outcome = hurried.run(store, "--resource", "coupons")
+    assert outcome.status == 0, outcome.text
+    assert counts(outcome) == {"deleted": 30}
+    assert not store.records["coupons"]
+
+
+# --- first batch ----------------------------------------------------------------------------
+
+
+def test_first_batch_goes_alone(make_store: MakeStore, hurried: RiggedTool) -> None:
+    """The first is read back before the second leaves; then five are in flight at once."""
+    store = make_store(customers=300, latency=lambda r: 0.02 * (r.method == "DELETE"), **QUIET)
+    assert hurried.run(store).status == 0
+    kinds = [r.method if r.method == "DELETE" else "read" for r in store.log if r.ids]
+    assert kinds[:4] == ["read", "DELETE", "read", "DELETE"]
+    assert max(request.in_flight for request in store.deletes()) >= 4
+
+
+def test_first_batch_without_effect(make_store: MakeStore, hurried: RiggedTool) -> None:
+    store = make_store(customers=2000, **QUIET)
+    store.sticky = dict.fromkeys(store.customers, math.inf)
+    outcome = hurried.run(store)
+    assert outcome.status == 5, outcome.text
+    assert len(store.deletes()) == 1
+    assert sum(map(read_backs, store.log)) < 20
+    assert_resumable(outcome)
+
+
+def test_ten_rejected_batches(make_store: MakeStore, hurried: RiggedTool) -> None:
+    store = make_store(customers=300, **QUIET)
+    store.faults = [Fault("DELETE", times=math.inf, status=404, body={"title": "no"})]
+    outcome = hurried.run(store, "--batch-size", "2", max_error_rate=100)
+    assert outcome.status == 5, outcome.text
+    assert len(store.deletes()) <= 10 * 3 + 1
+    assert_resumable(outcome)
+
+
+def test_first_batch_rejected_in_part(store: FakeStore, hurried: RiggedTool) -> None:
+    store.refuse = dict.fromkeys(list(store.customers)[:4], (422, {"title": "locked"}))
+    outcome = hurried.run(store, max_error_rate=50)
+    assert outcome.status == 4, outcome.text
+    assert counts(outcome) == {"deleted": 26, "failed": 4}
+
+
+# --- consistency delay ----------------------------------------------------------------------
+
+
+def test_consistency_delay(make_store: MakeStore, hurried: RiggedTool) -> None:
+    """Deleted records that are still listed for 30 s are deleted, and each is sent once."""
+    store = make_store(customers=100, lag=30 / hurried.rig.speed, **QUIET)
+    planned = set(store.customers)
+    assert_all_gone_once(hurried.run(store), store, planned)
+    assert store.deleted_ids() == dict.fromkeys(planned, 1)
+
+
+def test_resume_within_the_consistency_delay(
+    make_store: MakeStore, hurried: RiggedTool
+) -> None:
+    hurried.rig = Rig(speed=20)
+    store = make_store(customers=60, lag=0.6, **QUIET)
+    store.faults = [Fault("DELETE", skip=3, hook=lambda _: hurried.signal(signal.SIGTERM))]
+    stopped = hurried.run(store, max_concurrent=1)
+    assert stopped.status == 143, stopped.text
+    resumed = hurried.resume(store, stopped.folder)
+    assert resumed.status == 0, resumed.text
+    assert counts(resumed) == {"deleted": 60}
+
+
+def test_second_delete_that_finds_nothing(make_store: MakeStore, hurried: RiggedTool) -> None:
+    """A 404 for a record that was listed too long is no failure."""
+    hurried.rig = Rig(speed=10)
+    store = make_store(customers=0, coupons=8, lag=0.6, **QUIET)
+    outcome = hurried.run(store, "--resource", "coupons")
+    assert outcome.status == 0, outcome.text
+    assert not store.records["coupons"]
+
+
+# --- records that remain --------------------------------------------------------------------
+
+
+def test_accepted_records_that_remain(store: FakeStore, hurried: RiggedTool) -> None:
+    """N10, N11: then they are gone, or have failed, for a reason; a resume tries them again."""
+    ids = list(store.customers)
+    sticky = {ids[2], ids[3], ids[28]}
+    store.sticky = dict.fromkeys(sticky, math.inf) | {ids[15]: 1}
+    outcome = hurried.run(store)
+    assert outcome.status == 4, outcome.text
+    assert counts(outcome) == {"deleted": 27, "failed": 3}
+    assert outcome.failed.keys() == sticky
+    assert all(reason.strip() for reason in outcome.failed.values())
+    sent = store.deleted_ids()
+    assert {number for number in ids if sent[number] == 2} == sticky | {ids[15]}
+    last = store.deletes()[-1].number
+    assert len([r for r in store.log if read_backs(r) and r.number > last]) >= 2
+    again = hurried.resume(store, outcome.folder)
+    assert again.status == 4, again.text
+    assert again.failed.keys() == sticky
+    assert store.deletes()[-1].number > last
+
+
+def test_deleted_or_not(make_store: MakeStore, hurried: RiggedTool) -> None:
+    """It is not in failed.csv."""
+    store = make_store(customers=1, **QUIET)
+    store.faults = [
+        Fault("DELETE", times=math.inf, commit=True, close="reset"),
+        Fault("GET", where=read_backs, skip=1, times=math.inf, close="reset"),
+    ]
+    outcome = hurried.run(store, max_retries=1)
+    assert outcome.status == 5, outcome.text
+    assert counts(outcome) == {"unknown": 1}
+    assert outcome.folder is not None
+    assert not (outcome.folder / "failed.csv").exists() or not outcome.failed
+
+
+# --- too many failures ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -34,49 +399,46 @@ LOCKED = (409, "this customer is locked")
         (30, 11, None, 5),
         (110, 11, None, 4),  # 10 %, and not more
         (110, 12, None, 5),
-        (100, 11, "10", 5),
         (100, 11, "10.9 %", 5),
         (100, 11, "11", 4),
-        (100, 50, "50", 4),
-        (100, 51, "50", 5),
         (40, 30, "100", 4),
         (30, 1, "0", 5),
-        (30, 0, "0", 0),
     ],
 )
-def test_error_rate(
-    make_store: MakeStore, hurried: RiggedTool, customers: int, failing: int, rate: str | None, status: int
+def test_max_error_rate(
+    make_store: MakeStore,
+    hurried: RiggedTool,
+    customers: int,
+    failing: int,
+    rate: str | None,
+    status: int,
 ) -> None:
-    """A16: more than 10 % and more than 10 failed ids end the run; with 0 % the first does."""
     store = make_store(customers=customers, **QUIET)
-    store.per_item = dict.fromkeys(list(store.customers)[10 : 10 + failing], LOCKED)
-    settings = {} if rate is None else {"max_error_rate": rate}
-    outcome = hurried.run(store, **settings)
+    victims = list(store.customers)[10 : 10 + failing]
+    store.per_item = dict.fromkeys(victims, (409, "this customer is locked"))
+    outcome = hurried.run(store, **({} if rate is None else {"max_error_rate": rate}))
     assert outcome.status == status, outcome.text
-    assert outcome.summary["failed"] <= failing
-    if status == 5:
+    failed = outcome.summary["failed"]
+    if status == 4:
+        assert failed == failing
+    else:
+        assert (1 if rate == "0" else 11) <= failed <= failing
         assert_says(outcome, "locked")
         assert_resumable(outcome)
-        assert outcome.summary["failed"] >= (1 if rate == "0" else 11)
-        assert outcome.failed.items() <= dict.fromkeys(store.per_item, "409 this customer is locked").items()
-    else:
-        assert outcome.summary["failed"] == failing
+    reasons = dict.fromkeys(victims, "409 this customer is locked")
+    assert outcome.failed.items() <= reasons.items()
 
 
-# --- the store is down ----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("fault", "word"), [({"status": 503}, "503"), ({"close": "reset"}, "")])
-@pytest.mark.parametrize("workers", [1, 5])
-def test_five_exhausted_batches_in_a_row(
-    make_store: MakeStore, hurried: RiggedTool, fault: dict[str, Any], word: str, workers: int
+@pytest.mark.parametrize(("fault", "workers"), [({"status": 503}, 1), ({"close": "reset"}, 5)])
+def test_five_unanswered_in_a_row(
+    make_store: MakeStore, hurried: RiggedTool, fault: dict[str, Any], workers: int
 ) -> None:
-    """A17: they end the run, long before each of 30 batches is tried; halves are not asked either."""
-    store = make_store(customers=300, latency=0.25 if workers == 5 else 0.0, **QUIET)
+    """Long before each of 30 batches was tried, and without halving any."""
+    store = make_store(customers=300, latency=0.1 if workers == 5 else 0.0, **QUIET)
     store.faults = [Fault("DELETE", skip=3, times=math.inf, **fault)]
     outcome = hurried.run(store, max_retries=1, max_concurrent=workers)
     assert outcome.status == 5, outcome.text
-    assert_says(outcome, word)
+    assert_says(outcome, str(fault.get("status", "")))
     assert_resumable(outcome)
     assert 3 + 10 <= len(store.deletes()) <= 3 + 10 + 2 * workers
     assert {len(request.ids) for request in store.deletes()} == {10}
@@ -84,8 +446,8 @@ def test_five_exhausted_batches_in_a_row(
     assert store.log[-1].method == "DELETE"
 
 
-def test_four_exhausted_batches_in_a_row(make_store: MakeStore, hurried: RiggedTool) -> None:
-    """A17: a success after four of them, and four more, do not end the run; their halves go later."""
+def test_four_unanswered_in_a_row(make_store: MakeStore, hurried: RiggedTool) -> None:
+    """Nor four more after a success; their halves are sent later."""
     store = make_store(customers=120, **QUIET)
     planned = set(store.customers)
     store.faults = [
@@ -98,203 +460,23 @@ def test_four_exhausted_batches_in_a_row(make_store: MakeStore, hurried: RiggedT
     assert statuses == [204] + [500] * 4 + [204] + [502] * 4 + [204]
 
 
-def test_exhausted_halves_count(make_store: MakeStore, hurried: RiggedTool) -> None:
-    """A17: five requests in a row that used up their retries end the run, be they batches or halves."""
-    store = make_store(customers=30, **QUIET)
-    victims = list(store.customers)[20:]
+@pytest.mark.parametrize(("customers", "healthy"), [(30, 2), (40, 0)])
+def test_unanswered_halves_count(
+    make_store: MakeStore, hurried: RiggedTool, customers: int, healthy: int
+) -> None:
+    """So that a store that is down is noticed with fewer than five batches, too."""
+    store = make_store(customers=customers, **QUIET)
+    victims = list(store.customers)[10 * healthy :]
     store.faults = [Fault("DELETE", where=names(*victims), times=math.inf, status=500)]
     outcome = hurried.run(store, max_retries=0, max_concurrent=1)
     assert outcome.status == 5, outcome.text
-    assert len(store.deletes()) <= 2 + 5 + 1  # one more may be on its way to a worker
+    assert len(store.deletes()) <= healthy + 5 + 1  # one more may be on its way to a worker
     assert set(store.customers) == set(victims)
 
 
-def test_a_store_that_is_down_is_noticed_when_items_count(make_store: MakeStore, tool: RiggedTool) -> None:
-    """A17: batches that are split to fit the quota are batches: five of them exhausted end the run."""
-    store = make_store(customers=5, products=2000, quota=150, window=1.0, count_items=True)
-    store.faults.append(Fault(method="DELETE", times=10_000, status=503, counts=False))
+def test_unanswered_parts_of_batches_count(make_store: MakeStore, tool: RiggedTool) -> None:
+    store = make_store(customers=0, products=1500, quota=150, window=0.4, count_items=True)
+    store.faults = [Fault("DELETE", times=math.inf, status=503, counts=False)]
     outcome = tool.run(store, "--resource", "products", count_items=True, max_retries=0)
     assert outcome.status == 5, outcome.text
     assert len(store.deletes()) <= 10
-
-
-# --- reading back ---------------------------------------------------------------------------------
-
-
-def test_a_204_that_did_nothing(store: FakeStore, hurried: RiggedTool) -> None:
-    """A1: what is still there after its 204 is deleted once more, and then gone."""
-    planned = set(store.customers)
-    victim = min(planned)
-    store.sticky[victim] = 1
-    outcome = hurried.run(store)
-    assert_all_gone_once(outcome, store, planned)
-    assert store.deleted_ids() == {n: 2 if n == victim else 1 for n in planned}
-
-
-def test_a_204_that_never_does_anything(store: FakeStore, hurried: RiggedTool) -> None:
-    """A1, N10, N11: it is deleted once more, read again for a while, and then failed: exit 4."""
-    ids = list(store.customers)
-    victims = {ids[2], ids[3], ids[28]}
-    store.sticky = dict.fromkeys(victims, math.inf)
-    outcome = hurried.run(store)
-    assert outcome.status == 4, outcome.text
-    assert counts(outcome) == {"deleted": 27, "failed": 3}
-    assert outcome.failed.keys() == victims
-    assert all(reason.strip() for reason in outcome.failed.values())
-    assert all(store.deleted_ids()[n] == 2 for n in victims)
-    last = max(request.number for request in store.deletes())
-    assert len([r for r in store.log if read_backs(r) and r.number > last]) >= 2
-
-
-def test_a_lagging_store(make_store: MakeStore, hurried: RiggedTool) -> None:
-    """A1: records that show for some seconds after they were deleted are deleted all the same."""
-    store = make_store(customers=30, lag=0.08, **QUIET)  # 4 s of the tool's clock
-    planned = set(store.customers)
-    outcome = hurried.run(store)
-    assert_all_gone_once(outcome, store, planned)
-
-
-def everything(store: FakeStore) -> Callable[[Request, Any], Any]:
-    """The answer of a list that does not know id:in: all there is."""
-
-    def rewrite(_request: Request, _answer: Any) -> Any:
-        rows = [{"id": number} for number in sorted(store.customers)[:250]]
-        return {"data": rows, "meta": {"pagination": {"total": len(rows), "per_page": 250}}}
-
-    return rewrite
-
-
-def told(**changes: Any) -> Callable[[Request, Any], Any]:
-    """An answer that finds nothing, with these changes to its pagination; None drops one."""
-
-    def rewrite(_request: Request, answer: Any) -> Any:
-        pagination = answer["meta"]["pagination"] | changes
-        pagination = {name: value for name, value in pagination.items() if value is not None}
-        return {"data": [], "meta": {"pagination": pagination}}
-
-    return rewrite
-
-
-def rows(*records: Any) -> Callable[[Request, Any], Any]:
-    def rewrite(_request: Request, _answer: Any) -> Any:
-        return {"data": list(records), "meta": {"pagination": {"total": len(records)}}}
-
-    return rewrite
-
-
-DISTRUSTED: dict[str, Callable[[Request, Any], Any]] = {
-    "more in all than shown": told(total=1),
-    "no total": told(total=None),
-    "total is a string": told(total="0"),
-    "total is null": lambda *_: {"data": [], "meta": {"pagination": {"total": None}}},
-    "total is negative": told(total=-1),
-    "total is false": told(total=False),
-    "no meta": lambda *_: {"data": []},
-    "no data": lambda *_: {"meta": {"pagination": {"total": 0}}},
-    "data is null": lambda *_: {"data": None, "meta": {"pagination": {"total": 0}}},
-    "data is an object": lambda *_: {"data": {}, "meta": {"pagination": {"total": 0}}},
-    "a bare list": lambda *_: [],
-    "an id nobody asked for": rows({"id": 999_999}),
-    "an id that is a string": rows({"id": "12"}),
-    "an id that is true": rows({"id": True}),
-    "a record without id": rows({"email": "x@shop-mail.example"}),
-    "a record that is a number": rows(12),
-}
-
-
-@pytest.mark.parametrize("rewrite", DISTRUSTED.values(), ids=DISTRUSTED)
-def test_a_read_back_that_cannot_be_trusted(
-    store: FakeStore, hurried: RiggedTool, rewrite: Callable[[Request, Any], Any]
-) -> None:
-    """A1, N10, N11: what it was to prove stays unknown, never deleted, and the exit status is not 0."""
-    store.faults = [Fault("GET", where=read_backs, skip=2, times=math.inf, rewrite=rewrite)]
-    outcome = hurried.run(store)
-    assert outcome.status == 4, outcome.text
-    assert counts(outcome) == {"deleted": 10, "unknown": 20}
-    assert outcome.summary["verified"] is False
-    assert store.deleted_ids().keys() == set(outcome.plan["ids"])
-
-
-@pytest.mark.parametrize("rewrite", DISTRUSTED.values(), ids=DISTRUSTED)
-def test_a_control_that_cannot_be_trusted(
-    store: FakeStore, hurried: RiggedTool, rewrite: Callable[[Request, Any], Any]
-) -> None:
-    """N10: a store whose read-backs cannot be relied on from the start is refused before the first DELETE."""
-    store.faults = [Fault("GET", where=read_backs, times=math.inf, rewrite=rewrite)]
-    outcome = hurried.run(store)
-    assert outcome.status == 3, outcome.text
-    assert not store.deletes()
-
-
-def test_a_read_back_that_repeats_a_record(store: FakeStore, hurried: RiggedTool) -> None:
-    """N10: as many rows as `total` says prove nothing when two are the same: another one is hidden."""
-    store.sticky = dict.fromkeys(list(store.customers)[10:12], math.inf)
-
-    def repeat(_request: Request, answer: Any) -> Any:
-        return answer | {"data": answer["data"][:1] * len(answer["data"])}
-
-    store.faults = [Fault("GET", where=read_backs, skip=2, times=math.inf, rewrite=repeat)]
-    outcome = hurried.run(store)
-    assert outcome.status == 4, outcome.text
-    assert counts(outcome) == {"deleted": 10, "unknown": 20}
-
-
-def test_a_list_that_is_deaf_to_ids(make_store: MakeStore, hurried: RiggedTool) -> None:
-    """N2, N10: all that is there, in place of what was asked for, proves nothing, and none of it goes."""
-    store = make_store(customers=30, **QUIET)
-    planned = set(store.customers)
-    fresh: list[int] = []
-
-    def sign_up(_request: Request) -> None:
-        fresh.extend(store.add(5) if not fresh else ())
-
-    store.faults = [
-        Fault("DELETE", skip=2, hook=sign_up),
-        Fault("GET", where=read_backs, skip=2, times=math.inf, rewrite=everything(store)),
-    ]
-    outcome = hurried.run(store)
-    assert outcome.status == 4, outcome.text
-    assert counts(outcome) == {"deleted": 10, "unknown": 20}
-    assert store.deleted_ids().keys() == planned
-    assert set(store.customers) == set(fresh)
-
-
-def test_distrust_of_one_answer_does_not_last(store: FakeStore, hurried: RiggedTool) -> None:
-    """A read-back that made no sense is asked again a little later."""
-    planned = set(store.customers)
-    store.faults = [Fault("GET", where=read_backs, rewrite=told(total=7))]
-    assert_all_gone_once(hurried.run(store), store, planned)
-
-
-@pytest.mark.parametrize("total", [None, 21])
-def test_a_listing_that_proves_nothing(make_store: MakeStore, hurried: RiggedTool, total: int | None) -> None:
-    """N10, N11: a listing that is unreadable or never complete, read back, leaves ids unknown."""
-    store = make_store(customers=5, promotions=20, quota=10_000, window=3600.0)
-
-    def lie(_request: object, answer: dict[str, dict[str, dict[str, int | None]]]) -> object:
-        answer["meta"]["pagination"]["total"] = total
-        return answer
-
-    store.faults.append(Fault(method="GET", path="v3/promotions", skip=1, times=1000, rewrite=lie))
-    outcome = hurried.run(store, "--resource", "promotions")
-    assert outcome.status == 4, outcome.text
-    assert outcome.summary["unknown"] == 20
-    assert outcome.summary["verified"] is False
-
-
-def test_a_list_that_ignores_ids_later(make_store: MakeStore, hurried: RiggedTool) -> None:
-    """N10: where it is deaf only when they are read back, nothing counts as deleted."""
-    store = make_store(customers=5, categories=13, **QUIET)
-    first = min(store.records["categories"])
-    path = hurried.folder / "ids.txt"
-    path.write_text(f"{first}\n")
-
-    def go_deaf(_: Request) -> None:
-        store.deaf = {"category_id:in"}
-
-    store.faults = [Fault("DELETE", hook=go_deaf)]
-    outcome = hurried.run(store, "--resource", "categories", "--ids", path)
-    assert outcome.status == 4, outcome.text
-    assert first not in store.records["categories"]
-    assert (outcome.summary["deleted"], outcome.summary["unknown"]) == (0, 1)
-    assert outcome.summary["verified"] is False

@@ -1,13 +1,13 @@
-"""The project's own shape: one module, three packages, nothing else at the top."""
+"""The project: one module, three packages, and a README that quotes the tool."""
 
 from __future__ import annotations
 
 import ast
-import functools
 import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 
 import pytest
 
@@ -18,8 +18,8 @@ PACKAGES = {"bigcommerce", "requests", "rich"}
 TOP = {"bulk_delete.py", "requirements.txt", "config.example.ini", "tests", "README.md"}
 
 
-def test_requirements_and_script_block_name_the_same_packages() -> None:
-    """pip with requirements.txt, and uv run, get the same packages of the same releases."""
+def test_requirements_are_the_same_for_pip_and_uv() -> None:
+    """requirements.txt and the script block have the same packages and releases."""
     block = re.search(r"(?ms)^# /// script$(.*?)^# ///$", TOOL.read_text(encoding="utf-8"))
     assert block
     script = tomllib.loads(re.sub(r"(?m)^# ?", "", block[1]))
@@ -28,15 +28,9 @@ def test_requirements_and_script_block_name_the_same_packages() -> None:
     assert {re.split(r"~=", line)[0] for line in required} == PACKAGES
 
 
-def test_top_level_holds_nothing_else() -> None:
-    """Beside the five names that users see, only dot-files; one module outside of tests."""
-    listed = subprocess.run(
-        ["git", "ls-files"],  # whichever git is on the PATH
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def test_top_level_has_five_names() -> None:
+    """Apart from them there are only dot-files, and one module outside tests."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
     if listed.returncode:
         pytest.skip("not a git checkout")
     files = listed.stdout.splitlines()
@@ -44,8 +38,7 @@ def test_top_level_holds_nothing_else() -> None:
     assert [f for f in files if f.endswith(".py") and not f.startswith("tests/")] == [TOOL.name]
 
 
-def test_module_imports_only_what_it_may() -> None:
-    """The module imports the standard library and the three packages, and nothing of tests."""
+def test_module_imports_three_packages() -> None:
     imported = set()
     for node in ast.walk(ast.parse(TOOL.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -56,40 +49,37 @@ def test_module_imports_only_what_it_may() -> None:
     assert imported - sys.stdlib_module_names == PACKAGES
 
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-TROUBLE = README.split("## When something goes wrong")[1].split("\n## ")[0]
-FIRST_CELLS = [line.split("|")[1] for line in TROUBLE.splitlines() if line.startswith("|")]
-PHRASES = [phrase for cell in FIRST_CELLS for phrase in re.findall(r"`([^`]+)`", cell)]
-
-
-def message(node: ast.expr, halves: dict[str, str]) -> str:
-    """The text of a string or f-string, with … for what is filled in, unless that is one of the halves."""
+def message(node: ast.expr, parts: dict[str, str]) -> str:
+    """Return the text of a string, with … for what is filled in, if it is none of the parts."""
     if isinstance(node, ast.Constant):
         return str(node.value)
     if isinstance(node, ast.FormattedValue):
-        return halves.get(ast.unparse(node.value), "…")
-    return "".join(message(part, halves) for part in getattr(node, "values", []))
+        return parts.get(ast.unparse(node.value), "…")
+    return "".join(message(part, parts) for part in getattr(node, "values", []))
 
 
-@functools.cache
-def messages() -> list[str]:
-    """Every string of the module that is no docstring; a local half of a message stands in its place."""
+def messages() -> Iterator[str]:
+    """Yield every string of the module, with local parts of messages filled in."""
     tree = ast.parse(TOOL.read_text(encoding="utf-8"))
-    found = []
-    for scope in (node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.Module))):
-        halves: dict[str, str] = {}
+    for scope in ast.walk(tree):
+        if not isinstance(scope, (ast.FunctionDef, ast.Module)):
+            continue
+        parts: dict[str, str] = {}
         for node in ast.walk(scope):
-            if isinstance(node, ast.Assign) and isinstance(node.value, (ast.Constant, ast.JoinedStr)):
-                halves[ast.unparse(node.targets[0])] = message(node.value, halves)
-        docstrings = {id(node.value) for node in ast.walk(scope) if isinstance(node, ast.Expr)}
-        strings = [node for node in ast.walk(scope) if isinstance(node, (ast.Constant, ast.JoinedStr))]
-        found += [message(node, halves) for node in strings if id(node) not in docstrings]
-    return found
+            if isinstance(node, ast.Assign):
+                parts[ast.unparse(node.targets[0])] = message(node.value, parts) or "…"
+        for node in ast.walk(scope):
+            if isinstance(node, (ast.Constant, ast.JoinedStr)):
+                yield message(node, parts)
 
 
-@pytest.mark.parametrize("phrase", PHRASES)
-def test_what_the_readme_quotes_is_what_the_tool_says(phrase: str) -> None:
-    """Each phrase of the README's table of troubles stands in the module as a message; … is anything."""
-    assert len(PHRASES) > 15
-    wanted = re.compile(".+".join(map(re.escape, phrase.split("…"))))
-    assert any(wanted.search(text) for text in messages())
+def test_readme_quotes_messages_of_the_tool() -> None:
+    """Each phrase of its table of problems is in a message of the module; … is anything."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = readme.split("## When something goes wrong")[1].split("\n## ")[0]
+    cells = [line.split("|")[1] for line in section.splitlines() if line.startswith("|")]
+    phrases = [phrase for cell in cells for phrase in re.findall(r"`([^`]+)`", cell)]
+    assert len(phrases) > 5
+    text = "\n".join(messages())
+    patterns = {phrase: ".+".join(map(re.escape, phrase.split("…"))) for phrase in phrases}
+    assert not [phrase for phrase, pattern in patterns.items() if not re.search(pattern, text)]

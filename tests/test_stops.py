@@ -1,19 +1,21 @@
-"""Stopped early: by a signal, or by an answer; what is in flight is awaited, and nothing more is sent."""
+"""Runs that are stopped by a signal or an answer: no DELETE leaves after it."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.fake_store import FakeStore, Fault, Request
+from tests.fake_store import Fault, Request
+from tests.launcher import Rig
 from tests.rigged import (
     QUIET,
     SIGNALS,
@@ -23,6 +25,8 @@ from tests.rigged import (
     assert_resumable,
     assert_says,
     counts,
+    linux,
+    listings,
     names,
     posix,
     read_backs,
@@ -31,76 +35,74 @@ from tests.rigged import (
     waiting,
 )
 
-LONG_ENOUGH = 1.0  # seconds in which the tool's main thread surely sees a signal
-BY_SIGNAL = pytest.mark.parametrize(
-    ("signum", "status"), SIGNALS.items(), ids=lambda value: getattr(value, "name", None)
-)
+LONG_ENOUGH = 0.7  # seconds in which the tool's main thread surely sees a signal
 
 
-def answered(tool: Tool, number: int) -> bool:
-    """Whether the journal says what was answered to a DELETE with that id."""
+def has_answer(tool: Tool, number: int) -> bool:
+    """Whether the journal has the answer to a DELETE with that id."""
     paths: list[Path] = list(tool.runs.glob("*/journal.jsonl"))
     text = paths[0].read_text() if paths else ""
     entries = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
     return any(number in entry.get("ids", ()) for entry in entries)
 
 
-# --- by an answer ------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("why", ["a fatal answer", "the error rate"])
-def test_an_answer_in_the_middle(make_store: MakeStore, hurried: RiggedTool, why: str) -> None:
-    """A15, A16, N8: the other four in flight are awaited, and nothing else is sent; a resume goes on."""
+def test_answer_that_ends_the_run(make_store: MakeStore, hurried: RiggedTool, why: str) -> None:
+    """N8: the other four are awaited, and nothing else is sent."""
     store = make_store(customers=200, **QUIET)
-    victim = list(store.customers)[55]  # of the last of the first five batches after the proven one
+    victim = list(store.customers)[55]  # in the last of the first five batches in flight
     released = threading.Event()
-    holding = Fault(
-        "DELETE",
-        skip=1,
-        times=math.inf,
-        where=lambda request: victim not in request.ids,
-        hook=waiting(released),
-    )
-    store.faults = [holding]
+    store.faults = [
+        Fault(
+            "DELETE",
+            skip=1,
+            times=math.inf,
+            where=lambda request: victim not in request.ids,
+            hook=waiting(released),
+        )
+    ]
     if why == "the error rate":
         store.per_item = {victim: (409, "this customer is locked")}
     else:
-        store.faults += [Fault("DELETE", where=names(victim), status=401)]
-    config = store.config(hurried.folder, max_error_rate=0)
-    process = hurried.start(store, config, "--yes")
-    wait_until(lambda: answered(hurried, victim))
-    time.sleep(LONG_ENOUGH / 2)  # the flag is set right after that line
+        store.faults += [Fault("DELETE", where=names(victim), times=math.inf, status=402)]
+    process = hurried.start(store, store.config(hurried.folder, max_error_rate=0), "--yes")
+    wait_until(lambda: has_answer(hurried, victim))
+    time.sleep(LONG_ENOUGH / 2)  # the stop flag is set right after that line
     released.set()
     outcome = hurried.finish(process)
     assert outcome.status == 5, outcome.text
     # Its worker may take the next batch before the main thread has counted the failure.
     assert len(store.deletes()) <= (7 if why == "the error rate" else 6)
     assert store.log[-1].method == "DELETE"
-    assert_says(outcome, "locked" if why == "the error rate" else "401")
+    assert_says(outcome, "locked" if why == "the error rate" else "402")
     assert_resumable(outcome)
-    sent = sum(len(request.ids) for request in store.deletes() if request.status == 204)
-    expected = {"deleted": 10, "unknown": sent - 10, "not_attempted": 200 - sent}
-    if why == "the error rate":
-        expected = {"deleted": 10, "unknown": sent - 1, "failed": 1, "not_attempted": 190 - sent}
-    assert counts(outcome) == expected
-    store.faults, store.per_item = [], {}
-    assert hurried.resume(store, outcome.folder).status == 0
-    assert not store.customers
+    deleted = sum(len(request.ids) for request in store.deletes() if request.status == 204)
+    rejected = {"failed": 1} if why == "the error rate" else {}
+    unknown = deleted - 10 + 9 * len(rejected)
+    remaining = 190 - unknown - len(rejected)
+    assert counts(outcome) == {
+        "deleted": 10,
+        **rejected,
+        "unknown": unknown,
+        "not_attempted": remaining,
+    }
 
 
-# --- by a signal -------------------------------------------------------------------------------
-
-
-def assert_stopped_while_deleting(
-    store: FakeStore, tool: Tool, signum: int, at: int, kill: Callable[[], None]
+@posix
+@pytest.mark.parametrize(
+    ("signum", "at"), [(signal.SIGTERM, 1), *[(signum, 6) for signum in SIGNALS]]
+)
+def test_signal_while_deleting(
+    make_store: MakeStore, tool: RiggedTool, signum: int, at: int
 ) -> None:
-    """The n-th DELETE of 200 customers brings the signal, and all others are held until it was seen."""
+    """N8: with the n-th DELETE (the first goes alone): those in flight are the last."""
+    store = make_store(customers=200, **QUIET)
     released = threading.Event()
     moments: list[float] = []
 
     def stop(_request: Request) -> None:
         moments.append(time.monotonic())
-        kill()
+        tool.signal(signum)
         time.sleep(LONG_ENOUGH)
         moments.append(time.monotonic())
         released.set()
@@ -109,106 +111,75 @@ def assert_stopped_while_deleting(
         Fault("DELETE", skip=at - 1, hook=stop),
         Fault("DELETE", skip=at - 1, times=math.inf, hook=waiting(released)),
     ]
-    outcome = tool.finish(tool.start(store, store.config(tool.folder), "--yes"))
+    outcome = tool.run(store)
     assert outcome.status == 128 + signum, outcome.text
-    assert sent_after(store, moments[0]) <= 4
+    assert sent_after(store, moments[0]) <= 4 * (at > 1)
     assert sent_after(store, moments[1]) == 0
-    assert all(request.status == 204 for request in store.deletes())  # each one's answer was awaited
+    assert all(request.status == 204 for request in store.deletes())
     assert store.log[-1].method == "DELETE"
     assert (outcome.summary["status"], outcome.summary["verified"]) == ("interrupted", False)
-    gone = sum(store.deleted_ids().values())
-    expected = {"unknown": gone, "not_attempted": 200 - gone}
-    if at > 1:  # the first batch was proven
-        expected = {"deleted": 10, "unknown": gone - 10, "not_attempted": 200 - gone}
-    assert counts(outcome) == expected
+    sent = sum(store.deleted_ids().values())
+    verified = {"deleted": 10} if at > 1 else {}
+    unknown = sent - 10 * len(verified)
+    assert counts(outcome) == {**verified, "unknown": unknown, "not_attempted": 200 - sent}
     assert_says(outcome)
     assert_resumable(outcome)
 
 
 @posix
-@BY_SIGNAL
-def test_a_signal_while_deleting(
-    make_store: MakeStore, installed: Tool, monkeypatch: pytest.MonkeyPatch, signum: int, status: int
-) -> None:
-    """N8: a signal ends the run with 128 + n: what is in flight is awaited, and nothing else is sent."""
-    store = make_store(customers=200, **QUIET)
-    pids: list[int] = []
-    start = installed.start
+@pytest.mark.parametrize("signum", SIGNALS)
+def test_signal_while_listing(make_store: MakeStore, tool: RiggedTool, signum: int) -> None:
+    """N9: nothing is planned, nothing deleted, and reads in flight are not awaited."""
+    store, ended = make_store(customers=2000, **QUIET), threading.Event()
 
-    def started(*args: object) -> object:
-        process = start(*args)  # type: ignore[arg-type]
-        pids.append(process.pid)
-        return process
-
-    monkeypatch.setattr(installed, "start", started)
-
-    def kill() -> None:
-        wait_until(lambda: bool(pids))
-        os.kill(pids[0], signum)
-
-    assert status == 128 + signum
-    assert_stopped_while_deleting(store, installed, signum, 6, kill)
-
-
-@posix
-def test_a_signal_on_the_first_delete(make_store: MakeStore, hurried: RiggedTool) -> None:
-    """N8: the first DELETE, which goes alone, is the last when the signal comes with it."""
-    store = make_store(customers=200, **QUIET)
-    assert_stopped_while_deleting(store, hurried, 15, 1, lambda: hurried.signal(signal.SIGTERM))
-    assert len(store.deletes()) == 1
-
-
-@posix
-@BY_SIGNAL
-def test_a_signal_while_listing(make_store: MakeStore, tool: RiggedTool, signum: int, status: int) -> None:
-    """A signal during the listing ends it: nothing is planned, nothing deleted, nothing to resume."""
-    store = make_store(customers=2000, **QUIET)
-    released = threading.Event()
-    moments: list[float] = []
-
-    def stop(_request: Request) -> None:
+    def stop(request: Request) -> None:
         tool.signal(signum)
-        moments.append(time.monotonic() + LONG_ENOUGH)
-        time.sleep(LONG_ENOUGH)
-        released.set()
+        waiting(ended)(request)
 
     store.faults = [
-        Fault(path="v3/customers", skip=3, hook=stop),
-        Fault(path="v3/customers", skip=3, times=math.inf, hook=waiting(released)),
+        Fault(where=listings, skip=3, hook=stop),
+        Fault(where=listings, skip=3, times=math.inf, hook=waiting(ended)),
     ]
     outcome = tool.run(store)
-    assert outcome.status == status, outcome.text
-    assert not [request for request in store.log if request.arrived > moments[0]]
+    ended.set()
+    assert outcome.status == 128 + signum, outcome.text
     assert not store.deletes()
     summary = outcome.summary
-    assert (summary["status"], summary["selected"], summary["resume"]) == ("interrupted", 0, None)
+    assert (summary["status"], summary["selected"], summary["resume"]) == (
+        "interrupted",
+        0,
+        None,
+    )
     assert outcome.folder
     assert not (outcome.folder / "plan.json").exists()
 
 
 @posix
-def test_a_signal_while_verifying(make_store: MakeStore, hurried: RiggedTool) -> None:
-    """N9: no read-back in flight is awaited: what was read is deleted, the rest unknown; a resume ends it."""
-    store = make_store(customers=750, **QUIET)
+def test_signal_while_verifying(make_store: MakeStore, hurried: RiggedTool) -> None:
+    """N9: no read in flight is awaited; what was read is deleted, the rest is unverified."""
+    store, ended = make_store(customers=750, **QUIET), threading.Event()
 
-    def stop(_request: Request) -> None:
+    def stop(request: Request) -> None:
         hurried.signal(signal.SIGINT)
-        time.sleep(LONG_ENOUGH)
+        waiting(ended)(request)
 
     store.faults = [Fault(where=read_backs, skip=3, hook=stop)]
     outcome = hurried.run(store, "--max-concurrent", "1")
-    summary = outcome.summary
-    assert (outcome.status, summary["status"]) == (130, "interrupted")
-    assert counts(outcome) == {"deleted": 250, "unknown": 500}
+    ended.set()
+    assert (outcome.status, outcome.summary["status"]) == (130, "interrupted")
+    assert counts(outcome) == {"deleted": 260, "unknown": 490}  # the first batch was read before
     assert_resumable(outcome)
     assert hurried.resume(store, outcome.folder).status == 0
 
 
 @posix
-def test_a_signal_in_a_long_wait(store: FakeStore, tool: RiggedTool) -> None:
-    """A run that was told to wait for ten minutes ends at once when it is asked to, and sends nothing."""
-    told = {"X-Retry-After": "600"}
-    store.faults = [Fault("DELETE", times=math.inf, status=429, headers=told, quota_headers=False)]
+def test_signal_during_a_long_wait(make_store: MakeStore, tool: RiggedTool) -> None:
+    """A pause of ten minutes ends at once, and nothing more is sent."""
+    store = make_store(customers=30, **QUIET)
+    headers = {"X-Retry-After": "600"}
+    store.faults = [
+        Fault("DELETE", times=math.inf, status=429, headers=headers, quota_headers=False)
+    ]
     process = tool.start(store, store.config(tool.folder), "--yes", "--max-concurrent", "1")
     wait_until(lambda: any(request.status == 429 for request in store.log))
     sent = len(store.log)
@@ -220,18 +191,46 @@ def test_a_signal_in_a_long_wait(store: FakeStore, tool: RiggedTool) -> None:
     assert outcome.summary["rate_limited"] == 1
 
 
-@posix
-def test_the_second_signal_may_be_another(make_store: MakeStore, installed: Tool) -> None:
-    """SIGTERM after SIGINT leaves at once, though DELETEs are still awaited."""
-    store = make_store(customers=600, **QUIET)
-    store.faults = [Fault("DELETE", skip=1, times=math.inf, delay=60)]
-    process = installed.start(store, store.config(installed.folder), "--yes")
-    wait_until(lambda: len(store.deletes()) == 6)
+SLOW = "slow"  # a file that exists once a slow fsync has begun
+
+
+def slow_disk(seconds: float, free: int) -> Rig:
+    """Slow down this process's fsyncs of the journal, after the first; run in the child."""
+    fsync, turn = os.fsync, itertools.count()
+
+    def slow(handle: int) -> None:
+        path = os.readlink(f"/proc/self/fd/{handle}")
+        if path.endswith("journal.jsonl") and next(turn) >= free:
+            Path(SLOW).touch()
+            time.sleep(seconds)
+        fsync(handle)
+
+    os.fsync = slow  # type: ignore[assignment]
+    return Rig(speed=1.0)
+
+
+class SlowDisk(Rig):
+    """A disk that needs long to save a line of the journal, after the first few lines."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let the child get what `slow_disk` returns."""
+        return slow_disk, (0.6, 4)
+
+
+@linux
+def test_signal_while_the_journal_is_saved(make_store: MakeStore, tool: RiggedTool) -> None:
+    """N8: the stop flag is read again once the line is on disk, before the DELETE leaves."""
+    tool.rig = SlowDisk(speed=1.0)
+    store = make_store(customers=100, **QUIET)
+    process = tool.start(store, store.config(tool.folder, max_concurrent=2), "--yes")
+    wait_until((tool.folder / SLOW).exists)
+    time.sleep(0.15)  # the other worker gets there too
+    stopped_at = time.monotonic()
     process.send_signal(signal.SIGINT)
-    time.sleep(LONG_ENOUGH)
-    assert process.poll() is None
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(20) in (130, 143)
-    outcome = installed.finish(process)
-    assert counts(outcome) == {"deleted": 10, "unknown": 50, "not_attempted": 540}
-    assert outcome.summary["status"] == "interrupted"
+    outcome = tool.finish(process)
+    assert outcome.status == 130, outcome.text
+    assert sent_after(store, stopped_at + 0.3) == 0
+    assert outcome.summary["deleted"] + outcome.summary["unknown"] <= len(store.deleted_ids())
+    resumed = RiggedTool(tool.folder).resume(store, outcome.folder)
+    assert resumed.status == 0, resumed.text
+    assert counts(resumed) == {"deleted": 100}
