@@ -4020,9 +4020,7 @@ class RunFolder:
             if path.is_file():
                 reason = f"not a folder. Did you mean {path.parent}?"
             elif (path / "plan.json").is_file():
-                reason = "contains no journal.jsonl; start a new run"
-                if (path / "journal.jsonl").is_file():
-                    return cls(path)
+                return cls(path)
         except PermissionError as error:
             reason = str(error.strerror)
         raise ConfigError(f"--resume {path}: {reason}")

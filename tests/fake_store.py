@@ -323,7 +323,6 @@ TYPES: dict[str, tuple[Convert, Convert]] = {
 OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     "": operator.eq,
     "in": operator.eq,
-    "not_in": operator.eq,  # of none of the values
     "like": operator.contains,
     "min": operator.ge,
     "max": operator.le,
@@ -342,7 +341,7 @@ def field_filter(name: str, type_: str, meaning: str = "") -> Filter:
         if type_ == "email" and reading.case_sensitive:
             parse, convert = TYPES["exact"]
         # A list is split at every comma and nowhere else: the second value of "a, b" is " b".
-        values = value.split(",") if operation in ("in", "not_in") else [value]
+        values = value.split(",") if operation == "in" else [value]
         try:
             wanted = [parse(part) for part in values]
         except ValueError as error:
@@ -353,9 +352,9 @@ def field_filter(name: str, type_: str, meaning: str = "") -> Filter:
 
         def test(record: Record) -> bool:
             if record.get(base) is None:
-                return operation == "not_in"
+                return False
             found = convert(record[base])
-            return any(compare(found, one) for one in wanted) is (operation != "not_in")
+            return any(compare(found, one) for one in wanted)
 
         return test
 
@@ -660,9 +659,8 @@ FILTERS = {
     " price/number weight/number condition/new|used|refurbished brand_id/int is_visible/bool"
     " is_featured/flag is_free_shipping/flag total_sold/int type/digital|physical"
     f" availability/available|disabled|preorder {dates('date', 'modified', 'last_imported')}",
-    "categories": "category_id:in/int category_id:not_in/int tree_id:in/int tree_id:not_in/int"
-    " parent_id:in/int parent_id:not_in/int name/text name:like/text page_title/text"
-    " page_title:like/text is_visible/bool",
+    "categories": "category_id:in/int tree_id:in/int parent_id:in/int name/text"
+    " name:like/text page_title/text page_title:like/text is_visible/bool",
     "brands": f"id/int {all_operators('id')} name/text name:like/text page_title/text",
     "promotions": "id/int name/text currency_code/text redemption_type/automatic|coupon"
     " status/text",
@@ -675,7 +673,7 @@ FILTERS = {
     "pages": "id:in/int channel_id/int name/text",
     "subscribers": "id:in/int email/email first_name/text last_name/text source/text"
     f" order_id/int {OPEN_DATES}",
-    "orders": "min_id/int/id:min customer_id/int",
+    "orders": "min_id/int/id:min",
 }
 NAMED_FILTERS = {
     "customers": {"name:in": name_in, "name:like": name_like},
@@ -771,9 +769,11 @@ KINDS: dict[str, Kind] = {
 NAMES = tuple(KINDS)
 LISTS = {kind.path: kind.name for kind in TABLE}
 BATCH_DELETES = {kind.path: kind.name for kind in TABLE if kind.max_batch}
-SINGLE_DELETES = {kind.delete_path or kind.path: kind.name for kind in TABLE}
-for path in (*BATCH_DELETES, "v2/orders"):  # nothing ever deletes an order
-    del SINGLE_DELETES[path]
+SINGLE_DELETES = {
+    kind.delete_path or kind.path: kind.name
+    for kind in TABLE
+    if not kind.max_batch and kind.name != "orders"  # which are never deleted
+}
 READ_ONLY = {"store_v2_information_read_only", "store_v2_orders_read_only"}
 SCOPES = frozenset(READ_ONLY | {kind.scope for kind in TABLE if kind.name != "orders"})
 
@@ -838,15 +838,13 @@ class FakeStore:
         count_latency: str = "after",  # counting a request; "before": its latency comes first
         count_items: bool = False,  # each id of a DELETE costs a token
         case_sensitive_lookups: bool = False,  # of email addresses
-        email_case: str = "folded",  # "exact" has the same effect
         date_bounds: str = "worded",  # as in the API files; or "inclusive"
         folder: Path | None = None,  # where ca.pem is written; None: a temporary one
         **counts: int,  # of the other kinds: products=60, orders=20, …
     ) -> None:
         self.quota, self.window, self.latency, self.lag = quota, window, latency, lag
         self.count_latency, self.count_items, self.folder = count_latency, count_items, folder
-        sensitive = case_sensitive_lookups or email_case == "exact"
-        self.reading = Reading(sensitive, inclusive=date_bounds == "inclusive")
+        self.reading = Reading(case_sensitive_lookups, date_bounds == "inclusive")
         if unknown := counts.keys() - set(NAMES):
             raise TypeError(f"FakeStore has no such kinds of records: {unknown}")
         self.records: dict[str, Records] = {name: {} for name in NAMES}

@@ -295,7 +295,7 @@ def filter_text(resource: str, name: str, kind: str, records: list[Record]) -> s
     found = [value[0] if isinstance(value, list) else value for value in found]
     if isinstance(found[0], bool):
         return "true" if kind == "bool" else "1"
-    listed = name.endswith((":in", ":not_in")) or kind == "texts"
+    listed = name.endswith(":in") or kind == "texts"
     return ",".join(map(str, dict.fromkeys(found[: 2 if listed else 1])))
 
 
@@ -384,7 +384,7 @@ def test_requests_and_answers_are_documented(
             be_rejected(store, hurried, resource)
     assert not store.violations
     sent = {name for request in store.log for name in request.query}
-    assert sent >= {"limit", *RESOURCES[resource].filter_types()}
+    assert sent >= {"limit", *RESOURCES[resource].filter_types(), *KINDS[resource].filters}
     corrections = CORRECTIONS.get(resource, ())
     failing = dict(problems_of(store.exchanges()))
     assert [problem for _, problem in problems_of(failing, corrections)] == []
