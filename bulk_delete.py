@@ -1688,39 +1688,24 @@ def read_options(arguments: argparse.Namespace, cleanup: Keys) -> dict[str, Any]
             if argv and option.selects:
                 raise ConfigError(f"{option.flag} cannot be used with --resume.")
             ini = []  # the selection is the plan's
-        check_given_once(option, argv)
+        if len(argv if option.metavar else {*argv}) > 1 and not option.repeats:
+            raise ConfigError(f"{option.flag} can be given only once.")
         source = f"{arguments.config}: {name}"
-        from_ini = [convert_text(option, text, source) for text in ini]
-        from_argv = [convert_text(option, text, option.flag) for text in argv]
-        if from_argv and not option.adds_up:
+        converted = [convert_text(option, text, source) for text in ini]
+        if argv and not option.adds_up:
             if ini and ini != argv and (option.selects or name == "max_delete"):
                 overridden = f"{name} = {printable(ini[0], 80)} in {arguments.config}"
                 warnings.append(f"{option.flag} overrides {overridden}")
-            ini, from_ini = [], []
-        converted = from_ini + from_argv
-        if not converted:
-            continue
-        values[name] = tuple(converted) if option.repeats else converted[-1]
-        if option.selects and values[name] and name not in ("resource", "filter"):
+            ini, converted = [], []
+        converted += [convert_text(option, text, option.flag) for text in argv]
+        if converted:
+            values[name] = tuple(converted) if option.repeats else converted[-1]
+        if option.selects and values.get(name) and name not in ("resource", "filter"):
             selection[name] = " and ".join(ini + argv)
-        if option.resumes and argv:
-            resume_options += repeated(option, argv[-1])
+        if option.resumes and argv and (option.metavar or values[name]):
+            resume_options += [option.flag, argv[-1]] if option.metavar else [option.flag]
     lists = {"selection": selection, "resume_options": resume_options}
     return values | lists | {"warnings": warnings}
-
-
-def check_given_once(option: Option, texts: Sequence[str]) -> None:
-    """Raise ConfigError if an option that takes one value is given more."""
-    distinct = texts if option.metavar else set(texts)
-    if len(distinct) > 1 and not option.repeats:
-        raise ConfigError(f"{option.flag} can be given only once.")
-
-
-def repeated(option: Option, text: str) -> list[str]:
-    """Return the words that give an option again; none for a switch that is off."""
-    if option.metavar:
-        return [option.flag, text]
-    return [option.flag] if switch(text) else []
 
 
 def read_protections(path: Path, cleanup: Keys) -> dict[str, str]:
@@ -2487,10 +2472,9 @@ def settled_by_items(batch: Batch, ruling: Ruling, applied_before: bool) -> Batc
 
 def unsettled(batch: Batch, rulings: Sequence[Ruling]) -> BatchResult:
     """Return what is known of a batch when the run stops before it is settled."""
-    applied = batch if any(ruling.may_have_applied for ruling in rulings) else ()
-    if not rulings:
+    if not any(ruling.may_have_applied for ruling in rulings):
         return BatchResult(batch=batch)
-    return BatchResult(batch=batch, message=rulings[-1].message, applied=applied)
+    return BatchResult(batch=batch, message=rulings[-1].message, applied=batch)
 
 
 def delete_target(resource: Resource, ids: Sequence[int]) -> tuple[str, dict[str, str]]:
@@ -2813,40 +2797,40 @@ class Client:
 
     def _await_retry(self, retries: int, response: Response) -> None:
         """Wait before the next attempt; everybody waits if the response asks for it."""
-        seconds = max(response.wait, backoff(retries, self._random.random()))
-        self._check_wait(response)
+        seconds = self._wait_for(response, retries)
         if response.wait:
             self.bucket.pause(response.wait)
         fault = f"error {response.status}" if response.status else "no answer"
         self._retry = f"{fault}, retry {retries + 1} of {self._config.max_retries}"
         self._retry_at = time.monotonic() + seconds
         self.stop.sleep(seconds)
-        with self._lock:
-            self.counts["retries"] += 1
+        self._count("retries")
 
     def pause(self, response: Response, sent_at: float) -> None:
         """Hold all workers after a 429 to a request sent then.
 
-        The first in a row says how long. From the second on, its headers cannot be right
-        alone, so the wait grows with each.
+        The first in a row says how long. From the second on, its headers have proved too
+        short, so the wait grows with each.
         """
-        self._check_wait(response)
-        with self._lock:
-            self.counts["rate_limited"] += 1
+        self._count("rate_limited")
         refusals = self.bucket.refused(sent_at)
-        seconds = response.wait
-        if refusals != 1 or not seconds:
-            seconds = max(seconds, backoff(refusals - 1, self._random.random()))
-        self.bucket.pause(seconds)
+        seconds = self._wait_for(response, refusals - 1)
+        self.bucket.pause(response.wait if refusals == 1 and response.wait else seconds)
         if refusals >= MAX_REFUSALS:
             fault = f"Rate-limited (429) {MAX_REFUSALS} times in a row"
             raise self.stop.set(StoreError(f"{fault}. Resume when other apps are less busy."))
 
-    def _check_wait(self, response: Response) -> None:
+    def _wait_for(self, response: Response, retries: int) -> float:
+        """Return the seconds to wait: the longer of backoff and what the response asks."""
         if response.wait > LONGEST_WAIT:
             minutes = f"{response.wait / 60:,.0f} minutes"
             fault = f"The store asked to wait for {minutes} ({response.status})"
             raise self.stop.set(StoreError(f"{fault}. Resume after that."))
+        return max(response.wait, backoff(retries, self._random.random()))
+
+    def _count(self, name: str) -> None:
+        with self._lock:
+            self.counts[name] += 1
 
     def in_flight(self) -> int:
         """Return how many requests are sent and not yet answered."""
@@ -3524,7 +3508,8 @@ class Collector:
         ids, emails = len(matcher.unmatched_ids()), len(spellings(matcher.unmatched_emails()))
         if ids and not resource.id_filter:
             return False
-        if emails and "email:in" not in resource.filter_types():
+        # The addresses of rows that have an id too are looked up if no record has the id.
+        if (emails or matcher.entries.pairs) and "email:in" not in resource.filter_types():
             return False
         look_ups = 2 * (math.ceil(ids / PAGE_LIMIT) + math.ceil(emails / EMAIL_LIMIT))
         pages = max(1, math.ceil(total / PAGE_LIMIT))
@@ -3541,9 +3526,8 @@ class Collector:
         for _ in range(2):
             yield from self.find(resource.id_filter, matcher.unmatched_ids(), seen)
             yield from self.find("email:in", spellings(matcher.unmatched_emails()), seen)
-        if "email:in" in resource.filter_types():
-            emails = matcher.emails_of_unmatched_ids()
-            yield from self.find("email:in", spellings(emails), seen)
+        emails = spellings(matcher.emails_of_unmatched_ids())
+        yield from self.find("email:in", emails, seen)
 
     def find(
         self, filter_name: str, values: Sequence[Any], seen: set[int]
@@ -3653,45 +3637,34 @@ class Plan:
     # In the order in which they are deleted.
     ids: Sequence[int]
 
-    def head(self) -> dict[str, Any]:
-        """Return everything but the ids, as JSON has it."""
-        values = {item.name: getattr(self, item.name) for item in fields(self)}
-        del values["ids"]
-        return {"version": PLAN_VERSION, **values, "selected": len(self.ids)}
-
-    def digest(self) -> str:
-        """Return a SHA-256 in hex, over the head and the ids as compact sorted JSON."""
-        values = self.head() | {"ids": [*self.ids]}
-        text = json.dumps(values, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
-
     def text(self) -> str:
-        """Return the plan as JSON."""
-        values = self.head() | {"sha256": self.digest(), "ids": [*self.ids]}
-        return json.dumps(values) + "\n"
+        """Return the plan as JSON, with a SHA-256 over all of it."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        values = {"version": PLAN_VERSION, "selected": len(self.ids), **values}
+        return json.dumps({"sha256": sha256_of(values), **values}) + "\n"
 
     def age(self) -> timedelta:
         """Return how long ago it was made, by the wall clock."""
         return datetime.now(UTC) - datetime.fromisoformat(self.created_at)
 
 
+def sha256_of(values: Mapping[str, Any]) -> str:
+    """Return the SHA-256, in hex, of values as compact sorted JSON."""
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def parse_plan(text: str) -> Plan:
-    """Return the plan that `Plan.text` wrote; raises ValueError or TypeError."""
-    data = json.loads(text)
-    names = {item.name for item in fields(Plan)}
-    if not isinstance(data, dict) or data.keys() != names | {"version", "selected", "sha256"}:
-        raise ValueError("not a plan of this version")
-    plan = Plan(**{name: data[name] for name in names})
-    ids = plan.ids
-    if not isinstance(ids, list) or any(
-        type(number) is not int or number <= 0 for number in ids
-    ):
-        raise ValueError("an id is not a positive whole number")
-    if len({*ids}) != len(ids):
-        raise ValueError("an id is listed twice")
-    head = {name: data[name] for name in plan.head()}
-    if plan.head() != head or plan.digest() != data["sha256"]:
+    """Return the plan that `Plan.text` wrote; raises ValueError, TypeError or KeyError."""
+    values = json.loads(text)
+    if values.pop("sha256") != sha256_of(values):
         raise ValueError("the SHA-256 does not match")
+    if values.pop("version") != PLAN_VERSION:
+        raise ValueError("another version of the tool has made it")
+    count, ids = values.pop("selected"), values["ids"]
+    if any(type(number) is not int or number <= 0 for number in ids) or count != len({*ids}):
+        raise ValueError("the ids are not distinct positive whole numbers")
+    plan = Plan(**values)
     if plan.resource not in RESOURCES or datetime.fromisoformat(plan.created_at).tzinfo is None:
         raise ValueError("unknown resource or time")
     return plan
@@ -4034,7 +4007,14 @@ class RunFolder:
         path = self.path / "plan.json"
         try:
             plan = parse_plan(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, TypeError, OverflowError, RecursionError) as error:
+        except (
+            OSError,
+            ValueError,
+            TypeError,
+            LookupError,
+            AttributeError,
+            RecursionError,
+        ) as error:
             fault = f"{path} is invalid or was modified ({clean(error)})"
             raise Refused(f"{fault}. Start a new run.") from error
         for name in ("host", "store_hash"):

@@ -12,7 +12,6 @@ import re
 import signal
 import socket
 import subprocess
-import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +36,7 @@ from tests.rigged import (
     people,
     posix,
     read_backs,
+    wait_until,
     write,
 )
 from tests.test_wire import Proxy
@@ -405,19 +405,20 @@ def test_secret_in_data(monkeypatch: pytest.MonkeyPatch, secret: str) -> None:
 
 
 @posix
-@parametrize("moment", ["store information", "listing", "deleting"])
+@parametrize("moment", ["start", "listing", "deleting", "end"])
 def test_silent_webhook(make_store: MakeStore, tool: RiggedTool, moment: str) -> None:
     """The run goes on without its answer, and ends at once after a signal."""
-    store, is_at_work = make_store(customers=300, latency=0.02, **QUIET), threading.Event()
-    faults = {"listing": Fault(where=listings, skip=2), "deleting": Fault("DELETE", skip=2)}
-    store.faults = [faults.get(moment, Fault())]
-    store.faults[0].after = lambda _: is_at_work.set()
+    store = make_store(customers=300, latency=0.02, **QUIET)
+    conditions: dict[str, Any] = {"start": lambda: store.log, "deleting": store.deletes}
+    conditions["listing"] = lambda: [*filter(listings, store.log)]
+    conditions["end"] = lambda: [*tool.runs.glob("*/report.html")]
+    signum = signal.SIGTERM if moment == "deleting" else signal.SIGINT
     with socket.create_server(("127.0.0.1", 0)) as hook:
         url, began = f"http://127.0.0.1:{hook.getsockname()[1]}/hook", time.monotonic()
         process = tool.start(store, store.config(tool.folder, webhook_url=url), "--yes")
-        assert is_at_work.wait(30)
-        process.send_signal(signal.SIGTERM if moment in faults else signal.SIGINT)
-        assert tool.finish(process).status == (143 if moment in faults else 130)
+        wait_until(conditions[moment])
+        process.send_signal(signum)
+        assert tool.finish(process).status == (0 if moment == "end" else 128 + signum)
         assert time.monotonic() - began < 4.5  # to wait for the webhook takes 5 at the least
 
 
