@@ -4376,7 +4376,9 @@ class Executor:
 
     def verify(self, ids: Sequence[int]) -> None:
         """Read all ids back; delete what still exists once more, and read it again."""
-        result = self.read_after_delay([n for n in ids if n not in self.ledger.gone])
+        unverified = [number for number in ids if number not in self.ledger.gone]
+        self.progress.advance(len(ids) - len(unverified))
+        result = self.read_after_delay(unverified)
         resent: set[int] = set()
         delays: Sequence[float] = REREAD_DELAYS
         if self.ledger.consistency_delay is None:  # this session has not measured it
@@ -4868,7 +4870,7 @@ def selection_facts(config: Config, selection: Selection, time_zone: str) -> dic
     }
 
 
-NOT_CHECKED = "not checked (--spare-with-orders excludes customers with orders)"
+NOT_CHECKED = "not checked (--spare-with-orders)"
 
 
 def selection_words(config: Config, selection: Selection) -> str:

@@ -42,7 +42,7 @@ from tests.rigged import (
 from tests.test_wire import Proxy
 
 CUSTOMERS = RESOURCES["customers"]
-TEXTS = dict.fromkeys(("host", "store_hash", "access_token", "client_id", "domain"), "x")
+TEXTS: dict[str, Any] = dict.fromkeys(("host", *bulk_delete.STORE_KEYS), "x")
 CONFIG = bulk_delete.Config(path=Path("store.ini"), **TEXTS)
 OWNER = "The store owner account changed"
 DENIED: dict[str, Any] = {"status": 403, "times": math.inf, "body": {"title": OWNER}}
@@ -156,18 +156,18 @@ def test_files_agree_in_all_sessions(make_store: MakeStore, hurried: RiggedTool)
     unanswered = Fault("DELETE", skip=2, times=math.inf, commit=True, close="reset")
     denied_read = Fault(where=lambda r: read_backs(r) and len(store.customers) < 3, **DENIED)
     faults = [Fault("DELETE", skip=1, **DENIED), unanswered, interrupt, denied_read, NO_FAULT]
-    folder = None
+    resume: list[Any] = []
     for fault, status in zip(faults, (5, 5, 130, 5, 4), strict=True):
         store.faults = [fault]
-        outcome = hurried.run(store, *(["--resume", folder] if folder else []), max_retries=0)
+        outcome = hurried.run(store, *resume, max_retries=0)
         assert outcome.status == status, outcome.text
-        folder = folder or outcome.folder
+        resume = ["--resume", outcome.folder]
         assert sum(counts(outcome).values()) == 397
         planned = re.findall(r"\bDelete:? ([\d,]+) customers", assert_files_agree(outcome))
         assert set(planned) == {"397"}
         assert (OWNER in outcome.summary["reason"]) is (fault.status == 403)
     assert counts(outcome) == {"deleted": 395, "failed": 2}
-    answers = [entry.get("answer", "") for entry in journal(folder or Path())]
+    answers = [entry.get("answer", "") for entry in journal(outcome.folder or Path())]
     assert max(map(len, [*answers, *outcome.failed.values()])) <= 300
     assert max(map(len, outcome.err.splitlines())) <= 800
 
@@ -279,7 +279,7 @@ def test_401_or_403_that_ends_the_run(monkeypatch: pytest.MonkeyPatch, status: i
 @parametrize("status", [401, 403])
 def test_stray_401_or_403(store: FakeStore, hurried: RiggedTool, status: int) -> None:
     """A listing, the read check, two DELETEs and a read are tried again, without cookies."""
-    planned, denied = set(store.customers), {"status": status, "body": {"title": "no"}}
+    planned, denied = set(store.customers), DENIED | {"status": status, "times": 1}
     store.faults = [Fault("DELETE", skip=skip, **denied) for skip in (0, 2)]
     store.faults += [Fault(where=read_backs, skip=skip, **denied) for skip in (0, 2)]
     store.faults += [Fault(where=listings, **denied), Fault(times=math.inf)]
@@ -336,7 +336,7 @@ def test_outage_of_70_seconds(make_store: MakeStore, hurried: RiggedTool, method
 
 @posix
 def test_process_that_was_asleep(store: FakeStore, hurried: RiggedTool) -> None:
-    """For more than ten times the timeout, with a DELETE in flight, which is sent again."""
+    """N33: for over ten times the timeout, with a DELETE in flight, which is sent again."""
     timeout = 0.15
 
     def sleep(_request: Request) -> None:
@@ -353,7 +353,7 @@ def test_process_that_was_asleep(store: FakeStore, hurried: RiggedTool) -> None:
 
 @posix
 def test_waits_are_shown(make_store: MakeStore, installed: Tool, terminal: Any) -> None:
-    """A missing host and a slow store without a terminal; a closed port and it on one."""
+    """N32: of a missing host, a closed port, and a slow store with and without a terminal."""
     missing, closed, slow = (make_store(customers=3) for _ in range(3))
     words, soon = "(?i)no answer", 11.0  # 3 s, and the start of four processes at once
     missing.host, closed.host = "no-such-host.invalid", "localhost:1"
@@ -407,7 +407,7 @@ def test_secret_in_data(monkeypatch: pytest.MonkeyPatch, secret: str) -> None:
 @posix
 @parametrize("moment", ["start", "listing", "deleting", "end"])
 def test_silent_webhook(make_store: MakeStore, tool: RiggedTool, moment: str) -> None:
-    """The run goes on without its answer, and ends at once after a signal."""
+    """N34: the run goes on without its answer, and ends at once after a signal."""
     store = make_store(customers=300, latency=0.02, **QUIET)
     conditions: dict[str, Any] = {"start": lambda: store.log, "deleting": store.deletes}
     conditions["listing"] = lambda: [*filter(listings, store.log)]
