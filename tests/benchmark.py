@@ -76,7 +76,9 @@ class Part:
     def allowed(self) -> int | None:
         """Tokens a window that are the tool's and the other app's."""
         ceiling = self.cleanup.get("rate_limit")
-        return ceiling if self.quota is None or (ceiling and ceiling < self.quota) else self.quota
+        return (
+            ceiling if self.quota is None or (ceiling and ceiling < self.quota) else self.quota
+        )
 
 
 PARTS = (
@@ -121,7 +123,8 @@ def keep_store(
         else:
             pipe.recv()
         entries = [
-            Entry(item.arrived, item.answered, item.status, item.window, item.cost) for item in store.log
+            Entry(item.arrived, item.answered, item.status, item.window, item.cost)
+            for item in store.log
         ]
         pipe.send(Log(entries, dict(store.others), store.connections, len(store.customers)))
 
@@ -366,10 +369,16 @@ def start_row(tool: Path) -> tuple[str, ...]:
 
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmark", description=__doc__)
-    parser.add_argument("--only", metavar="NAME,…", default=",".join(NAMES), help=f"of {', '.join(NAMES)}")
+    parser.add_argument(
+        "--only", metavar="NAME,…", default=",".join(NAMES), help=f"of {', '.join(NAMES)}"
+    )
     parser.add_argument("--repeat", type=int, default=1, metavar="N", help="each row N times")
     parser.add_argument(
-        "--tool", type=Path, default=ROOT / "bulk_delete.py", metavar="FILE", help="another version"
+        "--tool",
+        type=Path,
+        default=ROOT / "bulk_delete.py",
+        metavar="FILE",
+        help="another version",
     )
     return parser
 
@@ -379,7 +388,9 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     only, tool = arguments.only.split(","), arguments.tool.resolve()
     if unknown := set(only) - set(NAMES):
-        parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
+        parser.error(
+            f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}"
+        )
     pacing = Incumbent()
     if "incumbent" in only:
         pacing.start()

@@ -12,7 +12,17 @@ import pytest
 
 from tests.fake_store import FakeStore
 from tests.launcher import Rig
-from tests.rigged import FORKS, QUIET, RICH, WINDOWS, MakeStore, RiggedTool, Session, Tool, heeding_signals
+from tests.rigged import (
+    FORKS,
+    QUIET,
+    RICH,
+    WINDOWS,
+    MakeStore,
+    RiggedTool,
+    Session,
+    Tool,
+    heeding_signals,
+)
 
 if WINDOWS:  # for the workers of pytest-xdist: they read and write UTF-8, as the tool does
     os.environ["PYTHONUTF8"] = "1"

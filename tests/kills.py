@@ -60,7 +60,12 @@ def run_and_kill(
     """
     dead, turn = threading.Event(), itertools.count()
     store.faults = [
-        Fault("DELETE", times=math.inf, where=lambda _: dead.is_set() and next(turn) % 2 == 0, close="reset")
+        Fault(
+            "DELETE",
+            times=math.inf,
+            where=lambda _: dead.is_set() and next(turn) % 2 == 0,
+            close="reset",
+        )
     ]
     process = tool.start(store, store.config(tool.folder), "--yes", *options)
     if seconds is not None:
@@ -80,7 +85,9 @@ def one_store(
     report: Report, kills: int, customers: int, life: float, rng: random.Random, folder: Path
 ) -> None:
     """Kill it until so many kills were made in all, or until it ends; then let it end."""
-    with FakeStore(customers=customers, latency=LATENCY, count_latency="before", **QUIET) as store:
+    with FakeStore(
+        customers=customers, latency=LATENCY, count_latency="before", **QUIET
+    ) as store:
         tool = RiggedTool(folder, Rig(speed=1))
         bystanders = set(store.add(1))
         for _ in range(MOST_TRIES):
@@ -125,7 +132,9 @@ def check(
 def lifetime(customers: int) -> float:
     """Seconds that a run takes here that nobody kills."""
     with (
-        FakeStore(customers=customers, latency=LATENCY, count_latency="before", **QUIET) as store,
+        FakeStore(
+            customers=customers, latency=LATENCY, count_latency="before", **QUIET
+        ) as store,
         tempfile.TemporaryDirectory(prefix="kills-") as name,
     ):
         tool = RiggedTool(Path(name), Rig(speed=1))
@@ -149,7 +158,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.kills", description=__doc__)
     parser.add_argument("--kills", type=int, default=50, metavar="N")
     parser.add_argument("--customers", type=int, default=500, metavar="N", help="in each store")
-    parser.add_argument("--seed", type=int, default=None, metavar="N", help="default: another each time")
+    parser.add_argument(
+        "--seed", type=int, default=None, metavar="N", help="default: another each time"
+    )
     own = parser.parse_args(argv)
     seed = random.randrange(10**6) if own.seed is None else own.seed
     report = kill_at_random(own.kills, own.customers, seed)

@@ -36,7 +36,9 @@ class Rig:
     kill_at_fsync: int = 0  # kill -9 at the n-th fsync; 0: never
     kill_before: bool = False  # before that fsync, not after it
     note_fsyncs: bool = False  # write path and size of what each fsync saved to FSYNCS
-    watch_locks: bool = False  # end with UNDER_A_LOCK at a wait with one of the tool's locks held
+    watch_locks: bool = (
+        False  # end with UNDER_A_LOCK at a wait with one of the tool's locks held
+    )
     file_limit: int | None = None  # bytes that any file can have: beyond them a write fails
 
 
@@ -145,7 +147,9 @@ def watch_locks() -> None:
     threading.Condition.wait = checked(threading.Condition.wait)  # type: ignore[method-assign]
 
 
-def hand_over(file: IO[str], rig: Rig, argv: list[str], environ: Mapping[str, str], folder: str) -> None:
+def hand_over(
+    file: IO[str], rig: Rig, argv: list[str], environ: Mapping[str, str], folder: str
+) -> None:
     """Write what `started` reads; of a process that has ended by then, its own output says why."""
     with contextlib.suppress(OSError), file:
         json.dump([asdict(rig), argv, dict(environ), folder], file)
@@ -158,7 +162,12 @@ def started() -> None:
 
 
 def forked(
-    rig: Rig, argv: list[str], environ: Mapping[str, str], folder: str, out: Connection, err: Connection
+    rig: Rig,
+    argv: list[str],
+    environ: Mapping[str, str],
+    folder: str,
+    out: Connection,
+    err: Connection,
 ) -> None:
     """What a forked process does: it is given the ends of two pipes."""
     os.dup2(out.fileno(), 1)

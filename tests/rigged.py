@@ -50,10 +50,15 @@ if FORKS:
     FORKSERVER = multiprocessing.get_context("forkserver")
     FORKSERVER.set_forkserver_preload(PRELOADED)
 
-posix = pytest.mark.skipif(WINDOWS, reason="what Windows has not: signals, modes of files, a POSIX shell")
+posix = pytest.mark.skipif(
+    WINDOWS, reason="what Windows has not: signals, modes of files, a POSIX shell"
+)
 linux = pytest.mark.skipif(sys.platform != "linux", reason="what only Linux has, such as /proc")
 
-QUIET: dict[str, Any] = {"quota": 10_000, "window": 3600.0}  # no test outlives this window, nor its quota
+QUIET: dict[str, Any] = {
+    "quota": 10_000,
+    "window": 3600.0,
+}  # no test outlives this window, nor its quota
 SUMMARY_KEYS = frozenset(
     [
         "status",
@@ -147,7 +152,9 @@ def check(outcome: Outcome) -> Outcome:
     if (outcome.folder / "summary.json").exists():
         summary = outcome.summary
         assert summary["selected"] == sum(summary[name] for name in COUNTS), summary
-        if summary["status"] != "in_progress" and not outcome.resumed:  # which may leave it as it was
+        if (
+            summary["status"] != "in_progress" and not outcome.resumed
+        ):  # which may leave it as it was
             assert summary["exit_status"] == outcome.status
     return outcome
 
@@ -163,7 +170,9 @@ class Tool:
     def environ(self, store: FakeStore | None, extra: Mapping[str, str] = {}) -> dict[str, str]:
         # PYTHONUTF8 is for the tests (conftest.py); of the tool, they only want to read what it prints.
         hidden = ("BIGCOMMERCE_ACCESS_TOKEN", "PYTHONUTF8")
-        environ = {k: v for k, v in os.environ.items() if k not in hidden} | {"PYTHONIOENCODING": "utf-8"}
+        environ = {k: v for k, v in os.environ.items() if k not in hidden} | {
+            "PYTHONIOENCODING": "utf-8"
+        }
         return environ | (store.env() if store else {}) | dict(extra)
 
     def folders(self) -> set[Path]:
@@ -179,7 +188,9 @@ class Tool:
         self._before = self.folders()
         return self._start(self.command(config, *options), self.environ(store, environ))
 
-    def _start(self, command: list[str], environ: dict[str, str]) -> subprocess.Popen[str] | Process:
+    def _start(
+        self, command: list[str], environ: dict[str, str]
+    ) -> subprocess.Popen[str] | Process:
         return subprocess.Popen(
             command,
             cwd=self.folder,
@@ -190,7 +201,9 @@ class Tool:
             encoding="utf-8",
         )
 
-    def finish(self, process: subprocess.Popen[str] | Process, folder: Path | None = None) -> Outcome:
+    def finish(
+        self, process: subprocess.Popen[str] | Process, folder: Path | None = None
+    ) -> Outcome:
         """Wait for the one that was started last, and check what must always hold."""
         out, err = process.communicate(timeout=100)
         assert process.returncode is not None
@@ -199,13 +212,19 @@ class Tool:
         return check(Outcome(process.returncode, out, err, made, folder is not None))
 
     def __call__(
-        self, store: FakeStore | None, config: Path | None = None, *options: str | Path, **environ: str
+        self,
+        store: FakeStore | None,
+        config: Path | None = None,
+        *options: str | Path,
+        **environ: str,
     ) -> Outcome:
         """Run it to its end, without a terminal."""
         assert config is not None or store is not None
         config = config or store.config(self.folder)  # type: ignore[union-attr]
         process = self.start(store, config, *options, **environ)
-        resumed = Path(options[options.index("--resume") + 1]) if "--resume" in options else None
+        resumed = (
+            Path(options[options.index("--resume") + 1]) if "--resume" in options else None
+        )
         return self.finish(process, resumed)
 
     def run(self, store: FakeStore, *options: str | Path, **cleanup: object) -> Outcome:
@@ -271,7 +290,9 @@ class Process(abc.ABC):
 class Forked(Process):
     """A process that is forked from one that has loaded everything: several times as fast."""
 
-    def __init__(self, rig: Rig, command: list[str], environ: Mapping[str, str], cwd: Path) -> None:
+    def __init__(
+        self, rig: Rig, command: list[str], environ: Mapping[str, str], cwd: Path
+    ) -> None:
         ends = [multiprocessing.Pipe(duplex=False) for _ in range(2)]
         arguments = (rig, command[1:], dict(environ), str(cwd), ends[0][1], ends[1][1])
         self._process = FORKSERVER.Process(target=forked, args=arguments)
@@ -298,9 +319,13 @@ class Forked(Process):
 class Started(Process):
     """A process that is started anew."""
 
-    def __init__(self, rig: Rig, command: list[str], environ: Mapping[str, str], cwd: Path) -> None:
+    def __init__(
+        self, rig: Rig, command: list[str], environ: Mapping[str, str], cwd: Path
+    ) -> None:
         python, own = sys.executable, dict(environ)
-        if WINDOWS:  # past the launcher of the venv, which would be killed in the place of Python
+        if (
+            WINDOWS
+        ):  # past the launcher of the venv, which would be killed in the place of Python
             python, own["__PYVENV_LAUNCHER__"] = sys._base_executable, python  # type: ignore[attr-defined]
         self._process = subprocess.Popen(
             [python, "-m", "tests.preloaded"],
@@ -369,7 +394,9 @@ class Wire:
     a CDN does, so that what goes on are the bytes of HTTP itself.
     """
 
-    def __init__(self, store: FakeStore, *, within_tls: bool = False, at: str = "127.0.0.1") -> None:
+    def __init__(
+        self, store: FakeStore, *, within_tls: bool = False, at: str = "127.0.0.1"
+    ) -> None:
         self.store, self.within_tls = store, within_tls
         self._tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None
         if within_tls:
@@ -380,13 +407,17 @@ class Wire:
         self.host = f"{name}:{self._listener.getsockname()[1]}"
         self.connections = 0  # that were made so far; the first has the number 1
         self._closing = threading.Event()
-        self.treat: Callable[[bytes], bytes | None] = lambda data: data  # to the tool; None: close
+        self.treat: Callable[[bytes], bytes | None] = lambda data: (
+            data
+        )  # to the tool; None: close
         self.heal()
         threading.Thread(target=self._accept, daemon=True).start()
 
     def heal(self) -> None:
         """Let what is set by the lines below do no harm any more; what was lost stays lost."""
-        self.strikes: Callable[[int], bool] = lambda number: True  # the connections that they are for
+        self.strikes: Callable[[int], bool] = lambda number: (
+            True
+        )  # the connections that they are for
         self.piece = 65536  # bytes of an answer that go on at once
         self.pieces = math.inf  # after so many of them, the rest of what came goes at once
         self.delay: Callable[[], float] = lambda: 0.0  # seconds before each piece
@@ -410,10 +441,16 @@ class Wire:
             except OSError:
                 return
             self.connections += 1
-            threading.Thread(target=self._relay, args=(ours, self.connections), daemon=True).start()
+            threading.Thread(
+                target=self._relay, args=(ours, self.connections), daemon=True
+            ).start()
 
     def _relay(self, ours: socket.socket, number: int) -> None:
-        with contextlib.suppress(OSError), ours, socket.create_connection(self._beyond) as theirs:
+        with (
+            contextlib.suppress(OSError),
+            ours,
+            socket.create_connection(self._beyond) as theirs,
+        ):
             if self._tls is None:
                 return self._carry(ours, theirs, number)
             server, client = self._tls
@@ -613,7 +650,9 @@ def chosen(store: FakeStore, fits: Fits) -> set[int]:
     return {number for number, record in store.customers.items() if fits(record)}
 
 
-def run_deletes(tool: Tool, store: FakeStore, wanted: set[int], *options: str | Path, **ini: Any) -> Outcome:
+def run_deletes(
+    tool: Tool, store: FakeStore, wanted: set[int], *options: str | Path, **ini: Any
+) -> Outcome:
     """Run it; exactly these go, no DELETE names another, and plan and backup hold just these."""
     before = set(store.customers)
     assert wanted < before, "the test is to select some, and not all"
@@ -622,13 +661,25 @@ def run_deletes(tool: Tool, store: FakeStore, wanted: set[int], *options: str | 
     assert outcome.status == 0, outcome.text
     assert before - set(store.customers) == wanted
     assert store.deleted_ids() == dict.fromkeys(wanted, 1)
-    assert sorted(outcome.plan["ids"]) == sorted(record["id"] for record in outcome.backup) == sorted(wanted)
-    assert (outcome.summary["selected"], outcome.summary["deleted"]) == (len(wanted), len(wanted))
+    assert (
+        sorted(outcome.plan["ids"])
+        == sorted(record["id"] for record in outcome.backup)
+        == sorted(wanted)
+    )
+    assert (outcome.summary["selected"], outcome.summary["deleted"]) == (
+        len(wanted),
+        len(wanted),
+    )
     return outcome
 
 
 def run_refused(
-    tool: Tool, store: FakeStore, status: int, *options: str | Path, words: Iterable[str] = (), **ini: Any
+    tool: Tool,
+    store: FakeStore,
+    status: int,
+    *options: str | Path,
+    words: Iterable[str] = (),
+    **ini: Any,
 ) -> Outcome:
     """Run it; it is refused in these words, and deletes nothing; with status 2 it even sends nothing."""
     before = len(store.customers)

@@ -26,7 +26,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bulk_delete import RESOURCES
 from tests.fake_store import FakeStore, Fault, Request
 from tests.launcher import KILL
 from tests.rigged import (
@@ -44,7 +43,16 @@ from tests.rigged import (
 
 MOST_TRIES = 8
 TIMEOUT = 0.4  # seconds, which no clock of the rig shortens
-KINDS = ("customers", "customers", "customers", "products", "redirects", "brands", "promotions", "coupons")
+KINDS = (
+    "customers",
+    "customers",
+    "customers",
+    "products",
+    "redirects",
+    "brands",
+    "promotions",
+    "coupons",
+)
 PAGE = "<html><head><title>Sorry, we are down</title></head><body>soon</body></html>"
 STATES = {0, 3, 4, 5}  # how a run may end that nobody ended
 ENDED = {KILLED: "kill -9", 130: "SIGINT", 143: "SIGTERM"}
@@ -57,7 +65,9 @@ def waits(rng: random.Random) -> dict[str, str]:
     """A header that says how long to wait, with the seconds of the tool's own clock."""
     seconds = rng.randint(1, 30)
     milliseconds = {"X-Rate-Limit-Time-Reset-Ms": str(seconds * 1000)}
-    return rng.choice([milliseconds, {"X-Retry-After": str(seconds)}, {"Retry-After": str(seconds)}])
+    return rng.choice(
+        [milliseconds, {"X-Retry-After": str(seconds)}, {"Retry-After": str(seconds)}]
+    )
 
 
 def said(status: int) -> dict[str, Any]:
@@ -69,8 +79,12 @@ def late(_request: Request) -> None:
 
 
 FAULTS: dict[str, Callable[[random.Random], dict[str, Any]]] = {
-    "5xx": lambda rng: said(rng.choice([500, 502, 503, 504, 509, 520, 599])) | {"commit": rng.random() < 0.5},
-    "503 that says to wait": lambda rng: said(503) | {"headers": waits(rng), "commit": rng.random() < 0.5},
+    "5xx": lambda rng: (
+        said(rng.choice([500, 502, 503, 504, 509, 520, 599])) | {"commit": rng.random() < 0.5}
+    ),
+    "503 that says to wait": lambda rng: (
+        said(503) | {"headers": waits(rng), "commit": rng.random() < 0.5}
+    ),
     "408": lambda rng: said(408) | {"commit": rng.random() < 0.5},
     "429": lambda rng: said(429) | {"headers": waits(rng)},
     "429 without headers": lambda rng: said(429),
@@ -85,7 +99,11 @@ FAULTS: dict[str, Callable[[random.Random], dict[str, Any]]] = {
         "content_type": "text/html",
         "commit": rng.random() < 0.5,
     },
-    "HTML instead of the store": lambda rng: {"status": 403, "body": PAGE, "content_type": "text/html"},
+    "HTML instead of the store": lambda rng: {
+        "status": 403,
+        "body": PAGE,
+        "content_type": "text/html",
+    },
     "empty JSON": lambda rng: {"status": 200, "body": {}, "commit": rng.random() < 0.5},
     "refusal": lambda rng: said(rng.choice([400, 404, 409, 413, 422, 423])),
     "end": lambda rng: said(rng.choice([301, 401, 403, 501])) | {"times": 1},
@@ -102,7 +120,11 @@ def treat_at_times(wire: Wire, rng: random.Random, how: str) -> None:
         turn += 1
         if not begin < turn < end or turn % every:
             return data
-        spoilt = {"cut": data[: len(data) // 2], "corrupt": data[:-9] + bytes(9), "short": data[:40]}
+        spoilt = {
+            "cut": data[: len(data) // 2],
+            "corrupt": data[:-9] + bytes(9),
+            "short": data[:40],
+        }
         return spoilt.get(how) or None
 
     wire.treat = treat
@@ -154,13 +176,17 @@ class Storm:
     rng: random.Random
     names: list[str] = field(default_factory=list)  # what goes wrong
     foreign: set[int] = field(default_factory=set)  # ids that others deleted
-    stubborn: set[int] = field(default_factory=set)  # ids that the store does not delete at once
+    stubborn: set[int] = field(
+        default_factory=set
+    )  # ids that the store does not delete at once
     part: bool = False  # the store heeds a part of a DELETE's ids
     sent_signals: set[int] = field(default_factory=set)
     statuses: list[int] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     plan: bytes = b""
-    lines: list[dict[str, Any]] = field(default_factory=list)  # of the journal, as of the last run
+    lines: list[dict[str, Any]] = field(
+        default_factory=list
+    )  # of the journal, as of the last run
     proven: int = 0
     finished_at: str = ""  # of the last summary that was written to its end
     counted: dict[str, int] = field(default_factory=dict)
@@ -174,7 +200,9 @@ class Storm:
         odd = rng.sample(ids[6:], 6)  # what comes first proves that a DELETE has an effect
         if rng.random() < 0.4:
             self.name("refused ids")
-            self.store.refuse = {n: (rng.choice([409, 422, 423]), {"title": "is locked"}) for n in odd[:3]}
+            self.store.refuse = {
+                n: (rng.choice([409, 422, 423]), {"title": "is locked"}) for n in odd[:3]
+            }
         if rng.random() < 0.3:
             self.name("ids that stay")
             self.store.sticky = {n: rng.choice([1, 2, math.inf]) for n in odd[3:5]}
@@ -250,13 +278,17 @@ class Storm:
     # running it
 
     def folder(self) -> Path | None:
-        return next((f for f in sorted(self.tool.folders()) if (f / "plan.json").exists()), None)
+        return next(
+            (f for f in sorted(self.tool.folders()) if (f / "plan.json").exists()), None
+        )
 
     def run(self, *, peace: bool = False, **ini: Any) -> None:
         """One run, or a resume once there is a plan, and all that must hold after it."""
         before = self.folder()
         options: list[str | Path] = ["--resume", before] if before else []
-        config = self.store.config(self.tool.folder, resource=self.kind, **{"timeout": TIMEOUT} | ini)
+        config = self.store.config(
+            self.tool.folder, resource=self.kind, **{"timeout": TIMEOUT} | ini
+        )
         environ = self.wire.environ() if self.wire else self.store.env()
         process = self.tool.start(self.store, config, "--yes", *options, **environ)
         timer = threading.Timer(self.rng.uniform(0, 1.5), self.kill)
@@ -267,7 +299,9 @@ class Storm:
         finally:
             timer.cancel()
         self.statuses.append(outcome.status)
-        self.last = Outcome(outcome.status, outcome.out, outcome.err, self.folder(), before is not None)
+        self.last = Outcome(
+            outcome.status, outcome.out, outcome.err, self.folder(), before is not None
+        )
         self.check(self.last)
 
     def rage(self) -> None:
@@ -304,7 +338,9 @@ class Storm:
     def check(self, outcome: Outcome) -> None:
         """What holds after every run, however it ended."""
         allowed = STATES | {s for s, name in ENDED.items() if self.was_sent(name)}
-        self.expect(outcome.status in allowed, f"exit status {outcome.status}: {outcome.text[-600:]}")
+        self.expect(
+            outcome.status in allowed, f"exit status {outcome.status}: {outcome.text[-600:]}"
+        )
         deleted = set(self.store.deleted_ids())
         if outcome.folder is None:
             self.expect(not deleted, f"sent without a plan: {sorted(deleted)[:9]}")
@@ -314,7 +350,9 @@ class Storm:
         text = (outcome.folder / "plan.json").read_bytes()
         self.expect(self.plan in (b"", text), "the plan has changed")
         self.plan = text
-        self.expect(deleted <= planned, f"sent, and not planned: {sorted(deleted - planned)[:9]}")
+        self.expect(
+            deleted <= planned, f"sent, and not planned: {sorted(deleted - planned)[:9]}"
+        )
         self.check_journal(outcome.folder, planned, deleted)
         there = planned & set(self.store.records[self.kind])
         if (outcome.folder / "summary.json").exists():
@@ -323,7 +361,10 @@ class Storm:
             self.expect(not there, f"exit 0, and in the store: {sorted(there)[:9]}")
             self.expect(outcome.summary["verified"], "exit 0, and not verified")
         if outcome.status == 5:
-            self.expect("--resume" in outcome.text or outcome.resumed, "exit 5 without a command to resume")
+            self.expect(
+                "--resume" in outcome.text or outcome.resumed,
+                "exit 5 without a command to resume",
+            )
 
     def was_sent(self, name: str) -> bool:
         number = KILL if name == "kill -9" else signal.Signals[name]
@@ -335,13 +376,19 @@ class Storm:
         torn = bool(data) and not data.endswith(b"\n")
         self.expect(not torn or self.statuses[-1] == KILLED, "the journal's last line is torn")
         if torn:
-            (folder / "journal.jsonl").write_bytes(data[: data.rfind(b"\n") + 1])  # as a resume does
+            (folder / "journal.jsonl").write_bytes(
+                data[: data.rfind(b"\n") + 1]
+            )  # as a resume does
         entries = journal(folder)
         self.expect(entries[: len(self.lines)] == self.lines, "the journal has lost lines")
         self.lines = entries
         sent = set().union(*journal_sent(folder))
-        self.expect(deleted <= sent, f"sent, and not in the journal: {sorted(deleted - sent)[:9]}")
-        self.expect(sent <= planned, f"in the journal, and not planned: {sorted(sent - planned)[:9]}")
+        self.expect(
+            deleted <= sent, f"sent, and not in the journal: {sorted(deleted - sent)[:9]}"
+        )
+        self.expect(
+            sent <= planned, f"in the journal, and not planned: {sorted(sent - planned)[:9]}"
+        )
         left = self.gone() & set(self.store.records[self.kind])
         self.expect(not left, f"proven gone, and in the store: {sorted(left)[:9]}")
 
@@ -352,15 +399,20 @@ class Storm:
     def check_counts(self, outcome: Outcome, planned: set[int], there: set[int]) -> None:
         summary = outcome.summary
         self.counted = counts(outcome)
-        self.expect(summary["selected"] == sum(summary[name] for name in COUNTS), f"counts: {summary}")
         self.expect(
-            summary["selected"] in {len(planned), 0 if summary["status"] == "in_progress" else len(planned)},
+            summary["selected"] == sum(summary[name] for name in COUNTS), f"counts: {summary}"
+        )
+        self.expect(
+            summary["selected"]
+            in {len(planned), 0 if summary["status"] == "in_progress" else len(planned)},
             f"selected {summary['selected']} of {len(planned)}",
         )
         sent = {number for entry in self.lines for number in entry.get("sent", ())}
         gone = planned - there
         ours, theirs = gone - (self.foreign - sent), gone & self.foreign
-        self.expect(summary["deleted"] <= len(ours), f"deleted {summary['deleted']} of {len(ours)}")
+        self.expect(
+            summary["deleted"] <= len(ours), f"deleted {summary['deleted']} of {len(ours)}"
+        )
         self.expect(
             summary["already_gone"] <= len(theirs),
             f"already gone {summary['already_gone']}, while others deleted {len(theirs)}",
@@ -368,9 +420,13 @@ class Storm:
         if summary["status"] == "in_progress" or summary["finished_at"] == self.finished_at:
             return  # it was killed, or ended before it had read anything
         self.finished_at = summary["finished_at"]
-        self.expect(summary["exit_status"] == outcome.status, f"exit status {summary['exit_status']}")
+        self.expect(
+            summary["exit_status"] == outcome.status, f"exit status {summary['exit_status']}"
+        )
         proven = summary["deleted"] + summary["already_gone"]
-        self.expect(proven == len(self.gone()), f"proven {proven}, in the journal {len(self.gone())}")
+        self.expect(
+            proven == len(self.gone()), f"proven {proven}, in the journal {len(self.gone())}"
+        )
         self.expect(proven >= self.proven, f"proven {proven}, before {self.proven}")
         self.proven = proven
 
@@ -382,24 +438,36 @@ class Storm:
         there = set(outcome.plan["ids"]) & set(self.store.records[self.kind])
         words = outcome.text[-600:]
         may_stay = bool(self.stubborn) or self.part
-        if outcome.status == 5 and may_stay and ("nothing went" in words or "still lists all" in words):
+        if (
+            outcome.status == 5
+            and may_stay
+            and ("nothing went" in words or "still lists all" in words)
+        ):
             return  # what is left has no effect from its first batch on
-        self.expect(outcome.status == (4 if there else 0), f"in peace {outcome.status}: {words}")
+        self.expect(
+            outcome.status == (4 if there else 0), f"in peace {outcome.status}: {words}"
+        )
         self.expect(may_stay or not there, f"in peace, and in the store: {sorted(there)[:9]}")
         self.expect(
-            counts(outcome).keys() <= {"deleted", "already_gone", "failed"}, f"in peace: {counts(outcome)}"
+            counts(outcome).keys() <= {"deleted", "already_gone", "failed"},
+            f"in peace: {counts(outcome)}",
         )
         self.expect(
-            outcome.failed.keys() == there, f"failed {sorted(outcome.failed)[:9]}, there {sorted(there)[:9]}"
+            outcome.failed.keys() == there,
+            f"failed {sorted(outcome.failed)[:9]}, there {sorted(there)[:9]}",
         )
         self.expect(all(map(str.strip, outcome.failed.values())), "failed without a reason")
 
     def __str__(self) -> str:
-        names = [f"{n} x{times}" if times > 1 else n for n, times in collections.Counter(self.names).items()]
+        names = [
+            f"{n} x{times}" if times > 1 else n
+            for n, times in collections.Counter(self.names).items()
+        ]
         return (
             f"seed {self.seed}: {len(self.statuses)} runs ended with {' '.join(map(str, self.statuses))}; "
             f"{self.kind}: {', '.join(f'{name} {n}' for name, n in self.counted.items()) or 'no plan'}; "
-            f"{', '.join(names) or 'calm'}" + "".join(f"\n  WRONG {line}" for line in self.wrong)
+            f"{', '.join(names) or 'calm'}"
+            + "".join(f"\n  WRONG {line}" for line in self.wrong)
         )
 
 
@@ -431,7 +499,9 @@ def raise_storm(seed: int) -> Storm:
         storm = Storm(seed, kind, store, RiggedTool(Path(name)), wire, rng)
         try:
             storm.rage()
-        except Exception as error:  # what the checks of every run raise, or a run that does not end
+        except (
+            Exception
+        ) as error:  # what the checks of every run raise, or a run that does not end
             line = traceback.extract_tb(error.__traceback__)[-1].line
             storm.wrong.append(f"{type(error).__name__}: {error} (at: {line})")
         storm.wrong += [text for text in store.violations if "at once" not in text]
@@ -457,7 +527,9 @@ class Sum:
             self.wrong.append(storm)
 
     def __str__(self) -> str:
-        statuses = ", ".join(f"{times} with {status}" for status, times in sorted(self.statuses.items()))
+        statuses = ", ".join(
+            f"{times} with {status}" for status, times in sorted(self.statuses.items())
+        )
         outcomes = ", ".join(f"{name} {count}" for name, count in self.counts.items())
         seeds = " ".join(str(storm.seed) for storm in self.wrong)
         return (
@@ -480,7 +552,9 @@ def raise_storms(count: int, seed: int, say: Callable[[str], None] = lambda text
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.storms", description=__doc__)
     parser.add_argument("--storms", type=int, default=100, metavar="N")
-    parser.add_argument("--seed", type=int, default=None, metavar="N", help="default: another each time")
+    parser.add_argument(
+        "--seed", type=int, default=None, metavar="N", help="default: another each time"
+    )
     own = parser.parse_args(argv)
     seed = random.randrange(10**6) if own.seed is None else own.seed
     total = raise_storms(own.storms, seed, lambda text: print(text, flush=True))

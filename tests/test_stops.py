@@ -167,7 +167,10 @@ def test_signal_while_verifying(make_store: MakeStore, hurried: RiggedTool) -> N
     outcome = hurried.run(store, "--max-concurrent", "1")
     ended.set()
     assert (outcome.status, outcome.summary["status"]) == (130, "interrupted")
-    assert counts(outcome) == {"deleted": 260, "unknown": 490}  # the first batch was read before
+    assert counts(outcome) == {
+        "deleted": 260,
+        "unknown": 490,
+    }  # the first batch was read before
     assert_resumable(outcome)
     assert hurried.resume(store, outcome.folder).status == 0
 
