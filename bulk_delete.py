@@ -2448,13 +2448,12 @@ def batch_result(batch: Batch, rulings: Sequence[Ruling]) -> BatchResult:
 def settled_by_items(batch: Batch, ruling: Ruling, applied_before: bool) -> BatchResult:
     """Return the result of a batch by what the response says about its ids.
 
-    An id that it does not name is accepted, or, if it is a 422, sent again without those
-    that it names: the whole request may have been rejected.
+    An id that it does not name is accepted; after a 404 or 422 it is doubtful, since the
+    whole request may have been rejected.
     """
     rejected, later, applied = {}, [], []
-    action = Action.PAUSE if ruling.status == 422 else Action.DONE
     for number in batch:
-        item = ruling.items.get(number, Item(action, "", True))
+        item = ruling.items.get(number, Item(Action.DONE, "", True))
         if item.action is Action.REJECTED:
             rejected[number] = item.message
         elif item.action is Action.PAUSE:
@@ -2466,6 +2465,7 @@ def settled_by_items(batch: Batch, ruling: Ruling, applied_before: bool) -> Batc
         message=ruling.message,
         applied=tuple(applied),
         rejected=rejected,
+        doubtful=tuple(n for n in applied if n not in ruling.items and ruling.status >= 400),
         requeue=(tuple(later),) if later else (),
     )
 
@@ -4162,31 +4162,43 @@ class Executor:
     max_error_rate: float
     # Record => its parent, where deleting a parent deletes its children; else empty.
     parents: Mapping[int, int] = field(default_factory=dict)
+    # Records that are not sent, since a child of theirs was not deleted => the reason.
+    blocked: dict[int, str] = field(default_factory=dict)
 
     # What exists
 
-    def read_back(self, ids: Sequence[int], *, is_progress: bool = True) -> ReadBack:
-        """Read planned ids back: what is gone is noted in ledger and journal (N10, N13)."""
+    def read_back(
+        self, ids: Sequence[int], *, is_progress: bool = True, is_resume: bool = False
+    ) -> ReadBack:
+        """Read planned ids back: what is gone is noted in ledger and journal (N10, N13).
+
+        is_resume: nothing is known of the store, so every absence is read twice.
+        """
         result, ledger = ReadBack(), self.ledger
         parts = [*chunks(ids, self.store.chunk_size)]
+        reads: Iterable[set[int] | None]
         reads = self.workers.in_order(self.store.existing, parts)
+        if not self.store.resource.id_filter:
+            reads = [*reads]
+            if not self.is_path_read_reliable():
+                return ReadBack(unknown=[*ids])
         for chunk, existing in zip(parts, reads, strict=True):
             if existing is None:
                 result.unknown.extend(chunk)
                 continue
             before = {*ledger.failed}
-            # N10: no accepted DELETE explains these absences, and one answer may be a stray
-            # one: they are read once more.
+            # N10: no accepted DELETE explains these absences, and one response may be a
+            # stray one: they are read once more.
+            is_unclear = before | ledger.doubts.keys()
             unexpected = [
                 number
                 for number in chunk
-                if number not in existing and (number in before or number not in ledger.applied)
+                if number not in existing
+                and (is_resume or number in is_unclear or number not in ledger.applied)
             ]
-            again = self.workers.call(self.store.existing, unexpected) if unexpected else set()
-            if again is None:
+            if unexpected and self.workers.call(self.store.existing, unexpected) != set():
                 result.unknown.extend(chunk)
                 continue
-            existing |= again
             ledger.read_back(chunk, existing)
             self.journal.gone([number for number in chunk if number not in existing])
             new = ledger.failed.keys() - before
@@ -4240,12 +4252,22 @@ class Executor:
                 raise Canceled(f"Deletions cannot be verified: {fault}, which it has listed.")
             size = (min(size, len(sample)) + 1) // 2
 
+    def is_path_read_reliable(self) -> bool:
+        """Tell whether a record that the list has can be read by its path id.
+
+        Else a store that answers everything with 404 would seem to have deleted all.
+        """
+        known = self.known_ids()[-1:]
+        return not known or self.workers.call(self.store.existing, known) == {*known}
+
     def known_ids(self) -> list[int]:
-        """Return a few ids that exist: the last ones of the first page."""
+        """Return a few ids that exist: the last of the first page that were not sent."""
         read = partial(self.workers.call, self.store.page, self.store.resource)
         read = partial(read, page=1, limit=PAGE_LIMIT)
         records = read().records or read().records  # an empty page may be a stray response
-        return [*map(self.store.resource.id_of, records[-6:])]
+        sent = self.ledger.applied | self.ledger.gone
+        ids = [*map(self.store.resource.id_of, records)]
+        return [number for number in ids if number not in sent][-6:]
 
     def _read_parts(self, ids: Sequence[int], size: int) -> set[int | None]:
         """Return which of the ids exist, read in parts; with None if that is unknown."""
@@ -4265,7 +4287,7 @@ class Executor:
         without_effect = 0
         for level in levels(ids, self.parents):
             self.read_back([*self.ledger.doubts], is_progress=False)
-            rest = self.without_failed_children(level)
+            rest = self.without_blocked(level)
             while rest and not is_confirmed:
                 size = self.store.batch_size
                 first, rest = rest[:size], rest[size:]
@@ -4283,16 +4305,18 @@ class Executor:
         fault = f"Stopped: the first {MAX_WITHOUT_EFFECT} batches deleted nothing."
         return StoreError("".join([fault, *last]))
 
-    def without_failed_children(self, ids: Sequence[int]) -> Sequence[int]:
-        """Return the ids without parents of a failed child, which would go with them."""
-        ledger, reasons = self.ledger, dict[int, str]()
-        failed = ledger.failed.keys() | ledger.doubts.keys()
-        for child in failed.intersection(self.parents):
-            reasons.setdefault(self.parents[child], f"its child {child} was not deleted")
-        rejected = {number: reasons[number] for number in ids if number in reasons}
-        ledger.failed |= rejected
-        self.journal.failed(rejected)
-        return [number for number in ids if number not in rejected] if rejected else ids
+    def without_blocked(self, ids: Sequence[int]) -> Sequence[int]:
+        """Return the ids without parents of a child that was not deleted.
+
+        Deleting a parent deletes its children.
+        """
+        kept = self.ledger.failed.keys() | self.ledger.doubts.keys() | self.blocked.keys()
+        reasons = {
+            self.parents[child]: f"its child {child} was not deleted"
+            for child in kept.intersection(self.parents)
+        }
+        self.blocked |= {number: reasons[number] for number in ids if number in reasons}
+        return [number for number in ids if number not in self.blocked] if reasons else ids
 
     def send_batches(
         self, ids: Sequence[int], budget: FailureBudget, *, one_by_one: bool = False
@@ -4367,10 +4391,11 @@ class Executor:
                 seconds = sum(FIRST_BATCH_DELAYS)
                 text = "Deleted records are still listed"
                 self.progress.warn(f"{text}; waiting up to {seconds:.0f}s.")
+        fault = "its records still exist after 60 s"
         if result.unknown:
-            return False
-        fault = "accepted the first DELETE, but its records still exist after 60 s"
-        raise self.workers.stop.set(StoreError(f"The store {fault}."))
+            fault = "what it returns of its records cannot be relied on"
+        fault = f"The store accepted the first DELETE, but {fault}."
+        raise self.workers.stop.set(StoreError(fault))
 
     # Verifying
 
@@ -4390,15 +4415,19 @@ class Executor:
             if not result.existing and not result.unknown:
                 return
             budget = FailureBudget(self.ledger.selected, self.max_error_rate)
+            self.blocked.clear()
             for level in levels([n for n in result.existing if n not in resent], self.parents):
-                self.send_batches(self.without_failed_children(level), budget)
-            resent.update(result.existing)
+                sendable = self.without_blocked(level)
+                self.send_batches(sendable, budget)
+                resent.update(sendable)
             self.workers.sleep(max(delay, self.ledger.consistency_delay or 0.0))
             result = self.read_back(result.existing + result.unknown)
         reasons = {
             number: self.ledger.doubts.pop(number, "still exists after two accepted DELETEs")
             for number in resent.intersection(result.existing)
         }
+        for number in (self.blocked.keys() - resent).intersection(result.existing):
+            reasons[number] = self.blocked[number]
         self.ledger.failed |= reasons
         self.journal.failed(reasons)
         for number in self.ledger.failed.keys() & {*result.unknown}:  # it may be gone
@@ -4484,8 +4513,8 @@ class Screen:
         self._err = PatientConsole(stderr=True, highlight=False, markup=False)
         self._out = PatientConsole(highlight=False, markup=False)
         self._phase: PhaseDisplay | None = None
-        # What was last said to be waited for, outside of a phase.
-        self._waiting = ""
+        # What was last said to be waited for, outside of a phase, and when.
+        self._waiting, self._said_at = "", 0.0
 
     def say(self, text: str, style: str = "", *, is_command: bool = False) -> None:
         """Print a message; a command, which is to be copied, is not wrapped."""
@@ -4539,10 +4568,13 @@ class Screen:
         """Redraw; waiting: what a wait is for, if there is one."""
         if self._phase is not None:
             self._phase.show(waiting)
-        elif self._waiting != (words := waiting.rpartition(" ")[0]):
-            self._waiting = words
-            if waiting:
-                self.say(waiting)
+            return
+        words, now = waiting.rpartition(" ")[0], time.monotonic()
+        is_due = not self._err.is_terminal and now - self._said_at >= LINE_EVERY
+        if waiting and (is_due or self._waiting != words):
+            self._said_at = now
+            self.say(waiting)
+        self._waiting = words
 
 
 def make_bars(console: Console) -> Bars:
@@ -5099,7 +5131,7 @@ class Run:
         with self.screen.phase("Checking", self.progress, len(unverified)):
             if known := self.executor.known_ids() if unverified else ():
                 self.executor.check_reads(unverified, known)
-            result = self.executor.read_back(unverified)
+            result = self.executor.read_back(unverified, is_resume=True)
         is_new = bool(unverified) or self.earlier.get("status") != "completed"
         self.has_results = is_new and not self.config.dry_run
         left = {*result.existing, *result.failed, *result.unknown}
@@ -5416,7 +5448,7 @@ def run(config: Config, screen: Screen, stop: Stop) -> int:
         job.work()
         left = job.ledger.selected - len(job.ledger.gone)
         if left and not config.dry_run:
-            count = f"{left:,} of {config.resource.counted(job.ledger.selected)}"
+            count = f"{left:,} of {job.config.resource.counted(job.ledger.selected)}"
             failure = Incomplete(f"{count} not verified as deleted.")
     except RunError as error:
         failure = stop.set(error)

@@ -1,8 +1,8 @@
-"""How fast the tool is: `python -m tests.benchmark` runs it against local stores, prints a table.
+"""Measure the speed of the tool against local stores: `python -m tests.benchmark`.
 
-It measures and asserts nothing. Each store runs in a process of its own, so that neither's GIL
-slows the other; the parts run one after another, but for the incumbent's pacing, which sleeps most
-of its time and runs beside them on a store of its own.
+Prints a table and asserts nothing. Each store runs in its own process, so that its GIL does
+not slow the tool. The parts run one after another, except for the incumbent's pacing: it
+mostly sleeps, and runs in parallel on its own store.
 """
 
 from __future__ import annotations
@@ -28,45 +28,45 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 WORKERS = 5
 PACKAGES = "bigcommerce.api, requests, rich"
-STARTS = 11  # how often each start is timed
+STARTS = 11  # timings of each command
 INCUMBENT_CUSTOMERS, INCUMBENT_LATENCY = 2000, 0.3
 
 
 class Entry(NamedTuple):
-    """One request of the store's log."""
+    """One request in the store's log."""
 
     arrived: float
     answered: float
     status: int
     window: int
-    cost: int  # 0: refused for want of quota
+    cost: int  # tokens; 0 if rate-limited
 
 
 @dataclass(frozen=True)
 class Log:
-    """What a store saw of one run."""
+    """The store's record of one run."""
 
     entries: list[Entry]
-    others: Mapping[int, int]  # window -> tokens that another app took
+    others: Mapping[int, int]  # window -> tokens used by another app
     connections: int
-    customers: int  # that are left
+    customers: int  # remaining in the store
 
 
 @dataclass(frozen=True)
 class Part:
-    """One row: a store, and how the tool is told to run."""
+    """One row of the table: a store, and the options of the tool."""
 
     name: str
-    what: str
+    title: str
     customers: int
     quota: int | None = 150
     window: float = 3.0
     latency: float = 0.03
     light: bool = False
-    others: float = 0.0  # requests a second that another app takes
+    others: float = 0.0  # requests per second by another app
     cleanup: Mapping[str, Any] = field(default_factory=dict)
     options: tuple[str, ...] = ("--yes",)
-    ratio: bool = False  # against the incumbent's pacing
+    ratio: bool = False  # compare with the incumbent's pacing
 
     @property
     def count_items(self) -> bool:
@@ -74,18 +74,17 @@ class Part:
 
     @property
     def allowed(self) -> int | None:
-        """Tokens a window that are the tool's and the other app's."""
-        ceiling = self.cleanup.get("rate_limit")
-        return (
-            ceiling if self.quota is None or (ceiling and ceiling < self.quota) else self.quota
-        )
+        """The tokens per window for the tool and the other app; None if unlimited."""
+        rate_limit = self.cleanup.get("rate_limit")
+        limits = [limit for limit in (self.quota, rate_limit) if limit is not None]
+        return min(limits, default=None)
 
 
 PARTS = (
-    Part("plus", "Plus: 150 in 3 s", 12_000),
-    Part("pro", "Pro: 450 in 3 s", 24_000, quota=450, latency=0.02),
+    Part("plus", "Plus: 150 per 3 s", 12_000),
+    Part("pro", "Pro: 450 per 3 s", 24_000, quota=450, latency=0.02),
     Part("unlimited", "unlimited plan", 20_000, quota=None),
-    Part("shared", "Plus, another app takes 20 a second of 50", 9_000, others=20.0),
+    Part("shared", "Plus, another app uses 20 of 50 per second", 9_000, others=20.0),
     Part("small", "a small job, 30 s windows", 1_000, window=30.0, latency=0.1),
     Part("rate_limit", "Plus, `rate_limit = 60`", 4_000, cleanup={"rate_limit": 60}),
     Part("count_items", "Plus, `count_items = yes`", 900, cleanup={"count_items": True}),
@@ -98,21 +97,21 @@ NAMES = (*dict.fromkeys(part.name for part in PARTS), "start")
 
 @dataclass(frozen=True)
 class Usage:
-    """What a process of the tool took."""
+    """The exit status, time and memory of one run."""
 
     status: int
-    elapsed: float
-    cpu: float
+    elapsed: float  # seconds
+    cpu: float  # seconds
     peak: int  # bytes
 
 
-# --- stores, each in a process of its own --------------------------------------------------------
+# --- stores, each in its own process ----------------------------------------------------------
 
 
 def keep_store(
     pipe: Connection, folder: Path, options: dict[str, Any], ini: dict[str, Any], others: float
 ) -> None:
-    """Serve until told to stop, then send what was seen."""
+    """Run a store until a message arrives, then send its log."""
     from tests.fake_store import FakeStore
 
     with FakeStore(**options) as store:
@@ -130,7 +129,7 @@ def keep_store(
 
 
 class Served:
-    """A store that runs: how to reach it, its ini, and in the end its log."""
+    """A running store: its environment, its store.ini and finally its log."""
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
@@ -146,7 +145,7 @@ class Served:
 
 @contextmanager
 def serving(part: Part, folder: Path) -> Iterator[Served]:
-    """The part's store; its log is there once the block is left."""
+    """Run the part's store; its log is available after the block."""
     options = {
         "customers": part.customers,
         "quota": part.quota,
@@ -170,10 +169,10 @@ def serving(part: Part, folder: Path) -> Iterator[Served]:
 
 
 def run_tool(tool: Path, served: Served, folder: Path, options: tuple[str, ...]) -> Usage:
-    """One run of the tool, to its end."""
+    """Run the tool to its end."""
     environ = {k: v for k, v in os.environ.items() if k != "BIGCOMMERCE_ACCESS_TOKEN"}
     command = [sys.executable, str(tool), "--config", str(served.ini), *options]
-    begun = time.monotonic()
+    started = time.monotonic()
     with open(folder / "output", "w+b") as output:
         process = subprocess.Popen(
             command,
@@ -184,7 +183,7 @@ def run_tool(tool: Path, served: Served, folder: Path, options: tuple[str, ...])
             stderr=subprocess.STDOUT,
         )
         _, status, used = os.wait4(process.pid, 0)
-        elapsed = time.monotonic() - begun
+        elapsed = time.monotonic() - started
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             output.seek(0)
@@ -194,17 +193,17 @@ def run_tool(tool: Path, served: Served, folder: Path, options: tuple[str, ...])
     return Usage(process.returncode, elapsed, cpu, used.ru_maxrss * unit)
 
 
-# --- measures (pure) -----------------------------------------------------------------------------
+# --- measures ---------------------------------------------------------------------------------
 
 
 def used_in_full_windows(part: Part, log: Log) -> float | None:
-    """Tokens used of those there were, in the windows that the job filled from end to end."""
+    """Return the share of the quota used in full windows; None if there were none."""
     if part.allowed is None or part.allowed > part.customers:
         return None
     taken: dict[int, int] = {}
     for entry in log.entries:
         taken[entry.window] = taken.get(entry.window, 0) + entry.cost
-    # A window begins with its first request; another app's begins before the tool's.
+    # A window begins with its first request. The other app has begun the first one.
     first, last = min(taken) + bool(part.others), max(taken)
     if last <= first:
         return None
@@ -213,7 +212,7 @@ def used_in_full_windows(part: Part, log: Log) -> float | None:
 
 
 def lower_bound(part: Part, log: Log) -> float | None:
-    """Seconds that no client with five workers can beat; None next to another app."""
+    """Return the fewest seconds for any five workers; None if another app runs."""
     if part.others:
         return None
     tokens = sum(entry.cost for entry in log.entries)
@@ -224,21 +223,21 @@ def lower_bound(part: Part, log: Log) -> float | None:
 
 
 def elapsed(log: Log) -> float:
-    """Seconds from the first request to the last answer."""
+    """Return the seconds from the first request to the last answer."""
     return max(e.answered for e in log.entries) - min(e.arrived for e in log.entries)
 
 
 def longest_silence(log: Log) -> float:
-    """Seconds between two requests, at most."""
+    """Return the longest time between two requests, in seconds."""
     times = sorted(entry.arrived for entry in log.entries)
     return max((b - a for a, b in itertools.pairwise(times)), default=0.0)
 
 
-# --- the incumbent's pacing ----------------------------------------------------------------------
+# --- the incumbent's pacing -------------------------------------------------------------------
 
 
 def incumbent(env: Mapping[str, str]) -> float:
-    """List, then delete one batch after another, with its fixed sleeps; seconds it took."""
+    """List, then delete batch after batch with fixed sleeps; returns the seconds."""
     import requests
 
     from tests.fake_store import STORE_HASH, TOKEN
@@ -249,7 +248,7 @@ def incumbent(env: Mapping[str, str]) -> float:
         session.headers["X-Auth-Token"] = TOKEN
         session.verify = env["REQUESTS_CA_BUNDLE"]
         session.trust_env = False
-        begun = time.monotonic()
+        started = time.monotonic()
         for page in itertools.count(1):
             answer = session.get(url, params={"page": page, "limit": 250}, timeout=60).json()
             ids += [record["id"] for record in answer["data"]]
@@ -260,7 +259,7 @@ def incumbent(env: Mapping[str, str]) -> float:
             batch = ",".join(map(str, ids[start : start + 10]))
             session.delete(url, params={"id:in": batch}, timeout=60)
             time.sleep(0.4)
-        return time.monotonic() - begun
+        return time.monotonic() - started
 
 
 def incumbent_process(pipe: Connection, env: Mapping[str, str]) -> None:
@@ -268,7 +267,7 @@ def incumbent_process(pipe: Connection, env: Mapping[str, str]) -> None:
 
 
 class Incumbent(threading.Thread):
-    """Its pacing on a store of its own; it never comes near a quota, so Plus and Pro are one."""
+    """The incumbent's pacing on its own store. It never reaches a quota."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -289,22 +288,22 @@ class Incumbent(threading.Thread):
         return self._seconds
 
 
-# --- the table -----------------------------------------------------------------------------------
+# --- the table --------------------------------------------------------------------------------
 
 HEAD = (
-    "what",
+    "part",
     "customers",
     "latency",
     "requests",
     "quota used in full windows",
-    "429s",
+    "rate-limited",
     "seconds",
-    "over the lower bound",
+    "relative to lower bound",
     "longest silence",
-    "CPU a request",
+    "CPU per request",
     "peak memory",
     "connections",
-    "besides",
+    "notes",
 )
 
 
@@ -312,31 +311,33 @@ def show(value: float | None, form: str) -> str:
     return "" if value is None else format(value, form)
 
 
-def row(part: Part, usage: Usage, log: Log, besides: str = "") -> tuple[str, ...]:
+def row(part: Part, usage: Usage, log: Log, notes: str = "") -> tuple[str, ...]:
+    """Return one row of the table."""
     bound, took, count = lower_bound(part, log), elapsed(log), len(log.entries)
-    refused = sum(entry.status == 429 for entry in log.entries)
+    limited = sum(entry.status == 429 for entry in log.entries)
     silence = longest_silence(log)
     share = f" ({silence / part.window:.0%} of a window)" if part.quota else ""
     if usage.status:
-        besides = f"**exit status {usage.status}** {besides}".strip()
+        notes = f"**exit status {usage.status}** {notes}".strip()
     return (
-        part.what,
+        part.title,
         f"{part.customers:,}",
         f"{part.latency:g} s",
         f"{count:,}",
         show(used_in_full_windows(part, log), ".1%"),
-        f"{refused}" + (f" ({refused / count:.1%})" if refused else ""),
+        f"{limited}" + (f" ({limited / count:.1%})" if limited else ""),
         f"{took:.1f}",
-        "" if not bound else f"{took / bound:.3f} times",
+        "" if not bound else f"{took / bound:.3f}x",
         f"{silence:.2f} s{share}",
         f"{usage.cpu / count * 1000:.2f} ms",
         f"{usage.peak / 1e6:.0f} MB",
         f"{log.connections}",
-        besides,
+        notes,
     )
 
 
 def measure(tool: Path, part: Part) -> tuple[Usage, Log]:
+    """Run the tool on the part's store."""
     with tempfile.TemporaryDirectory(prefix="benchmark-") as name:
         folder = Path(name)
         with serving(part, folder) as served:
@@ -345,40 +346,40 @@ def measure(tool: Path, part: Part) -> tuple[Usage, Log]:
 
 
 def memory_row(tool: Path, part: Part) -> tuple[str, ...]:
-    """A dry run of very many, and of a tenth of them: the growth a customer."""
+    """Measure a dry run, and its memory per customer."""
     dry = Part(**{**vars(part), "options": ("--dry-run",)})
     tenth, _ = measure(tool, Part(**{**vars(dry), "customers": part.customers // 10}))
     usage, log = measure(tool, dry)
     growth = (usage.peak - tenth.peak) / (part.customers - part.customers // 10)
-    return row(dry, usage, log, f"{growth:.0f} bytes a customer over a tenth of them")
+    return row(dry, usage, log, f"{growth:.0f} bytes per customer beyond the first tenth")
 
 
 def start_row(tool: Path) -> tuple[str, ...]:
-    """`--version` over the imports of the three packages alone."""
+    """Compare the time of `--version` with importing just the three packages."""
     commands = ([str(tool), "--version"], ["-c", f"import {PACKAGES}"])
     times: tuple[list[float], list[float]] = ([], [])
     for _ in range(STARTS):
-        for command, taken in zip(commands, times, strict=True):
-            begun = time.perf_counter()
+        for command, timings in zip(commands, times, strict=True):
+            started = time.perf_counter()
             subprocess.run([sys.executable, *command], stdout=subprocess.DEVNULL, check=True)
-            taken.append((time.perf_counter() - begun) * 1000)
+            timings.append((time.perf_counter() - started) * 1000)
     own, bare = map(statistics.median, times)
-    what = f"`--version`: {own:.0f} ms, {own - bare:+.0f} ms over `import {PACKAGES}`"
-    return ("start", *("" for _ in HEAD[2:]), what)
+    notes = f"`--version`: {own:.0f} ms, {own - bare:+.0f} ms compared with `import {PACKAGES}`"
+    return ("start", *("" for _ in HEAD[2:]), notes)
 
 
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmark", description=__doc__)
     parser.add_argument(
-        "--only", metavar="NAME,…", default=",".join(NAMES), help=f"of {', '.join(NAMES)}"
+        "--only", metavar="NAME,…", default=",".join(NAMES), help=f"parts: {', '.join(NAMES)}"
     )
-    parser.add_argument("--repeat", type=int, default=1, metavar="N", help="each row N times")
+    parser.add_argument("--repeat", type=int, default=1, metavar="N", help="runs of each part")
     parser.add_argument(
         "--tool",
         type=Path,
         default=ROOT / "bulk_delete.py",
         metavar="FILE",
-        help="another version",
+        help="another version of the tool",
     )
     return parser
 
@@ -389,29 +390,30 @@ def main(argv: list[str] | None = None) -> int:
     only, tool = arguments.only.split(","), arguments.tool.resolve()
     if unknown := set(only) - set(NAMES):
         parser.error(
-            f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}"
+            f"unknown part: {', '.join(sorted(unknown))} (choose from {', '.join(NAMES)})"
         )
     pacing = Incumbent()
     if "incumbent" in only:
         pacing.start()
 
-    def say(cells: tuple[str, ...]) -> None:
+    def print_row(cells: tuple[str, ...]) -> None:
         print("| " + " | ".join(cells) + " |", flush=True)
 
-    say(HEAD)
-    say(("---",) * len(HEAD))
+    print_row(HEAD)
+    print_row(("---",) * len(HEAD))
     for part in [part for part in PARTS for _ in range(arguments.repeat) if part.name in only]:
         if part.name == "memory":
-            say(memory_row(tool, part))
+            print_row(memory_row(tool, part))
             continue
         usage, log = measure(tool, part)
-        besides = f"{log.customers:,} customers left" if log.customers else ""
+        notes = f"{log.customers:,} customers not deleted" if log.customers else ""
         if part.ratio:
             theirs = pacing.seconds()
-            besides = f"{theirs / elapsed(log):.1f} times as fast as the incumbent's pacing ({theirs:.0f} s)"
-        say(row(part, usage, log, besides))
+            faster = f"{theirs / elapsed(log):.1f} times as fast"
+            notes = f"{faster} as the incumbent's pacing ({theirs:.0f} s)"
+        print_row(row(part, usage, log, notes))
     if "start" in only:
-        say(start_row(tool))
+        print_row(start_row(tool))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The fixtures that test files share; what they are made of stands in rigged.py."""
+"""Fixtures that test files share; rigged.py has the classes behind them."""
 
 from __future__ import annotations
 
@@ -21,42 +21,42 @@ from tests.rigged import (
     RiggedTool,
     Session,
     Tool,
-    heeding_signals,
+    children_get_signals,
 )
 
-if WINDOWS:  # for the workers of pytest-xdist: they read and write UTF-8, as the tool does
+if WINDOWS:  # the workers of pytest-xdist read and write UTF-8, as the tool does
     os.environ["PYTHONUTF8"] = "1"
-if not FORKS:  # to start Python for each run takes its time
+if not FORKS:  # starting Python for each run is slow
     os.environ.setdefault("PYTEST_TIMEOUT", "600")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _heeding_signals() -> Iterator[None]:
-    with heeding_signals():
+def _children_get_signals() -> Iterator[None]:
+    with children_get_signals():
         yield
 
 
 @pytest.fixture
 def installed(tmp_path: Path) -> Tool:
-    """The tool as a person has it: `python bulk_delete.py` in a process of its own."""
+    """The tool as users run it: `python bulk_delete.py` in its own process."""
     return Tool(tmp_path)
 
 
 @pytest.fixture
 def tool(tmp_path: Path) -> RiggedTool:
-    """The tool in surroundings that are not rigged, in a forked process where there is one."""
+    """The tool in an environment without faults, forked where possible."""
     return RiggedTool(tmp_path, Rig(speed=1.0))
 
 
 @pytest.fixture
 def hurried(tmp_path: Path) -> RiggedTool:
-    """The same, and its clock goes fifty times as fast: no wait takes long."""
+    """The same with a clock that runs fifty times as fast, so that waits are short."""
     return RiggedTool(tmp_path)
 
 
 @pytest.fixture
 def make_store() -> Iterator[MakeStore]:
-    """Starts local stores, and stops them; a test that does not expect violations sees none."""
+    """Start local stores, and stop them; a recorded violation fails the test."""
     stores: list[FakeStore] = []
 
     def make(**options: Any) -> FakeStore:
@@ -74,15 +74,15 @@ def make_store() -> Iterator[MakeStore]:
 
 @pytest.fixture
 def store(make_store: MakeStore) -> FakeStore:
-    """30 customers: three batches."""
+    """A store with 30 customers, or three batches."""
     return make_store(customers=30, **QUIET)
 
 
 @pytest.fixture
 def terminal(installed: Tool) -> Iterator[Callable[..., Session]]:
-    """Starts the tool on a pseudo-terminal of so many columns."""
+    """Start the tool on a pseudo-terminal with the given number of columns."""
     if not hasattr(pexpect, "spawn"):
-        pytest.skip("pexpect knows no pseudo-terminal of Windows")
+        pytest.skip("pexpect does not support pseudo-terminals on Windows")
     children = []
 
     def start(store: FakeStore, *options: str, columns: int = 100) -> Session:
@@ -95,7 +95,8 @@ def terminal(installed: Tool) -> Iterator[Callable[..., Session]]:
             env=environ | {"TERM": "xterm-256color"},
             dimensions=(40, columns),
             encoding="utf-8",
-            codec_errors="replace",  # Ctrl-C makes the terminal drop output, in the middle of a character too
+            # On Ctrl-C the terminal drops output, sometimes in the middle of a character.
+            codec_errors="replace",
             timeout=60,
         )
         session = Session(installed, child)

@@ -1,6 +1,7 @@
-"""What runs in a child process: the tool, in surroundings that are rigged.
+"""Run the tool in a child process with a rigged environment.
 
-Nothing of the tool itself is replaced, only the clocks, os.fsync, the locks and the limit on file sizes.
+The tool itself is unchanged. Only the clocks, os.fsync, locks and the file size limit are
+replaced.
 """
 
 from __future__ import annotations
@@ -19,45 +20,43 @@ from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from typing import IO, Any, Self
 
-# What is loaded once, in the process that all children are forked from.
-FSYNCS, LOCKS = "fsyncs.jsonl", "locks"  # files in the folder of the run
-UNDER_A_LOCK = 99
-KILL = getattr(signal, "SIGKILL", 9)  # Windows has no name for it, and no other signal to send
+FSYNCS, LOCKS = "fsyncs.jsonl", "locks"  # files in the working directory
+UNDER_A_LOCK = 99  # exit status
+KILL = getattr(signal, "SIGKILL", 9)  # not defined on Windows, where any signal kills
+# Modules to load once, in the process that all children are forked from.
 PRELOADED = ["tests.launcher", "tests.preloaded"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rig:
-    """What is rigged."""
+    """Changes to the environment of a run."""
 
-    speed: float = 50.0  # the tool's clock for waiting; the store's own is never rigged
+    speed: float = 50.0  # of the tool's monotonic clock; the store keeps real time
     later: float = 0.0  # seconds that the wall clock is ahead
-    jump: float = 0.0  # seconds that the wall clock jumps to and fro, at every look at it
+    jump: float = 0.0  # seconds that the wall clock jumps back and forth at each reading
     kill_at_fsync: int = 0  # kill -9 at the n-th fsync; 0: never
     kill_before: bool = False  # before that fsync, not after it
-    note_fsyncs: bool = False  # write path and size of what each fsync saved to FSYNCS
-    watch_locks: bool = (
-        False  # end with UNDER_A_LOCK at a wait with one of the tool's locks held
-    )
-    file_limit: int | None = None  # bytes that any file can have: beyond them a write fails
+    note_fsyncs: bool = False  # write the path and size of each fsync to FSYNCS
+    watch_locks: bool = False  # exit with UNDER_A_LOCK on a wait that holds a lock of the tool
+    file_limit: int | None = None  # largest file size in bytes; larger writes fail
 
 
 class Clock:
-    """The clock for waiting, which goes that many times as fast as the true one."""
+    """The monotonic clock, `speed` times as fast as the real one."""
 
     speed = 1.0
 
     @classmethod
     def install(cls) -> None:
-        """Put it into the place of time.monotonic and time.sleep, for all that is imported after it."""
-        # The finer clock: before Python 3.13 the other one goes by 16 ms on Windows.
+        """Replace time.monotonic and time.sleep, for all modules imported later."""
+        # Before Python 3.13, time.monotonic has a resolution of only 16 ms on Windows.
         monotonic, sleep = time.perf_counter, time.sleep
         time.monotonic = lambda: monotonic() * cls.speed
         time.sleep = lambda seconds: sleep(float(seconds) / cls.speed)
 
 
 def set_wall_clock(later: float, jump: float) -> None:
-    """Let the wall clock be late by so many seconds, and jump to and fro at every look at it."""
+    """Set the wall clock ahead by `later` seconds, jumping by `jump` at each reading."""
     now, turn = time.time, itertools.count()
 
     def shifted() -> float:
@@ -71,11 +70,11 @@ def set_wall_clock(later: float, jump: float) -> None:
     time.time = shifted
     time.time_ns = lambda: int(shifted() * 1e9)
     datetime.datetime = Rigged  # type: ignore[misc]
-    del sys.modules["bulk_delete"]  # it is imported again, with the class of this name
+    del sys.modules["bulk_delete"]  # so that it is imported again, with this class
 
 
 def kill_at_fsync(number: int, *, before: bool) -> None:
-    """End this process as `kill -9` does, right before or after its n-th fsync."""
+    """Kill this process (kill -9) right before or after its n-th fsync."""
     turn, lock = itertools.count(1), threading.Lock()
 
     def rigged(fsync: Callable[[int], None]) -> Callable[[int], None]:
@@ -94,8 +93,8 @@ def kill_at_fsync(number: int, *, before: bool) -> None:
 
 
 def note_fsyncs() -> None:
-    """Write a line for each fsync, once it is done: the path, and how many bytes there were."""
-    fsync, notes = os.fsync, open(FSYNCS, "a", buffering=1)  # noqa: SIM115  # held to the end
+    """Write a line with the path and size in bytes after each fsync."""
+    fsync, notes = os.fsync, open(FSYNCS, "a", buffering=1)  # noqa: SIM115  # never closed
 
     def noted(handle: int) -> None:
         size = os.fstat(handle).st_size
@@ -106,7 +105,7 @@ def note_fsyncs() -> None:
 
 
 def watch_locks() -> None:
-    """End this process when a thread waits for anything with a lock that the tool made."""
+    """End this process when a thread waits while it holds a lock of the tool."""
     held = threading.local()
     make = threading.Lock
 
@@ -150,13 +149,13 @@ def watch_locks() -> None:
 def hand_over(
     file: IO[str], rig: Rig, argv: list[str], environ: Mapping[str, str], folder: str
 ) -> None:
-    """Write what `started` reads; of a process that has ended by then, its own output says why."""
-    with contextlib.suppress(OSError), file:
+    """Write the arguments that `started` reads."""
+    with contextlib.suppress(OSError), file:  # the process may have ended; its output shows why
         json.dump([asdict(rig), argv, dict(environ), folder], file)
 
 
 def started() -> None:
-    """What a process does that was started anew: it is told on stdin what to run."""
+    """Run the tool with the arguments from stdin, in a new process."""
     rig, argv, environ, folder = json.load(sys.stdin)
     run(Rig(**rig), argv, environ, folder)
 
@@ -169,7 +168,7 @@ def forked(
     out: Connection,
     err: Connection,
 ) -> None:
-    """What a forked process does: it is given the ends of two pipes."""
+    """Run the tool in a forked process, with pipes as stdout and stderr."""
     os.dup2(out.fileno(), 1)
     os.dup2(err.fileno(), 2)
     out.close()
@@ -178,12 +177,12 @@ def forked(
 
 
 def run(rig: Rig, argv: list[str], environ: Mapping[str, str], folder: str) -> None:
-    """Be `python bulk_delete.py …` in that folder."""
+    """Run `python bulk_delete.py …` in this process, in the given folder."""
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environ)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    sys.stdin = open(0, closefd=False)  # noqa: SIM115  # as the interpreter opens them
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115  # as the interpreter does
     sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", encoding="utf-8", buffering=1, closefd=False)  # noqa: SIM115
     Clock.speed = rig.speed
@@ -200,6 +199,6 @@ def run(rig: Rig, argv: list[str], environ: Mapping[str, str], folder: str) -> N
 
         resource.setrlimit(resource.RLIMIT_FSIZE, (rig.file_limit, rig.file_limit))
     sys.argv = argv
-    import bulk_delete  # preloaded, unless its wall clock is rigged
+    import bulk_delete  # preloaded, unless the wall clock is rigged
 
     sys.exit(bulk_delete.main())

@@ -1,19 +1,19 @@
-"""The tool, and all that it imports, with the rigged clock: loaded once for all children that are forked.
+"""Load the tool and its imports once for all children, with the rigged clock.
 
-Where none can be, each child is `python -m tests.preloaded`.
+Without fork, each child is `python -m tests.preloaded`.
 """
 
 import gc
 
 from tests.launcher import Clock, started
 
-Clock.install()  # the tool is to take this one for the true one
+Clock.install()  # before the tool is imported, so that it uses this clock
 
-import rich.progress  # noqa: E402, F401  # it is loaded late
+import rich.progress  # noqa: E402, F401  # the tool imports it late
 
 import bulk_delete  # noqa: E402, F401
 
-gc.freeze()  # no collection touches, hence copies, what the children share
+gc.freeze()  # a collection would copy the memory that the children share
 
 if __name__ == "__main__":
     started()

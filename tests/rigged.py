@@ -1,6 +1,6 @@
-"""How tests run the tool: as it is installed, or in surroundings that may be rigged.
+"""Run the tool in tests: as installed, or in a rigged environment.
 
-The fixtures `installed`, `tool` and `hurried` of conftest.py are made of what stands here.
+The fixtures `installed`, `tool` and `hurried` in conftest.py use these classes.
 """
 
 from __future__ import annotations
@@ -43,73 +43,37 @@ SIGNALS = {
     for name, status in (("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129))
     if hasattr(signal, name)  # Windows has no SIGHUP
 }
-KILLED = KILL if WINDOWS else -KILL  # the exit status of a process that was killed
-# Windows has no fork, and on macOS no forked child may ask for the system's proxies, as requests does.
+KILLED = KILL if WINDOWS else -KILL  # the exit status of a killed process
+# Windows has no fork. On macOS a forked child must not look up the system's proxies, which
+# requests does.
 FORKS = hasattr(os, "fork") and sys.platform != "darwin"
 if FORKS:
     FORKSERVER = multiprocessing.get_context("forkserver")
     FORKSERVER.set_forkserver_preload(PRELOADED)
 
-posix = pytest.mark.skipif(
-    WINDOWS, reason="what Windows has not: signals, modes of files, a POSIX shell"
-)
-linux = pytest.mark.skipif(sys.platform != "linux", reason="what only Linux has, such as /proc")
+posix = pytest.mark.skipif(WINDOWS, reason="needs POSIX signals, file modes or a POSIX shell")
+linux = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux features such as /proc")
 
-QUIET: dict[str, Any] = {
-    "quota": 10_000,
-    "window": 3600.0,
-}  # no test outlives this window, nor its quota
-SUMMARY_KEYS = frozenset(
-    [
-        "status",
-        "exit_status",
-        "reason",
-        "version",
-        "store",
-        "store_hash",
-        "run_folder",
-        "resource",
-        "filters",
-        "selection",
-        "selected",
-        "deleted",
-        "already_gone",
-        "failed",
-        "unknown",
-        "not_attempted",
-        "duplicates",
-        "not_found",
-        "spared",
-        "keep_unknown",
-        "backup_cut",
-        "verified",
-        "requests",
-        "retries",
-        "rate_limited",
-        "started_at",
-        "finished_at",
-        "elapsed_seconds",
-        "resume",
-    ]
-)
+# No test outlasts this window or uses up its quota.
+QUIET: dict[str, Any] = {"quota": 10_000, "window": 3600.0}
 COUNTS = ("deleted", "already_gone", "failed", "unknown", "not_attempted")
 
 MakeStore = Callable[..., FakeStore]
 
 CONTROL = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 
-# What decides on how rich writes, beside the terminal itself.
+# Environment variables that change how rich prints.
 RICH = "COLUMNS LINES NO_COLOR FORCE_COLOR TTY_COMPATIBLE TTY_INTERACTIVE COLORTERM"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one run of the tool left behind."""
+    """The exit status, output and run folder of one run."""
 
     status: int
     out: str
     err: str
-    folder: Path | None  # the run folder, None when it made none
+    folder: Path | None  # the run folder; None if the run made none
     resumed: bool = False
 
     @property
@@ -142,7 +106,7 @@ class Outcome:
 
 
 def check(outcome: Outcome) -> Outcome:
-    """What holds after every run: no traceback, no token, and counts that add up."""
+    """Check that a run printed no traceback and no token, and that its counts add up."""
     assert "Traceback" not in outcome.text, outcome.text
     assert TOKEN not in outcome.text
     if outcome.folder is None:
@@ -152,23 +116,22 @@ def check(outcome: Outcome) -> Outcome:
     if (outcome.folder / "summary.json").exists():
         summary = outcome.summary
         assert summary["selected"] == sum(summary[name] for name in COUNTS), summary
-        if (
-            summary["status"] != "in_progress" and not outcome.resumed
-        ):  # which may leave it as it was
+        # A resume may leave the summary of the earlier run unchanged.
+        if summary["status"] != "in_progress" and not outcome.resumed:
             assert summary["exit_status"] == outcome.status
     return outcome
 
 
 class Tool:
-    """Runs bulk_delete.py in a folder of its own."""
+    """Runs bulk_delete.py in its own folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.runs = folder / "runs"
-        self._before: set[Path] = set()  # the run folders that were there at the last start
+        self._before: set[Path] = set()  # run folders that existed at the last start
 
     def environ(self, store: FakeStore | None, extra: Mapping[str, str] = {}) -> dict[str, str]:
-        # PYTHONUTF8 is for the tests (conftest.py); of the tool, they only want to read what it prints.
+        # PYTHONUTF8 is for the tests only (conftest.py). The tool gets just an output encoding.
         hidden = ("BIGCOMMERCE_ACCESS_TOKEN", "PYTHONUTF8")
         environ = {k: v for k, v in os.environ.items() if k not in hidden} | {
             "PYTHONIOENCODING": "utf-8"
@@ -184,7 +147,7 @@ class Tool:
     def start(
         self, store: FakeStore | None, config: Path, *options: str | Path, **environ: str
     ) -> subprocess.Popen[str] | Process:
-        """Start it without a terminal; the caller has it finished."""
+        """Start the tool without a terminal; the caller finishes the run."""
         self._before = self.folders()
         return self._start(self.command(config, *options), self.environ(store, environ))
 
@@ -204,7 +167,7 @@ class Tool:
     def finish(
         self, process: subprocess.Popen[str] | Process, folder: Path | None = None
     ) -> Outcome:
-        """Wait for the one that was started last, and check what must always hold."""
+        """Wait for the last run that was started, and check its outcome."""
         out, err = process.communicate(timeout=100)
         assert process.returncode is not None
         new = self.folders() - self._before
@@ -218,7 +181,7 @@ class Tool:
         *options: str | Path,
         **environ: str,
     ) -> Outcome:
-        """Run it to its end, without a terminal."""
+        """Run the tool to its end, without a terminal."""
         assert config is not None or store is not None
         config = config or store.config(self.folder)  # type: ignore[union-attr]
         process = self.start(store, config, *options, **environ)
@@ -228,7 +191,7 @@ class Tool:
         return self.finish(process, resumed)
 
     def run(self, store: FakeStore, *options: str | Path, **cleanup: object) -> Outcome:
-        """Run it with --yes, and these keys in the ini."""
+        """Run the tool with --yes, and with these keys in store.ini."""
         return self(store, store.config(self.folder, **cleanup), "--yes", *options)
 
     def resume(
@@ -239,7 +202,7 @@ class Tool:
 
 
 class Process(abc.ABC):
-    """A run in a process whose surroundings are rigged: as much of subprocess.Popen as the tests use."""
+    """A run in a rigged environment, with an interface like subprocess.Popen."""
 
     pid: int
 
@@ -249,10 +212,10 @@ class Process(abc.ABC):
 
     @abc.abstractmethod
     def _ended(self, timeout: float) -> bool:
-        """Wait so long for its end; whether it came."""
+        """Wait up to `timeout` seconds; returns whether the process has ended."""
 
     def _gather(self, *pipes: IO[str]) -> None:
-        """Read stdout and stderr as they come: a pipe that nobody reads gets full."""
+        """Read stdout and stderr in threads, so that no pipe fills up."""
         self._written = ["", ""]
         self._readers = [
             threading.Thread(target=self._read, args=(number, pipe), daemon=True)
@@ -277,8 +240,8 @@ class Process(abc.ABC):
         return status
 
     def send_signal(self, signum: int) -> None:
-        with contextlib.suppress(PermissionError):  # what Windows says of one that has ended
-            os.kill(self.pid, signum)  # on Windows, any signal is the end
+        with contextlib.suppress(PermissionError):  # raised on Windows if it has ended
+            os.kill(self.pid, signum)  # on Windows, any signal ends the process
 
     def communicate(self, timeout: float = 100) -> tuple[str, str]:
         self.wait(timeout)
@@ -288,7 +251,7 @@ class Process(abc.ABC):
 
 
 class Forked(Process):
-    """A process that is forked from one that has loaded everything: several times as fast."""
+    """A process forked from one with all modules loaded: several times as fast."""
 
     def __init__(
         self, rig: Rig, command: list[str], environ: Mapping[str, str], cwd: Path
@@ -309,7 +272,7 @@ class Forked(Process):
 
     @property
     def returncode(self) -> int | None:
-        with self._lock:  # two threads at once would read its end twice
+        with self._lock:  # two threads at once would reap the process twice
             return self._process.exitcode
 
     def _ended(self, timeout: float) -> bool:
@@ -317,15 +280,13 @@ class Forked(Process):
 
 
 class Started(Process):
-    """A process that is started anew."""
+    """A process with a new interpreter, where fork is not available."""
 
     def __init__(
         self, rig: Rig, command: list[str], environ: Mapping[str, str], cwd: Path
     ) -> None:
         python, own = sys.executable, dict(environ)
-        if (
-            WINDOWS
-        ):  # past the launcher of the venv, which would be killed in the place of Python
+        if WINDOWS:  # bypass the venv's launcher, which would be killed instead of Python
             python, own["__PYVENV_LAUNCHER__"] = sys._base_executable, python  # type: ignore[attr-defined]
         self._process = subprocess.Popen(
             [python, "-m", "tests.preloaded"],
@@ -354,7 +315,7 @@ class Started(Process):
 
 
 class RiggedTool(Tool):
-    """A Tool whose runs take place as `rig` says; `process` is the last one started."""
+    """A Tool that applies a rig to its runs; `process` is the last one started."""
 
     def __init__(self, folder: Path, rig: Rig | None = None) -> None:
         super().__init__(folder)
@@ -368,30 +329,30 @@ class RiggedTool(Tool):
         return process
 
     def running(self) -> Process:
-        """The process that was started last: a store's thread may ask before `start` has returned."""
+        """Return the last process, waiting for it if `start` has not returned yet."""
         wait_until(lambda: self.process is not None)
         assert self.process is not None
         return self.process
 
     def signal(self, signum: int) -> None:
-        """Send the running tool a signal, and come back once it was sent."""
+        """Send the running tool a signal, and return once it is sent."""
         self.running().send_signal(signum)
 
     def killer(self, **matching: Any) -> Fault:
-        """A fault that ends the tool with kill -9 when the store gets that request."""
+        """Return a fault that kills the tool (kill -9) when the store gets the request."""
         return Fault(hook=self.kill, close="reset", **matching)
 
     def kill(self, _request: Request | None = None) -> None:
         process = self.running()
         process.send_signal(KILL)
-        process.wait()  # the answer to come finds nobody
+        process.wait()  # so that it does not get the answer
 
 
 class Wire:
-    """A TCP relay between the tool and the store, which can be told to misbehave; `with` closes it.
+    """A TCP relay between the tool and the store that can misbehave; `with` closes it.
 
-    within_tls: it ends the tool's TLS and begins another with the store, as the machine of a company or of
-    a CDN does, so that what goes on are the bytes of HTTP itself.
+    With within_tls it terminates the tool's TLS and opens another connection to the store, as
+    a company's proxy or a CDN does, so that it relays plain HTTP.
     """
 
     def __init__(
@@ -405,33 +366,31 @@ class Wire:
         self._listener = socket.create_server((at, 0), backlog=128)
         name = "localhost" if at == "127.0.0.1" else at
         self.host = f"{name}:{self._listener.getsockname()[1]}"
-        self.connections = 0  # that were made so far; the first has the number 1
+        self.connections = 0  # made so far; the first is number 1
         self._closing = threading.Event()
-        self.treat: Callable[[bytes], bytes | None] = lambda data: (
-            data
-        )  # to the tool; None: close
+        # Changes the data for the tool; None closes the connection.
+        self.treat: Callable[[bytes], bytes | None] = lambda data: data
         self.heal()
         threading.Thread(target=self._accept, daemon=True).start()
 
     def heal(self) -> None:
-        """Let what is set by the lines below do no harm any more; what was lost stays lost."""
-        self.strikes: Callable[[int], bool] = lambda number: (
-            True
-        )  # the connections that they are for
-        self.piece = 65536  # bytes of an answer that go on at once
-        self.pieces = math.inf  # after so many of them, the rest of what came goes at once
+        """Reset all faults except `treat`; connections that were lost stay lost."""
+        # Whether the faults apply to the connection with this number.
+        self.strikes: Callable[[int], bool] = lambda number: True
+        self.piece = 65536  # bytes of an answer to relay at once
+        self.pieces = math.inf  # after this many pieces, relay the rest at once
         self.delay: Callable[[], float] = lambda: 0.0  # seconds before each piece
-        # "all": a black hole; "answers": half-open, what the tool sends arrives and nothing comes back;
-        # "the end": the same, and the tool gets a FIN in the place of the answer.
+        # "all": a black hole. "answers": half-open, the store gets the requests and the tool
+        # gets nothing back. "the end": the same, but the tool gets a FIN instead of an answer.
         self.loses = ""
 
     def throttle(self, bytes_a_second: int) -> None:
-        """Let no more come back on each connection."""
+        """Limit the bytes per second that come back on each connection."""
         self.piece = max(1, bytes_a_second // 50)
         self.delay = lambda: self.piece / bytes_a_second
 
     def environ(self) -> dict[str, str]:
-        """What leads the tool through this wire."""
+        """Return the environment that makes the tool connect through this wire."""
         return self.store.env() | {"BC_API_ENDPOINT": self.host}
 
     def _accept(self) -> None:
@@ -474,7 +433,7 @@ class Wire:
                 if not data:
                     return
                 if not lost and self.strikes(number):
-                    lost = self.loses  # for ever: no connection comes back
+                    lost = self.loses  # forever: no connection recovers
                     if lost == "all":
                         return self._swallow(ours)
                 if end is ours:
@@ -486,13 +445,13 @@ class Wire:
                     return self._swallow(ours)
 
     def _swallow(self, ours: socket.socket) -> None:
-        """Take what comes, answer nothing, and stay open until the tool closes."""
+        """Read and discard data, and stay open until the tool closes."""
         while not self._closing.is_set():
             if select.select([ours], [], [], 0.1)[0] and not ours.recv(65536):
                 return
 
     def _send(self, ours: socket.socket, data: bytes, number: int) -> None:
-        """Send it to the tool, at the pace that is set; what heals meanwhile sends the rest at once."""
+        """Send data to the tool at the current pace; after `heal`, the rest at once."""
         sent = 0
         while data and not self._closing.is_set():
             struck = self.strikes(number) and sent < self.pieces
@@ -515,7 +474,7 @@ class Wire:
 
 
 def in_process(store: FakeStore, folder: Path, *options: str | Path) -> tuple[int, str]:
-    """`main` in this process: quicker, for very many runs that need no clock and no signal."""
+    """Run `main` in this process, for many quick runs without clocks or signals."""
     config = store.config(folder)
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
     output = io.StringIO()
@@ -536,7 +495,7 @@ def in_process(store: FakeStore, folder: Path, *options: str | Path) -> tuple[in
 def refused_resume(
     tool: Tool, store: FakeStore, folder: Path, *options: str, **cleanup: object
 ) -> tuple[int | None, str]:
-    """Exit status and output of a resume that may leave the folder's summary as it is."""
+    """Resume a run without checking its summary; returns exit status and output."""
     config = store.config(tool.folder, **cleanup)
     process = tool.start(store, config, "--yes", "--resume", folder, *options)
     out, err = process.communicate(timeout=100)
@@ -545,21 +504,22 @@ def refused_resume(
 
 
 def journal(folder: Path) -> list[dict[str, Any]]:
+    """Return the entries of a run's journal."""
     return [json.loads(line) for line in (folder / "journal.jsonl").read_bytes().splitlines()]
 
 
 def journal_sent(folder: Path) -> list[tuple[int, ...]]:
-    """The ids of each DELETE that the journal announces."""
+    """Return the ids of each DELETE that the journal noted before it was sent."""
     return [tuple(entry["sent"]) for entry in journal(folder) if "sent" in entry]
 
 
 def counts(outcome: Outcome) -> dict[str, int]:
-    """The outcomes that are not 0, by name."""
+    """Return the counts in the summary that are not 0, by name."""
     return {name: outcome.summary[name] for name in COUNTS if outcome.summary[name]}
 
 
 def assert_says(outcome: Outcome, *words: str) -> None:
-    """One line of stderr says why the run ended, and it is the summary's reason too, where one is left."""
+    """Check the one reason on stderr for the end of the run, also in the summary."""
     assert outcome.err.count("bulk_delete.py: ") == 1, outcome.err
     reason = outcome.err.partition("bulk_delete.py: ")[2].partition("\n")[0]
     assert reason
@@ -570,7 +530,7 @@ def assert_says(outcome: Outcome, *words: str) -> None:
 
 
 def assert_resumable(outcome: Outcome) -> None:
-    """The exact command to resume was printed, and is in the summary, without --yes."""
+    """Check that the summary and the output contain the resume command, without --yes."""
     command = outcome.summary["resume"]
     assert outcome.folder is not None
     assert outcome.folder.name in command
@@ -580,7 +540,7 @@ def assert_resumable(outcome: Outcome) -> None:
 
 
 def assert_all_gone_once(outcome: Outcome, store: FakeStore, planned: set[int]) -> None:
-    """A complete run: all planned ids are gone and counted as deleted, none twice."""
+    """Check a complete run: all planned ids are gone and counted as deleted once."""
     assert outcome.status == 0, outcome.text
     assert not planned & store.customers.keys()
     assert counts(outcome) == {"deleted": len(planned)}
@@ -589,25 +549,25 @@ def assert_all_gone_once(outcome: Outcome, store: FakeStore, planned: set[int]) 
 
 
 def read_backs(request: Request) -> bool:
-    """Whether it reads ids back, as verification and a resume do."""
+    """Tell whether a request reads ids back, as verification and a resume do."""
     return request.method == "GET" and "id:in" in request.query
 
 
 def listings(request: Request) -> bool:
-    """Whether it is a page of the listing."""
+    """Tell whether a request is for a page of the listing."""
     return request.method == "GET" and "page" in request.query and "id:in" not in request.query
 
 
 def names(*ids: int) -> Callable[[Request], bool]:
-    """Whether a request names one of these ids."""
+    """Return a predicate: whether a request contains one of these ids."""
     return lambda request: not {*ids}.isdisjoint(request.ids)
 
 
 @contextlib.contextmanager
-def heeding_signals() -> Iterator[None]:
-    """Let no child ignore a signal that this process ignores, as it does under nohup.
+def children_get_signals() -> Iterator[None]:
+    """Keep children from inheriting ignored signals, as they would under nohup.
 
-    A handler stands in meanwhile: a child that is executed begins with the default in its place.
+    A handler replaces each ignored signal, and exec resets handlers to the default.
     """
     before = {signum: signal.getsignal(signum) for signum in SIGNALS}
     ignored = [signum for signum, handler in before.items() if handler is signal.SIG_IGN]
@@ -619,7 +579,7 @@ def heeding_signals() -> Iterator[None]:
 
 
 def waiting(released: threading.Event) -> Callable[[Request], None]:
-    """A hook by which the store holds a request until the event is set."""
+    """Return a hook that makes the store hold a request until the event is set."""
 
     def hook(_request: Request) -> None:
         assert released.wait(60)
@@ -628,15 +588,15 @@ def waiting(released: threading.Event) -> Callable[[Request], None]:
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
-    """Wait for it; fails after so many seconds, which is no measure of speed."""
+    """Wait for a condition; fails after `seconds`, which does not measure speed."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "it never came"
+        assert time.monotonic() < deadline, "the condition never became true"
         time.sleep(0.01)
 
 
 def sent_after(store: FakeStore, moment: float) -> int:
-    """DELETEs that reached the store after that time of its clock."""
+    """Return how many DELETEs reached the store after a moment of its clock."""
     return sum(request.arrived > moment for request in store.deletes())
 
 
@@ -646,16 +606,16 @@ Fits = Callable[[Record], bool]
 
 
 def chosen(store: FakeStore, fits: Fits) -> set[int]:
-    """The ids that the test itself selects."""
+    """Return the ids of the customers that fit, as the test itself selects them."""
     return {number for number, record in store.customers.items() if fits(record)}
 
 
 def run_deletes(
     tool: Tool, store: FakeStore, wanted: set[int], *options: str | Path, **ini: Any
 ) -> Outcome:
-    """Run it; exactly these go, no DELETE names another, and plan and backup hold just these."""
+    """Run the tool; exactly these ids are planned, backed up, sent once and deleted."""
     before = set(store.customers)
-    assert wanted < before, "the test is to select some, and not all"
+    assert wanted < before, "the test must not select all customers"
     assert wanted
     outcome = tool(store, store.config(tool.folder, **ini), "--yes", *options)
     assert outcome.status == 0, outcome.text
@@ -681,7 +641,10 @@ def run_refused(
     words: Iterable[str] = (),
     **ini: Any,
 ) -> Outcome:
-    """Run it; it is refused in these words, and deletes nothing; with status 2 it even sends nothing."""
+    """Run the tool; it refuses with these words and sends no DELETE.
+
+    With status 2 it sends no request at all and makes no run folder.
+    """
     before = len(store.customers)
     outcome = tool(store, store.config(tool.folder, **ini), "--yes", *options, COLUMNS="1000")
     assert outcome.status == status, outcome.text
@@ -696,22 +659,25 @@ def run_refused(
 
 
 def write(tool: Tool, text: str | bytes, name: str = "list.txt") -> Path:
+    """Write a file into the tool's folder, and return its path."""
     path = tool.folder / name
     path.write_bytes(text.encode() if isinstance(text, str) else text)
     return path
 
 
 def lines(values: Iterable[object]) -> str:
+    """Return the values as text, one on each line."""
     return "".join(f"{value}\n" for value in values)
 
 
 def with_orders(store: FakeStore) -> set[int]:
+    """Return the ids of the customers that have orders."""
     return {order["customer_id"] for order in store.records["orders"].values()} - {0}
 
 
 @dataclass
 class Session:
-    """The tool on a terminal of its own."""
+    """The tool on a pseudo-terminal."""
 
     tool: Tool
     child: pexpect.spawn[str]
@@ -719,20 +685,20 @@ class Session:
 
     @property
     def shown(self) -> str:
-        """All that was written so far, without its control codes."""
+        """All output so far, without control codes."""
         return CONTROL.sub("", self.written.getvalue()).replace("\r\n", "\n")
 
     def finish(self) -> Outcome:
         self.child.expect(pexpect.EOF)
         self.child.close()
         status = self.child.exitstatus
-        assert status is not None, f"it died of signal {self.child.signalstatus}"
+        assert status is not None, f"killed by signal {self.child.signalstatus}"
         folders = self.tool.folders()
         assert len(folders) <= 1
         return check(Outcome(status, self.shown, "", folders.pop() if folders else None))
 
     def hang_up(self) -> int:
-        """Close the window; returns the exit status."""
+        """Close the terminal, and return the exit status."""
         os.close(self.child.child_fd)
         self.child.closed = self.child.ptyproc.closed = True
         status: int = self.child.ptyproc.wait()
@@ -740,7 +706,7 @@ class Session:
 
 
 def people(make_store: MakeStore, *ids: int, **options: Any) -> FakeStore:
-    """A store with exactly these customers."""
+    """Return a store with exactly these customers."""
     store = make_store(**{"customers": 0, "quota": 10_000} | options)
     rng = random.Random(1)
     for number in ids:

@@ -1,11 +1,12 @@
-"""Random faults of all kinds at once, and a resume after each end: `python -m tests.storms --storms 100`.
+"""Combine random faults and resume each run: `python -m tests.storms --storms 9`.
 
-Each storm draws from a seed of its own a store with its oddities, faults of store and wire, what other people
-do meanwhile, and kills. The tool runs until it ends with 0, 3 or 4, eight times at most, and once more in
-peace; after each run it is checked what went, what was counted, and what the journal says.
+Each storm has a seed, which determines a store with its peculiarities, faults in the store
+and on the wire, changes by other apps, and kills. The tool runs until it exits with 0, 3 or
+4, at most eight times, and then once without faults. After each run the deleted records, the
+counts and the journal are checked.
 
-It prints a line a storm and a sum. Exit status 1 at a violation: `--storms 1 --seed N` raises that storm
-again, as far as threads and processes let it be the same.
+Prints a line for each storm and a total. Exits with 1 on a violation; `--storms 1 --seed N`
+repeats that storm as far as the timing of threads and processes allows.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ from tests.rigged import (
 )
 
 MOST_TRIES = 8
-TIMEOUT = 0.4  # seconds, which no clock of the rig shortens
+TIMEOUT = 0.4  # seconds of real time; the rigged clock does not shorten it
 KINDS = (
     "customers",
     "customers",
@@ -53,16 +54,21 @@ KINDS = (
     "promotions",
     "coupons",
 )
+# The reasons of a run that stops because its first DELETEs have no effect.
+WITHOUT_EFFECT = (
+    "the first 10 batches deleted nothing",
+    "its records still exist after 60 s",
+)
 PAGE = "<html><head><title>Sorry, we are down</title></head><body>soon</body></html>"
-STATES = {0, 3, 4, 5}  # how a run may end that nobody ended
+STATES = {0, 3, 4, 5}  # exit statuses of a run that got no signal
 ENDED = {KILLED: "kill -9", 130: "SIGINT", 143: "SIGTERM"}
 
 
-# --- what goes wrong ----------------------------------------------------------------------------------
+# --- faults -----------------------------------------------------------------------------------
 
 
 def waits(rng: random.Random) -> dict[str, str]:
-    """A header that says how long to wait, with the seconds of the tool's own clock."""
+    """Return a header with a wait, in seconds of the tool's clock."""
     seconds = rng.randint(1, 30)
     milliseconds = {"X-Rate-Limit-Time-Reset-Ms": str(seconds * 1000)}
     return rng.choice(
@@ -70,7 +76,7 @@ def waits(rng: random.Random) -> dict[str, str]:
     )
 
 
-def said(status: int) -> dict[str, Any]:
+def response(status: int) -> dict[str, Any]:
     return {"status": status, "body": {"status": status, "title": "no"}}
 
 
@@ -80,18 +86,19 @@ def late(_request: Request) -> None:
 
 FAULTS: dict[str, Callable[[random.Random], dict[str, Any]]] = {
     "5xx": lambda rng: (
-        said(rng.choice([500, 502, 503, 504, 509, 520, 599])) | {"commit": rng.random() < 0.5}
+        response(rng.choice([500, 502, 503, 504, 509, 520, 599]))
+        | {"commit": rng.random() < 0.5}
     ),
-    "503 that says to wait": lambda rng: (
-        said(503) | {"headers": waits(rng), "commit": rng.random() < 0.5}
+    "503 with a wait": lambda rng: (
+        response(503) | {"headers": waits(rng), "commit": rng.random() < 0.5}
     ),
-    "408": lambda rng: said(408) | {"commit": rng.random() < 0.5},
-    "429": lambda rng: said(429) | {"headers": waits(rng)},
-    "429 without headers": lambda rng: said(429),
-    "time-out before the deed": lambda rng: {"delay": TIMEOUT * 1.5},
-    "time-out after the deed": lambda rng: {"after": late},
-    "reset before the deed": lambda rng: {"close": "reset"},
-    "reset after the deed": lambda rng: {"close": "reset", "commit": True},
+    "408": lambda rng: response(408) | {"commit": rng.random() < 0.5},
+    "429": lambda rng: response(429) | {"headers": waits(rng)},
+    "429 without headers": lambda rng: response(429),
+    "timeout before processing": lambda rng: {"delay": TIMEOUT * 1.5},
+    "timeout after processing": lambda rng: {"after": late},
+    "reset before processing": lambda rng: {"close": "reset"},
+    "reset after processing": lambda rng: {"close": "reset", "commit": True},
     "cut off": lambda rng: {"close": "cut", "commit": rng.random() < 0.5},
     "HTML": lambda rng: {
         "status": rng.choice([200, 503]),
@@ -99,19 +106,19 @@ FAULTS: dict[str, Callable[[random.Random], dict[str, Any]]] = {
         "content_type": "text/html",
         "commit": rng.random() < 0.5,
     },
-    "HTML instead of the store": lambda rng: {
+    "403 HTML page": lambda rng: {
         "status": 403,
         "body": PAGE,
         "content_type": "text/html",
     },
     "empty JSON": lambda rng: {"status": 200, "body": {}, "commit": rng.random() < 0.5},
-    "refusal": lambda rng: said(rng.choice([400, 404, 409, 413, 422, 423])),
-    "end": lambda rng: said(rng.choice([301, 401, 403, 501])) | {"times": 1},
+    "rejection": lambda rng: response(rng.choice([400, 404, 409, 413, 422, 423])),
+    "fatal status": lambda rng: response(rng.choice([301, 401, 403, 501])) | {"times": 1},
 }
 
 
 def treat_at_times(wire: Wire, rng: random.Random, how: str) -> None:
-    """Let the wire do that to some of its pieces, of a while that begins soon."""
+    """Apply a fault to some pieces of data for a while, starting soon."""
     begin, every = rng.randrange(60), rng.randint(2, 5)
     end, turn = begin + rng.randint(10, 40), 0
 
@@ -120,18 +127,18 @@ def treat_at_times(wire: Wire, rng: random.Random, how: str) -> None:
         turn += 1
         if not begin < turn < end or turn % every:
             return data
-        spoilt = {
+        changed = {
             "cut": data[: len(data) // 2],
             "corrupt": data[:-9] + bytes(9),
             "short": data[:40],
         }
-        return spoilt.get(how) or None
+        return changed.get(how) or None
 
     wire.treat = treat
 
 
 def strike_some(wire: Wire, rng: random.Random, how: str) -> None:
-    """Let the wire do that to some of its connections."""
+    """Apply a fault to some connections."""
     some = {rng.randint(1, 30) for _ in range(rng.randint(1, 8))}
     wire.strikes = lambda number: number in some
     if how == "latency":
@@ -150,10 +157,10 @@ LOSSES = {"black hole": "all", "half-open": "answers", "half-closed": "the end"}
 
 
 def spoil(wire: Wire, rng: random.Random, *, within_tls: bool) -> str:
-    """Let the wire misbehave in one way; returns which."""
+    """Add a random fault to the wire, and return its name."""
     how = rng.choice([*PIECES, *CONNECTIONS, *LOSSES])
     if within_tls and how == "corrupt":
-        how = "cut"  # nobody could notice the other
+        how = "cut"  # corrupt HTTP cannot be detected
     if how in PIECES:
         treat_at_times(wire, rng, how)
     else:
@@ -161,12 +168,12 @@ def spoil(wire: Wire, rng: random.Random, *, within_tls: bool) -> str:
     return f"wire{' within TLS' if within_tls else ''}: {how}"
 
 
-# --- a storm ------------------------------------------------------------------------------------------
+# --- a storm ----------------------------------------------------------------------------------
 
 
 @dataclass
 class Storm:
-    """One store, the tool, what befalls them, and what is wrong with what came of it."""
+    """One store and the tool, the faults they meet, and the violations found."""
 
     seed: int
     kind: str
@@ -174,47 +181,43 @@ class Storm:
     tool: RiggedTool
     wire: Wire | None
     rng: random.Random
-    names: list[str] = field(default_factory=list)  # what goes wrong
-    foreign: set[int] = field(default_factory=set)  # ids that others deleted
-    stubborn: set[int] = field(
-        default_factory=set
-    )  # ids that the store does not delete at once
-    part: bool = False  # the store heeds a part of a DELETE's ids
+    names: list[str] = field(default_factory=list)  # of the faults
+    foreign: set[int] = field(default_factory=set)  # ids deleted by other apps
+    stubborn: set[int] = field(default_factory=set)  # ids not deleted by the first DELETE
+    is_partial: bool = False  # whether the store ignores some ids of a DELETE
     sent_signals: set[int] = field(default_factory=set)
     statuses: list[int] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     plan: bytes = b""
-    lines: list[dict[str, Any]] = field(
-        default_factory=list
-    )  # of the journal, as of the last run
-    proven: int = 0
-    finished_at: str = ""  # of the last summary that was written to its end
+    lines: list[dict[str, Any]] = field(default_factory=list)  # of the last run's journal
+    verified: int = 0
+    finished_at: str = ""  # of the last complete summary
     counted: dict[str, int] = field(default_factory=dict)
     last: Outcome | None = None
 
-    # what befalls them
+    # Faults
 
     def brew(self) -> None:
-        """Draw the oddities of the store, and the faults."""
+        """Draw the peculiarities of the store, and the faults."""
         rng, ids = self.rng, list(self.store.records[self.kind])
-        odd = rng.sample(ids[6:], 6)  # what comes first proves that a DELETE has an effect
+        odd = rng.sample(ids[6:], 6)  # the first records show that a DELETE has an effect
         if rng.random() < 0.4:
-            self.name("refused ids")
+            self.name("rejected ids")
             self.store.refuse = {
                 n: (rng.choice([409, 422, 423]), {"title": "is locked"}) for n in odd[:3]
             }
         if rng.random() < 0.3:
-            self.name("ids that stay")
+            self.name("sticky ids")
             self.store.sticky = {n: rng.choice([1, 2, math.inf]) for n in odd[3:5]}
         if rng.random() < 0.2 and self.kind in ("customers", "redirects"):
-            self.name("refusals per item")
+            self.name("rejections per id")
             self.store.per_item = {odd[5]: (409, "is locked")}
             self.store.per_item_shape = rng.choice(["errors", "rows"])
         self.stubborn = {*self.store.refuse, *self.store.sticky, *self.store.per_item}
         if self.store.lag:
-            self.name("lag")
+            self.name("consistency delay")
         faults = [self.fault() for _ in range(rng.randint(0, 10))]
-        self.store.faults = [*faults, *self.heeding()]
+        self.store.faults = [*faults, *self.ignored_ids()]
         for _ in range(rng.randint(1, 2) if self.wire else 0):
             assert self.wire is not None
             self.name(spoil(self.wire, rng, within_tls=self.wire.within_tls))
@@ -223,35 +226,35 @@ class Storm:
         self.names.append(name)
 
     def fault(self) -> Fault:
-        """Draw one fault: of an answer, or something that happens at a request."""
+        """Draw one fault: a faulty answer, or an event at a request."""
         rng = self.rng
-        doings: dict[str, Callable[[Request], None]] = {
+        events: dict[str, Callable[[Request], None]] = {
             "kill": self.kill,
             "SIGINT": lambda _: self.signal(signal.SIGINT),
             "SIGTERM": lambda _: self.signal(signal.SIGTERM),
             "sign-ups": lambda _: self.sign_up(),
             "deletions by others": lambda _: self.delete_some(rng.randrange(10**6)),
         }
-        name = rng.choice([*FAULTS, *doings, "kill", "kill"])
+        name = rng.choice([*FAULTS, *events, "kill", "kill"])
         self.name(name)
         place = {"method": rng.choice(["DELETE", "DELETE", "GET"]), "skip": rng.randrange(14)}
-        if name in doings:
+        if name in events:
             reset = "reset" if name == "kill" else ""
             when = "after" if rng.random() < 0.5 else "hook"
-            return Fault(**place, close=reset, commit=when == "after", **{when: doings[name]})
+            return Fault(**place, close=reset, commit=when == "after", **{when: events[name]})
         times = {"times": rng.choice([1, 1, 2, 3, 6, 12]), "quota_headers": rng.random() < 0.5}
         return Fault(**place | times | FAULTS[name](rng))
 
-    def heeding(self) -> list[Fault]:
-        """Draw how many of the ids that a request names the store heeds, for ever."""
-        found = []
+    def ignored_ids(self) -> list[Fault]:
+        """Draw permanent faults: the store ignores all but the first ids in a filter."""
+        faults = []
         for method, chance, most in (("GET", 0.15, 120), ("DELETE", 0.1, 8)):
             if self.rng.random() < chance and self.kind in ("customers", "redirects"):
-                self.name(f"a part of a {method}'s ids is heeded")
-                self.part |= method == "DELETE"
-                heeded = self.rng.randint(1 if method == "DELETE" else 20, most)
-                found.append(Fault(method, times=math.inf, hook=heeding_only(heeded)))
-        return found
+                self.name(f"{method} ignores some ids")
+                self.is_partial |= method == "DELETE"
+                kept = self.rng.randint(1 if method == "DELETE" else 20, most)
+                faults.append(Fault(method, times=math.inf, hook=truncate_ids(kept)))
+        return faults
 
     def kill(self, _request: Request | None = None) -> None:
         self.signal(KILL)
@@ -269,21 +272,22 @@ class Storm:
         self.store.add(3, kind=self.kind)
 
     def delete_some(self, seed: int) -> None:
-        """Let another app delete a few; whether the tool had sent them is for the checks to see."""
+        """Delete a few records as another app does, whether or not the tool has sent them."""
         there = sorted(self.store.records[self.kind])
         some = random.Random(seed).sample(there, min(4, len(there)))
         self.foreign.update(some)
         self.store.remove(*some, kind=self.kind)
 
-    # running it
+    # Runs
 
     def folder(self) -> Path | None:
+        """Return the run folder; None until there is a plan."""
         return next(
             (f for f in sorted(self.tool.folders()) if (f / "plan.json").exists()), None
         )
 
-    def run(self, *, peace: bool = False, **ini: Any) -> None:
-        """One run, or a resume once there is a plan, and all that must hold after it."""
+    def run(self, *, is_calm: bool = False, **ini: Any) -> None:
+        """Run the tool, or resume once there is a plan, and check the outcome."""
         before = self.folder()
         options: list[str | Path] = ["--resume", before] if before else []
         config = self.store.config(
@@ -292,7 +296,7 @@ class Storm:
         environ = self.wire.environ() if self.wire else self.store.env()
         process = self.tool.start(self.store, config, "--yes", *options, **environ)
         timer = threading.Timer(self.rng.uniform(0, 1.5), self.kill)
-        if not peace and self.rng.random() < 0.15:
+        if not is_calm and self.rng.random() < 0.15:
             timer.start()
         try:
             outcome = self.tool.finish(process, before)
@@ -305,7 +309,7 @@ class Storm:
         self.check(self.last)
 
     def rage(self) -> None:
-        """Run and resume it to its end; then once more, with all that passes gone."""
+        """Run and resume until it completes, then once without temporary faults."""
         rng = self.rng
         ini = {
             "max_retries": rng.randint(0, 3),
@@ -326,17 +330,17 @@ class Storm:
             self.wire.treat = lambda data: data
         wait_until(lambda: self.store._in_flight == 0)
         time.sleep(self.store.lag)
-        self.run(peace=True, **ini | {"max_error_rate": 100, "max_retries": 5, "timeout": 10})
+        self.run(is_calm=True, **ini | {"max_error_rate": 100, "max_retries": 5, "timeout": 10})
         self.check_end()
 
-    # what must hold
+    # Checks
 
     def expect(self, holds: object, words: str) -> None:
         if not holds:
             self.wrong.append(f"after run {len(self.statuses)}: {words}")
 
     def check(self, outcome: Outcome) -> None:
-        """What holds after every run, however it ended."""
+        """Check what must hold after every run, however it ended."""
         allowed = STATES | {s for s, name in ENDED.items() if self.was_sent(name)}
         self.expect(
             outcome.status in allowed, f"exit status {outcome.status}: {outcome.text[-600:]}"
@@ -351,15 +355,15 @@ class Storm:
         self.expect(self.plan in (b"", text), "the plan has changed")
         self.plan = text
         self.expect(
-            deleted <= planned, f"sent, and not planned: {sorted(deleted - planned)[:9]}"
+            deleted <= planned, f"sent but not planned: {sorted(deleted - planned)[:9]}"
         )
         self.check_journal(outcome.folder, planned, deleted)
         there = planned & set(self.store.records[self.kind])
         if (outcome.folder / "summary.json").exists():
             self.check_counts(outcome, planned, there)
         if outcome.status == 0:
-            self.expect(not there, f"exit 0, and in the store: {sorted(there)[:9]}")
-            self.expect(outcome.summary["verified"], "exit 0, and not verified")
+            self.expect(not there, f"exit 0, but still in the store: {sorted(there)[:9]}")
+            self.expect(outcome.summary["verified"], "exit 0, but not verified")
         if outcome.status == 5:
             self.expect(
                 "--resume" in outcome.text or outcome.resumed,
@@ -371,32 +375,32 @@ class Storm:
         return number in self.sent_signals
 
     def check_journal(self, folder: Path, planned: set[int], deleted: set[int]) -> None:
-        """It only grows, knew of each DELETE before the store, and proves nothing that is still there."""
+        """Check that the journal only grows, has each DELETE, and no existing id as gone."""
         data = (folder / "journal.jsonl").read_bytes()
         torn = bool(data) and not data.endswith(b"\n")
         self.expect(not torn or self.statuses[-1] == KILLED, "the journal's last line is torn")
         if torn:
-            (folder / "journal.jsonl").write_bytes(
-                data[: data.rfind(b"\n") + 1]
-            )  # as a resume does
+            complete = data[: data.rfind(b"\n") + 1]
+            (folder / "journal.jsonl").write_bytes(complete)  # as a resume does
         entries = journal(folder)
         self.expect(entries[: len(self.lines)] == self.lines, "the journal has lost lines")
         self.lines = entries
         sent = set().union(*journal_sent(folder))
         self.expect(
-            deleted <= sent, f"sent, and not in the journal: {sorted(deleted - sent)[:9]}"
+            deleted <= sent, f"sent but not in the journal: {sorted(deleted - sent)[:9]}"
         )
         self.expect(
-            sent <= planned, f"in the journal, and not planned: {sorted(sent - planned)[:9]}"
+            sent <= planned, f"in the journal but not planned: {sorted(sent - planned)[:9]}"
         )
         left = self.gone() & set(self.store.records[self.kind])
-        self.expect(not left, f"proven gone, and in the store: {sorted(left)[:9]}")
+        self.expect(not left, f"verified gone, but still in the store: {sorted(left)[:9]}")
 
     def gone(self) -> set[int]:
-        """The ids that the journal holds for proven."""
+        """Return the ids that the journal notes as verified gone."""
         return {number for entry in self.lines for number in entry.get("gone", ())}
 
     def check_counts(self, outcome: Outcome, planned: set[int], there: set[int]) -> None:
+        """Compare the counts in the summary with the store and the journal."""
         summary = outcome.summary
         self.counted = counts(outcome)
         self.expect(
@@ -418,43 +422,40 @@ class Storm:
             f"already gone {summary['already_gone']}, while others deleted {len(theirs)}",
         )
         if summary["status"] == "in_progress" or summary["finished_at"] == self.finished_at:
-            return  # it was killed, or ended before it had read anything
+            return  # killed, or ended before it read anything
         self.finished_at = summary["finished_at"]
         self.expect(
             summary["exit_status"] == outcome.status, f"exit status {summary['exit_status']}"
         )
-        proven = summary["deleted"] + summary["already_gone"]
+        verified = summary["deleted"] + summary["already_gone"]
         self.expect(
-            proven == len(self.gone()), f"proven {proven}, in the journal {len(self.gone())}"
+            verified == len(self.gone()),
+            f"verified {verified}, in the journal {len(self.gone())}",
         )
-        self.expect(proven >= self.proven, f"proven {proven}, before {self.proven}")
-        self.proven = proven
+        self.expect(verified >= self.verified, f"verified {verified}, before {self.verified}")
+        self.verified = verified
 
     def check_end(self) -> None:
-        """In peace all is settled: each record is gone, or failed with a reason."""
+        """Check after the last run: each record is gone, or failed with a reason."""
         assert self.last is not None
         outcome = self.last
         wait_until(lambda: self.store._in_flight == 0)
         there = set(outcome.plan["ids"]) & set(self.store.records[self.kind])
         words = outcome.text[-600:]
-        may_stay = bool(self.stubborn) or self.part
-        if (
-            outcome.status == 5
-            and may_stay
-            and ("nothing went" in words or "still lists all" in words)
-        ):
-            return  # what is left has no effect from its first batch on
+        may_stay = bool(self.stubborn) or self.is_partial
+        if outcome.status == 5 and may_stay and any(text in words for text in WITHOUT_EFFECT):
+            return  # not even the first batches of the remaining records can be deleted
         self.expect(
-            outcome.status == (4 if there else 0), f"in peace {outcome.status}: {words}"
+            outcome.status == (4 if there else 0), f"last exit status {outcome.status}: {words}"
         )
-        self.expect(may_stay or not there, f"in peace, and in the store: {sorted(there)[:9]}")
+        self.expect(may_stay or not there, f"not failed, but not gone: {sorted(there)[:9]}")
         self.expect(
             counts(outcome).keys() <= {"deleted", "already_gone", "failed"},
-            f"in peace: {counts(outcome)}",
+            f"last counts: {counts(outcome)}",
         )
         self.expect(
             outcome.failed.keys() == there,
-            f"failed {sorted(outcome.failed)[:9]}, there {sorted(there)[:9]}",
+            f"failed {sorted(outcome.failed)[:9]}, existing {sorted(there)[:9]}",
         )
         self.expect(all(map(str.strip, outcome.failed.values())), "failed without a reason")
 
@@ -463,16 +464,18 @@ class Storm:
             f"{n} x{times}" if times > 1 else n
             for n, times in collections.Counter(self.names).items()
         ]
+        statuses = " ".join(map(str, self.statuses))
+        counted = ", ".join(f"{name} {n}" for name, n in self.counted.items())
         return (
-            f"seed {self.seed}: {len(self.statuses)} runs ended with {' '.join(map(str, self.statuses))}; "
-            f"{self.kind}: {', '.join(f'{name} {n}' for name, n in self.counted.items()) or 'no plan'}; "
-            f"{', '.join(names) or 'calm'}"
-            + "".join(f"\n  WRONG {line}" for line in self.wrong)
+            f"seed {self.seed}: exited with {statuses}; "
+            f"{self.kind}: {counted or 'no plan'}; "
+            f"{', '.join(names) or 'no faults'}"
+            + "".join(f"\n  VIOLATION {line}" for line in self.wrong)
         )
 
 
-def heeding_only(most: int) -> Callable[[Request], None]:
-    """A hook that lets the store hear no more than the first ids that a request names."""
+def truncate_ids(most: int) -> Callable[[Request], None]:
+    """Return a hook that removes all but the first ids from a request's filter."""
 
     def hook(request: Request) -> None:
         if "id:in" in request.query:
@@ -482,7 +485,7 @@ def heeding_only(most: int) -> Callable[[Request], None]:
 
 
 def raise_storm(seed: int) -> Storm:
-    """One storm from its beginning to its end."""
+    """Run one storm from start to end."""
     rng = random.Random(seed)
     kind, count = rng.choice(KINDS), rng.randint(15, 320)
     longest = 0.3
@@ -499,9 +502,7 @@ def raise_storm(seed: int) -> Storm:
         storm = Storm(seed, kind, store, RiggedTool(Path(name)), wire, rng)
         try:
             storm.rage()
-        except (
-            Exception
-        ) as error:  # what the checks of every run raise, or a run that does not end
+        except Exception as error:  # a failed check, or a run that does not end
             line = traceback.extract_tb(error.__traceback__)[-1].line
             storm.wrong.append(f"{type(error).__name__}: {error} (at: {line})")
         storm.wrong += [text for text in store.violations if "at once" not in text]
@@ -510,11 +511,11 @@ def raise_storm(seed: int) -> Storm:
 
 @dataclass
 class Sum:
-    """What all storms came to."""
+    """The totals over all storms."""
 
     storms: int = 0
     statuses: collections.Counter[int] = field(default_factory=collections.Counter)
-    unplanned: int = 0  # storms that ended before there was a plan
+    unplanned: int = 0  # storms that made no plan
     counts: collections.Counter[str] = field(default_factory=collections.Counter)
     wrong: list[Storm] = field(default_factory=list)
 
@@ -540,7 +541,7 @@ class Sum:
 
 
 def raise_storms(count: int, seed: int, say: Callable[[str], None] = lambda text: None) -> Sum:
-    """That many storms, each with the next seed."""
+    """Run `count` storms with consecutive seeds."""
     total = Sum()
     for number in range(seed, seed + count):
         storm = raise_storm(number)
@@ -552,9 +553,7 @@ def raise_storms(count: int, seed: int, say: Callable[[str], None] = lambda text
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.storms", description=__doc__)
     parser.add_argument("--storms", type=int, default=100, metavar="N")
-    parser.add_argument(
-        "--seed", type=int, default=None, metavar="N", help="default: another each time"
-    )
+    parser.add_argument("--seed", type=int, default=None, metavar="N", help="default: random")
     own = parser.parse_args(argv)
     seed = random.randrange(10**6) if own.seed is None else own.seed
     total = raise_storms(own.storms, seed, lambda text: print(text, flush=True))

@@ -232,7 +232,7 @@ def test_category_filter_ignored_later(make_store: MakeStore, hurried: RiggedToo
     store.faults = [Fault("DELETE", hook=ignore)]
     path = write(hurried, f"{number}\n")
     outcome = hurried.run(store, "--resource", "categories", "--ids", path)
-    assert outcome.status == 4, outcome.text
+    assert outcome.status == 5, outcome.text
     assert number not in store.records["categories"]
     assert counts(outcome) == {"unknown": 1}
     assert outcome.summary["verified"] is False

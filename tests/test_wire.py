@@ -11,10 +11,12 @@ import select
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+import bulk_delete
 from tests.fake_store import FakeStore, Fault, Request
 from tests.rigged import (
     QUIET,
@@ -342,3 +344,12 @@ def test_bad_webhook_url(store: FakeStore, hurried: RiggedTool, start: str) -> N
     assert outcome.status == 2
     assert "webhook_url" in outcome.err
     assert "secretive" not in outcome.text
+
+
+def test_a_body_that_never_ends_is_no_answer() -> None:
+    """N25: each read may be quick; it is the whole that has a deadline."""
+    connection = object.__new__(bulk_delete.Connection)
+    connection.timeout = 0.01
+    raw = SimpleNamespace(read=None, read1=lambda *_args, **_options: b"x")
+    with pytest.raises(ValueError, match="does not end"):
+        connection._read_body(SimpleNamespace(raw=raw))
