@@ -128,9 +128,8 @@ if hasattr(signal, "SIGHUP"):
 
 # --- shared by all ------------------------------------------------------------------
 #
-# A run ends in one way: a RunError is raised, which says in one sentence why, and has its
-# exit status. Threads learn of it by the stop flag: whoever finds the reason sets it, and
-# everybody who is about to send or to sleep raises that same reason.
+# A run that ends early raises a RunError: one sentence and an exit status. The first one
+# sets the stop flag; every thread raises it before it sends or sleeps.
 
 
 class RunError(Exception):
@@ -211,7 +210,7 @@ class Stop:
     """
 
     def __init__(self) -> None:
-        # Why nothing more may be sent; None while it may.
+        # The error that ends the run, or None.
         self.failure: RunError | None = None
         # Do not even wait for what is in flight: a second signal came.
         self.force_exit = False
@@ -225,7 +224,7 @@ class Stop:
         return self._signals > 0
 
     def set(self, failure: RunError) -> RunError:
-        """Stop for this reason, unless there is one; returns the reason that counts."""
+        """Set the error that ends the run, unless it is set; return the one in force."""
         self.failure = self.failure or failure
         return self.failure
 
@@ -243,7 +242,7 @@ class Stop:
         self.check()
 
     def on_signal(self, signum: int, _frame: FrameType | None) -> None:
-        """Handle a signal: the first stops, the second leaves, the third ends the process."""
+        """Handle a signal: the first stops, the second quits, the third kills."""
         self._signals += 1
         if self._signals > 2:  # the main thread has not left at the second: it hangs
             os._exit(128 + signum)
@@ -264,11 +263,11 @@ class Progress:
         self.warn = warn
 
     def begin(self, total: int) -> None:
-        """Begin at 0 of so many records."""
+        """Begin at 0 of `total` records."""
         self.total, self.done = total, 0
 
     def advance(self, count: int) -> None:
-        """Add so many records that are done."""
+        """Add `count` records that are done."""
         self.done += count
         if self.total:
             self.done = min(self.done, self.total)
@@ -1240,8 +1239,8 @@ class ListMatcher:
 #
 # Turns store.ini and the command line into one frozen Config, or names the file, line,
 # key or option that is wrong. A field of Config made by `option` is both an option of
-# the command line and a key of [cleanup]; a key is read as if its option had been given
-# first. To add an option is to add such a field and a line in config.example.ini.
+# the command line and a key of [cleanup]; an option that is given
+# replaces its key, or adds to it. To add an option is to add such a field and a line in config.example.ini.
 
 
 @dataclass(frozen=True)
@@ -2502,7 +2501,7 @@ def delete_target(resource: Resource, ids: Sequence[int]) -> tuple[str, dict[str
 # while the main thread waits, redraws and writes.
 
 RESPONSE_LIMIT = 64 * 2**20  # bytes that are read of a response
-RESPONSE_TIMEOUTS = 5  # times `timeout`: how long a response may take
+RESPONSE_TIMEOUTS = 5  # multiples of `timeout` that a response may take
 PAGE_SIZES = (PAGE_LIMIT, 50)  # records a page: a heavy page may stay unanswered
 
 
@@ -2837,7 +2836,7 @@ class Client:
         return len(self._in_flight)
 
     def tick(self) -> None:
-        """Let the time pass by which requests wait; called about ten times a second.
+        """Advance the clock that times requests in flight; called ten times a second.
 
         N33: time in which the machine slept, or the process was stopped, does not count.
         """
@@ -2932,7 +2931,7 @@ RECORD_CLASSES = {path: record_class(path) for path in LISTED}
 
 
 class Store:
-    """What this tool asks a store; its methods are called by the workers."""
+    """The requests that this tool makes; its methods are called by the workers."""
 
     def __init__(self, config: Config, client: Client) -> None:
         self.resource = config.resource
@@ -3420,7 +3419,7 @@ class Selection:
 
 @dataclass
 class Collector:
-    """Lists the store and selects from it; the parts that this takes, wired together."""
+    """Lists the records of a store and selects from them."""
 
     store: Store
     workers: Workers
@@ -3746,7 +3745,7 @@ SURROGATES = "backslashreplace"  # a lone surrogate is written as \udce4, as JSO
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn what a full disk or a lost folder raises into one sentence."""
+    """Turn an OSError, such as a full disk, into a StoreError."""
     try:
         yield
     except OSError as error:
@@ -3847,7 +3846,7 @@ def csv_cell(value: object) -> str:
 
 
 class Journal:
-    """journal.jsonl: append-only, synced to the disk; its lock makes a run one process's.
+    """journal.jsonl: append-only, synced to the disk; its lock lets one process work on a run.
 
     Each line has a time and one of: {"sent": ids}, before their DELETE leaves; {"ids",
     "answer", "applied", "rejected": {id: reason}}, after it; {"gone": ids}, which were
@@ -4071,7 +4070,7 @@ class RunFolder:
         self.write(name, text.getvalue())
 
     def rows(self, name: str) -> Iterator[list[str]]:
-        """Yield the rows of a CSV; none if it is missing or a person has damaged it."""
+        """Yield the rows of a CSV; none if it is missing or damaged."""
         path = self.path / name
         with (
             suppress(OSError, csv.Error),
@@ -4097,9 +4096,9 @@ class RunFolder:
 # --- delete and verify --------------------------------------------------------------
 #
 # Carries out the plan, and verifies it. Only a read makes an id `deleted`. `existing` is
-# the one question behind it all: it is asked before the first DELETE (can the store be
-# believed?), after the first batch (does deleting work?), on a resume (what is left?) and
-# at the end (is it gone?).
+# the one question behind it all: it is asked before the first DELETE (are reads reliable?),
+# after the first batch (does deleting work?), on a resume (what remains?) and at the end
+# (is it gone?).
 
 STORE_DOWN = 5  # requests in a row that used up their retries end the run
 REREAD_DELAYS = (1.0, 2.0, 3.0, 4.0)  # seconds before each further read of what is left
@@ -4152,7 +4151,7 @@ class FailureBudget:
 
 @dataclass
 class Executor:
-    """Deletes planned ids and verifies them; the parts that this takes, wired together."""
+    """Deletes planned ids and verifies the deletions."""
 
     store: Store
     workers: Workers
@@ -4747,9 +4746,9 @@ def resource_table() -> Table:
 
 # --- guards -------------------------------------------------------------------------
 #
-# Everything that keeps a plan from being executed: each raises Refused and says what to
-# do. Others are where they are noticed: a plan that was modified in `RunFolder`, a store
-# whose reads cannot be believed in `Executor.check_reads`.
+# Everything that keeps a plan from being executed: each raises Refused or Canceled and
+# says what to do. Others are where they are noticed: a plan that was modified in
+# `RunFolder`, a store whose reads are unreliable in `Executor.check_reads`.
 
 
 def check_domain(config: Config, info: Record | None, store_name: str) -> None:
@@ -4838,7 +4837,7 @@ def missing_protections(config: Config, plan: Plan) -> list[str]:
 
 
 def confirm(screen: Screen, stop: Stop, count: int, what: str) -> None:
-    """Have the person type the number of records; raises Canceled if they do not.
+    """Ask the person to type the number of records; raises Canceled if they do not.
 
     N21: what was typed before the question does not count.
     """
