@@ -1238,9 +1238,9 @@ class ListMatcher:
 # --- configuration ------------------------------------------------------------------
 #
 # Turns store.ini and the command line into one frozen Config, or names the file, line,
-# key or option that is wrong. A field of Config made by `option` is both an option of
-# the command line and a key of [cleanup]; an option that is given
-# replaces its key, or adds to it. To add an option is to add such a field and a line in config.example.ini.
+# key or option that is wrong. A field of Config made by `option` is both an option of the
+# command line and a key of [cleanup]; an option replaces its key, or adds to it. To add an
+# option, add such a field and a line in config.example.ini.
 
 
 @dataclass(frozen=True)
