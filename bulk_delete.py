@@ -1607,9 +1607,10 @@ def read_key(line: str, section: str) -> tuple[str, str]:
         if key not in CLEANUP_KEYS:
             raise ValueError(f"--{key} can only be given on the command line")
     elif key not in INI_KEYS[section]:
-        hint = "see --resource list"
-        if section != "filters":
-            hint = suggest(key.partition(":")[0], INI_KEYS[section])
+        name = key if section == "filters" else key.partition(":")[0]
+        hint = suggest(name, INI_KEYS[section])
+        if section == "filters" and hint.startswith("known"):  # too many to list
+            hint = "see --resource list"
         raise ValueError(f"unknown key in [{section}] ({hint})")
     if is_quoted(value):
         raise ValueError(f"{key} is in quotes; remove them")
