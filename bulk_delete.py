@@ -3657,10 +3657,11 @@ def sha256_of(values: Mapping[str, Any]) -> str:
 def parse_plan(text: str) -> Plan:
     """Return the plan that `Plan.text` wrote; raises ValueError, TypeError or KeyError."""
     values = json.loads(text)
+    if values["version"] != PLAN_VERSION:
+        raise ValueError("made by another version of the tool")
     if values.pop("sha256") != sha256_of(values):
         raise ValueError("the SHA-256 does not match")
-    if values.pop("version") != PLAN_VERSION:
-        raise ValueError("another version of the tool has made it")
+    del values["version"]
     count, ids = values.pop("selected"), values["ids"]
     if any(type(number) is not int or number <= 0 for number in ids) or count != len({*ids}):
         raise ValueError("the ids are not distinct positive whole numbers")
