@@ -480,3 +480,72 @@ def test_unanswered_parts_of_batches_count(make_store: MakeStore, tool: RiggedTo
     outcome = tool.run(store, "--resource", "products", count_items=True, max_retries=0)
     assert outcome.status == 5, outcome.text
     assert len(store.deletes()) <= 10
+
+
+# --- one response that is not true -----------------------------------------------------------
+
+
+def test_a_stray_empty_read_on_a_resume_leaves_nobody_out(
+    make_store: MakeStore, hurried: RiggedTool
+) -> None:
+    """N11: an absence that nothing explains is read twice."""
+    store = make_store(customers=600, **QUIET)
+    planned = hurried.run(store, "--dry-run")
+
+    def reads_a_chunk(request: Request) -> bool:
+        return read_backs(request) and len(request.ids) == 250
+
+    store.faults = [Fault(where=reads_a_chunk, skip=1, status=200, body=EMPTY)]
+    outcome = hurried.resume(store, planned.folder)
+    assert outcome.status == 0, outcome.text
+    assert counts(outcome) == {"deleted": 600}
+    assert not store.customers
+
+
+@pytest.mark.parametrize("resource", ["promotions", "gift_certificates", "coupons", "pages"])
+def test_a_store_that_answers_404_to_everything_has_deleted_nothing(
+    make_store: MakeStore, hurried: RiggedTool, resource: str
+) -> None:
+    """N10, N11: a record that the list has is read too."""
+    store = make_store(**{"customers": 0, resource: 120} | QUIET)
+    body = [{"status": 404, "message": "Store not found"}]
+    late = Fault(
+        where=lambda _: len(store.deletes()) >= 2, times=math.inf, status=404, body=body
+    )
+    store.faults = [late]
+    outcome = hurried.run(store, "--resource", resource)
+    assert outcome.status == 5, outcome.text
+    gone = 120 - len(store.records[resource])
+    assert outcome.summary["deleted"] <= gone
+    assert outcome.summary["already_gone"] == 0
+
+
+def test_the_first_batch_must_be_verified_before_the_second_is_sent(
+    make_store: MakeStore, hurried: RiggedTool
+) -> None:
+    """N10: a read that cannot be relied on confirms nothing."""
+    store = make_store(customers=60, **QUIET)
+
+    def reads_later(request: Request) -> bool:
+        return read_backs(request) and bool(store.deletes())
+
+    body = {"data": [], "meta": {}}
+    store.faults = [Fault(where=reads_later, times=math.inf, status=200, body=body)]
+    outcome = hurried.run(store)
+    assert outcome.status == 5, outcome.text
+    assert len(store.deletes()) == 1
+    assert counts(outcome) == {"unknown": 10, "not_attempted": 50}
+
+
+def test_parents_follow_a_child_category_that_was_deleted_late(
+    make_store: MakeStore, hurried: RiggedTool
+) -> None:
+    """A child that was not deleted at first is deleted in verification, then its parents."""
+    store = make_store(customers=0, categories=6, products=0, **QUIET)
+    line = sorted(store.records["categories"])
+    for parent, child in zip([0, *line], line, strict=False):
+        store.records["categories"][child]["parent_id"] = parent
+    store.faults = [Fault("DELETE", where=names(line[-1]), times=6, status=500)]
+    outcome = hurried.run(store, "--resource", "categories")
+    assert outcome.status == 0, outcome.text
+    assert counts(outcome) == {"deleted": 6}
