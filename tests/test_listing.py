@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from bigcommerce.resources.base import ListableApiResource
 
 from tests.fake_store import KINDS, FakeStore, Fault, Request
 from tests.rigged import (
@@ -20,6 +21,7 @@ from tests.rigged import (
     RiggedTool,
     assert_says,
     counts,
+    in_process,
     lines,
     listings,
     run_deletes,
@@ -580,3 +582,22 @@ def test_a_branch_can_be_deleted_alone(family: FakeStore, direct: DirectTool) ->
     outcome = direct.run(family, *categories("--limit", "3"))
     assert counts(outcome) == {"deleted": 3}
     assert [n for r in family.deletes() for n in r.ids] == [grandchild, child, first]
+
+
+def test_records_come_from_the_iterall_of_the_sdk(
+    make_store: MakeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each page of a list is read by it, and by nothing else."""
+    iterall, asked = ListableApiResource.iterall.__func__, []
+
+    def counted(cls: Any, connection: Any = None, **params: Any) -> Iterator[Any]:
+        asked.append((cls.resource_name, params["page"]))
+        yield from iterall(cls, connection=connection, **params)
+
+    monkeypatch.setattr(ListableApiResource, "iterall", classmethod(counted))
+    store = make_store(customers=300, **QUIET)
+    status, output = in_process(store, tmp_path, "--dry-run")
+    assert status == 0, output
+    pages = [int(request.query["page"]) for request in store.log if "page" in request.query]
+    assert sorted(page for _, page in asked) == sorted(pages) == [1, 1, 2, 2]
+    assert {name for name, _ in asked} == {"v3/customers"}
