@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 import signal
@@ -549,3 +550,20 @@ def test_parents_follow_a_child_category_that_was_deleted_late(
     outcome = hurried.run(store, "--resource", "categories")
     assert outcome.status == 0, outcome.text
     assert counts(outcome) == {"deleted": 6}
+
+
+def test_a_resume_checks_reads_even_if_all_records_were_sent(
+    make_store: MakeStore, hurried: RiggedTool
+) -> None:
+    """N10, N11: else a store that applies five ids of a filter seems to have deleted all."""
+    store = make_store(customers=60, **QUIET)
+    planned = hurried.run(store, "--dry-run")
+    assert planned.folder is not None
+    line = json.dumps({"sent": list(store.customers)}) + "\n"  # as if killed in flight
+    with open(planned.folder / "journal.jsonl", "a", encoding="utf-8") as file:
+        file.write(line)
+    store.faults = cutting(lambda ids: ids[:5], "GET", "DELETE")
+    outcome = hurried.resume(store, planned.folder)
+    assert outcome.status == 0, outcome.text
+    assert not store.customers
+    assert counts(outcome) == {"deleted": 60}
