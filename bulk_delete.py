@@ -5122,7 +5122,7 @@ class Run:
             parents = collector.parents()
         self.folder.write_unmatched(selection.unmatched_entries())
         check_selection(selection, parents, config)
-        time_zone = printable(value_at(self.info, "timezone.name") or "an unknown zone", 60)
+        time_zone = printable(value_at(self.info, "timezone.name") or "an unknown one", 60)
         facts = selection_facts(config, selection, time_zone)
         selection.ids = [n for level in levels(selection.ids, parents) for n in level]
         plan = make_plan(config, selection, facts)
