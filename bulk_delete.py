@@ -657,25 +657,6 @@ def moment(text: object) -> datetime:
     return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 
-# A day, or a moment to the minute or the second; nothing that may mean an hour or a week.
-DATE_OR_MOMENT = re.compile(
-    r"\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)?)?", re.ASCII
-)
-
-
-def time_span(text: str) -> tuple[datetime, datetime]:
-    """Return the start and the end of a day or second; raises ValueError."""
-    if not DATE_OR_MOMENT.fullmatch(text):
-        raise ValueError(text)
-    start = moment(text).replace(microsecond=0)
-    return start, start + (timedelta(days=1) if len(text) == 10 else timedelta(seconds=1))
-
-
-def number_of_form(pattern: str, of: type) -> Callable[[str], Any]:
-    """Return a converter for numbers of that form; it returns None for other texts."""
-    return lambda text: of(text) if re.fullmatch(pattern, text) else None
-
-
 def casefolded(value: object) -> str:
     """Return a value as text filters compare it."""
     return str(value).casefold()
@@ -683,25 +664,29 @@ def casefolded(value: object) -> str:
 
 @dataclass(frozen=True)
 class FilterType:
-    """How the values of one kind of filter are read and compared."""
+    """How the values of one kind of filter are written and compared."""
 
     # What a value must be; completes "needs ...".
     wanted: str
-    # text => value; raises ValueError or returns None for any other text.
-    read: Callable[[str], Any]
-    # Field of the record => what the value is compared with; raises for odd fields.
-    of_record: Callable[[Any], Any] = float
+    # The form of a value, as a regular expression.
+    form: str = "(?s).+"
+    # A value, or a field of the record => what is compared; raises for odd fields.
+    read: Callable[[Any], Any] = casefolded
 
 
 FILTER_TYPES = {
-    "id": FilterType("a positive whole number", positive_id, int),  # float loses 2**53 + 1
-    "int": FilterType("a whole number", number_of_form(r"-?[0-9]{1,18}", int), int),
-    "number": FilterType("a number", number_of_form(r"[0-9]+(\.[0-9]+)?", float)),
-    "bool": FilterType("true or false", {"true": True, "false": False}.get, bool),
-    "date": FilterType("a date such as 2025-03-31 or 2025-03-31T12:00:00Z", time_span, moment),
-    "text": FilterType("text", casefolded, casefolded),
-    "texts": FilterType("text", casefolded, casefolded),  # a :like that takes a list
-    "choice": FilterType("text", casefolded, casefolded),  # sent in lower case
+    "id": FilterType("a positive whole number", "[1-9][0-9]{0,17}", int),
+    "int": FilterType("a whole number", "-?[0-9]{1,18}", int),
+    "number": FilterType("a number", r"[0-9]+(\.[0-9]+)?", float),
+    "bool": FilterType("true or false", "true|false"),
+    "date": FilterType(  # nothing that may mean an hour, a week, or a year without its end
+        "a date such as 2025-03-31 or 2025-03-31T12:00:00Z",
+        r"(?a)[12]\d{3}-\d\d-\d\d(T\d\d:\d\d(:\d\d)?(Z|[+-]\d\d:\d\d)?)?",
+        moment,
+    ),
+    "text": FilterType("text"),
+    "texts": FilterType("text"),  # a :like that takes a list
+    "choice": FilterType("text"),  # sent in lower case
 }
 
 # Suffix of a filter's name => comparison of the record's field with the filter's value.
@@ -722,50 +707,35 @@ class Filter:
 
     # Such as date_created:min.
     name: str
-    # As it was given.
+    # As it was given, and as it is sent: date-times in full and in UTC.
     text: str
+    sent: str
     type: FilterType
+    compare: Callable[[Any, Any], bool]
     # The values: as given => as compared.
     values: Mapping[str, Any]
 
-    @property
-    def sent(self) -> str:
-        """The value that is sent: date-times in full and in UTC, all else as given."""
-        if self.type is FILTER_TYPES["choice"]:
-            return self.text.lower()
-        if self.type is not FILTER_TYPES["date"]:
-            return self.text
-        start, end = self.values[self.text]
-        return f"{end if self.name.endswith(':max') else start:%Y-%m-%dT%H:%M:%SZ}"
-
     def matches(self, record: Record) -> bool:
-        """Tell whether the record matches; an unknown field does not."""
-        if self.type is not FILTER_TYPES["date"]:
-            return bool(self.matching_values(record))
-        start, end = self.values[self.text]
-        if self.name.endswith(":min"):
-            return any(item >= start for item in self._fields(record))
-        return any(item < end for item in self._fields(record))
+        """Return whether the record matches; an unknown field does not."""
+        return bool(self.matching_values(record))
 
     def matching_values(self, record: Record) -> set[str]:
         """Return the values, as given, that the record has."""
-        compare = OPERATORS[self.name.partition(":")[2]]
         found = self._fields(record)
         return {
             text
             for text, value in self.values.items()
-            if any(compare(item, value) for item in found)
+            if any(self.compare(item, value) for item in found)
         }
 
     def is_at_end(self, record: Record) -> bool:
-        """Tell whether a :max filter may return this record though it does not match.
+        """Return whether a :max filter may return this record though it does not match.
 
         :max means "before" for one resource and "until" for another, so a record of
         exactly the moment that was sent may come from a store that applies the filter.
         """
-        if self.type is not FILTER_TYPES["date"]:
-            return False
-        return self.values[self.text][1] in self._fields(record)
+        is_date = self.type is FILTER_TYPES["date"]
+        return is_date and self.values[self.text] in self._fields(record)
 
     def _fields(self, record: Record) -> list[Any]:
         """Return what the record has in the filter's field, as it is compared."""
@@ -775,28 +745,32 @@ class Filter:
             value = f"{record.get('first_name')} {record.get('last_name')}"
         items = value if isinstance(value, list) else [value]
         try:
-            return [self.type.of_record(item) for item in items if item is not None]
+            return [self.type.read(item) for item in items if item is not None]
         except (TypeError, ValueError, OverflowError):
             return []
 
 
 def make_filter(name: str, text: str, type_name: str) -> Filter:
     """Read a filter; type_name: in FILTER_TYPES. Raises ValueError for a wrong value."""
-    text, type_ = text.strip(), FILTER_TYPES[type_name]
-    is_list = name.endswith(":in") or type_name == "texts"
+    text = sent = text.strip()
+    type_, suffix = FILTER_TYPES[type_name], name.partition(":")[2]
+    is_list = suffix == "in" or type_name == "texts"
     if is_list and re.search(r",\s", text):
         raise ValueError("has a space after a comma, where the API splits values; use --match")
     values = {}
     for part in text.split(",") if is_list else [text]:
-        if not part.strip():
-            raise ValueError("has an empty value")
-        value = None
-        with suppress(ValueError, OverflowError):
-            value = type_.read(part.strip())
-        if value is None:
+        if not re.fullmatch(type_.form, part.strip()):
             raise ValueError(f"needs {type_.wanted}")
-        values[part] = value
-    return Filter(name, text, type_, values)
+        values[part] = type_.read(part.strip())
+    compare = OPERATORS[suffix]
+    if type_name == "choice":
+        sent = text.lower()
+    if type_name == "date":
+        if suffix == "max":  # all before the end of the day, or of the second
+            values[text] += timedelta(days=1) if len(text) == 10 else timedelta(seconds=1)
+            compare = operator.lt
+        sent = f"{values[text]:%Y-%m-%dT%H:%M:%SZ}"
+    return Filter(name, text, sent, type_, compare, values)
 
 
 def values_at(record: object, path: str, *, with_missing: bool = False) -> list[Any]:
@@ -809,7 +783,7 @@ def values_at(record: object, path: str, *, with_missing: bool = False) -> list[
         inner: list[Any] = []
         for item in found:
             if isinstance(item, list):
-                inner += elements_at(item, part)
+                inner += [e for place, e in enumerate(item) if part in ("*", str(place))]
             elif isinstance(item, dict) and part in item:
                 inner.append(item[part])
             elif with_missing:
@@ -818,42 +792,9 @@ def values_at(record: object, path: str, *, with_missing: bool = False) -> list[
     return found
 
 
-def elements_at(items: list[Any], part: str) -> list[Any]:
-    """Return the elements of a list that a part of a path names: all, one or none."""
-    if part == "*":
-        return items
-    index = int(part) if re.fullmatch(r"[0-9]{1,9}", part) else len(items)
-    return items[index : index + 1]
-
-
 def value_at(record: object, path: str) -> Any:
     """Return what is at a path; None if there is nothing."""
     return next(iter(values_at(record, path)), None)
-
-
-def leaves_at(record: object, path: str) -> list[Any]:
-    """Return the texts, numbers and booleans at or below a path; None for an unknown one.
-
-    Null is unknown, and so is a field that an object lacks. A list that is empty, or too
-    short for the path, is known to have no such element.
-    """
-    found, leaves = values_at(record, path, with_missing=True), list[Any]()
-    while found:
-        item = found.pop()
-        if isinstance(item, dict):
-            found += item.values()
-        elif isinstance(item, list):
-            found += item
-        else:
-            leaves.append(item)
-    return leaves
-
-
-def shortest_form(value: object) -> str:
-    """Return a number or boolean as --match reads it: 100 for 100.0, true for True."""
-    if isinstance(value, float):
-        return format(Decimal(repr(value)).normalize(), "f")
-    return json.dumps(value)
 
 
 @dataclass(frozen=True)
@@ -865,29 +806,39 @@ class Match:
     pattern: re.Pattern[str]
 
     def selects(self, record: Record) -> bool:
-        """Tell whether this expression selects the record."""
+        """Return whether this expression selects the record."""
         return self.matches(record) is (not self.negated)
 
     def matches(self, record: Record) -> bool | None:
-        """Tell whether the expression matches in the field; None if that is unknown.
+        """Return whether the expression matches in the field; None if that is unknown.
 
-        Text is searched. A number or boolean must match as a whole, and so must each
-        element of a list. Null is unknown, and so is a list that the API cut off.
+        All texts, numbers and booleans at or below the path are compared. Null is
+        unknown, and so are a field that an object lacks and a list that the API cut off.
+        A list that is empty, or too short for the path, has no such element.
         """
         is_one_element = re.match(r"\w+\.[0-9]", self.path)
         if not is_one_element and self.path.partition(".")[0] in truncated_fields(record):
             return None
-        leaves = leaves_at(record, self.path)
-        if any(self._matches_leaf(leaf) for leaf in leaves if leaf is not None):
-            return True
-        return None if None in leaves else False
+        found, is_known = values_at(record, self.path, with_missing=True), True
+        for item in found:  # which grows meanwhile
+            if isinstance(item, dict):
+                found += item.values()
+            elif isinstance(item, list):
+                found += item
+            elif item is None:
+                is_known = False
+            elif self._matches_value(item):
+                return True
+        return False if is_known else None
 
-    def _matches_leaf(self, leaf: object) -> bool:
-        if isinstance(leaf, str):
-            if not re.fullmatch(r"-?[0-9]{1,18}\.[0-9]{4}", leaf):
-                return bool(self.pattern.search(leaf))
-            leaf = float(leaf)  # V2 returns numbers as text: "50.0000"
-        return bool(self.pattern.fullmatch(shortest_form(leaf)))
+    def _matches_value(self, value: object) -> bool:
+        """Search in a text; a number or boolean must match as a whole: 100 for 100.0."""
+        if isinstance(value, str) and not re.fullmatch(r"-?[0-9]{1,18}\.[0-9]{4}", value):
+            return bool(self.pattern.search(value))
+        text = str(value).lower()
+        if isinstance(value, (str, float)):  # V2 returns numbers as text: "50.0000"
+            text = format(Decimal(text).normalize(), "f")
+        return bool(self.pattern.fullmatch(text))
 
 
 def truncated_fields(record: Record) -> dict[str, int]:
