@@ -351,6 +351,9 @@ def shell_command(words: Sequence[str]) -> str:
 # is deleted without it; all others go by path id, one at a time (N5).
 
 
+KEY_LIMIT = 320  # characters of a natural key, such as an address, that is normalized
+
+
 @dataclass(frozen=True, kw_only=True)
 class Resource:
     """One kind of record, and how the API lists and deletes it."""
@@ -381,8 +384,8 @@ class Resource:
     filters: str = ""
     # Fields that tell a person which record it is.
     display_fields: tuple[str, ...] = ("name",)
-    # The field of the email address by which a list may name a record; "" if none.
-    email: str = ""
+    # The field of the natural key by which a list may name a record; "" if none.
+    key: str = ""
     # The field of the parent's id, if deleting a parent deletes its children.
     parent: str = ""
     # What is deleted with a record.
@@ -424,9 +427,20 @@ class Resource:
         number: int = record[self.id_field]
         return number
 
-    def address_of(self, record: Record) -> str:
-        """Return a record's email address, as it is compared."""
-        return normalize_email(str(record.get(self.email, "")).strip())
+    def key_of(self, record: Record) -> str:
+        """Return a record's natural key, as it is compared; "" if it has none."""
+        return self.normalize_key(str(record.get(self.key) or "").strip())
+
+    def normalize_key(self, key: str) -> str:
+        """Return a natural key as it is compared: NFC, and an address in lower case.
+
+        It is not folded further, since straße and strasse are two people. What is too
+        long is returned as it is: normalizing it could take minutes.
+        """
+        if len(key) > KEY_LIMIT:
+            return key
+        key = unicodedata.normalize("NFC", key)
+        return unicodedata.normalize("NFC", key.lower()) if self.key == "email" else key
 
     def filter_types(self) -> dict[str, str]:
         """Return the filters as name => type."""
@@ -454,7 +468,7 @@ RESOURCES = {
             "name:in/text name:like/texts phone:in/text registration_ip_address:in/text "
             f"{_DATES} {_CHANGES}",
             display_fields=("email", "first_name", "last_name", "date_created"),
-            email="email",
+            key="email",
             also_deleted="addresses, attributes and store credit",
         ),
         Resource(
@@ -559,7 +573,7 @@ RESOURCES = {
             filters="id:in/id email/text first_name/text last_name/text source/text "
             f"order_id/int {_DATES} {_CHANGES}",
             display_fields=("email", "first_name", "last_name", "date_created"),
-            email="email",
+            key="email",
         ),
         Resource(
             name="gift_certificates",  # marketing.v2.yml: "By default, it deletes all"
@@ -855,141 +869,14 @@ def truncated_fields(record: Record) -> dict[str, int]:
 #
 # Reads the files of --ids and --keep: one entry a line, or a CSV with a header. It reads
 # strictly, since a comma too many once deleted the wrong people: a text has one meaning,
-# or it is refused with its line. A row that has an id and an address names one record:
+# or it is refused with its line. A row that has an id and a natural key names one record:
 # whether both are of the same record is decided when the store has answered.
 
-ADDRESS_LIMIT = 320  # characters of an email address [RFC 3696, erratum 1690]
-PLAIN_ADDRESS = re.compile(r"(?!')[\w.!#$%&'+/=?^{|}~-]+@[\w-]+(\.[\w-]+)+")
-HANGUL_FILLERS = frozenset("\u115f\u1160\u3164\uffa0")  # invisible, and letters to \w
-
-
-def normalize_email(address: str) -> str:
-    """Return an email address as it is compared: NFC, lower case.
-
-    It is not folded further, since straße and strasse are two people. What is too long
-    for an address is returned as it is: normalizing it could take minutes.
-    """
-    if len(address) > ADDRESS_LIMIT:
-        return address
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", address).lower())
-
-
-def spellings(addresses: Iterable[str]) -> list[str]:
-    """Return addresses as written and in lower case: a store's look-up may mind case."""
-    written = [unicodedata.normalize("NFC", address) for address in addresses]
-    return list(dict.fromkeys([*map(normalize_email, written), *written]))
-
-
-def is_plain_address(text: str) -> bool:
-    """Tell whether the text is exactly one email address, with nothing invisible."""
-    if len(text) > ADDRESS_LIMIT:
-        return False
-    text = unicodedata.normalize("NFC", text)
-    return bool(PLAIN_ADDRESS.fullmatch(text)) and HANGUL_FILLERS.isdisjoint(text)
-
-
-def invisible_characters(text: str) -> str:
-    """Return a remark on the invisible characters of a text; "" if there are none."""
-    found = [
-        f"U+{ord(letter):04X}"
-        for letter in text
-        if letter in HANGUL_FILLERS
-        or (letter != " " and (letter.isspace() or not letter.isprintable()))
-    ]
-    return f" (contains {first_few(found)})" if found else ""
-
-
-@dataclass
-class ListFile:
-    """The entries of a list file: ids, addresses, and rows that have both."""
-
-    # The path, as it was given.
-    name: str
-    # In the order of the file, without repeats; dict as an ordered set.
-    ids: dict[int, None] = field(default_factory=dict)
-    # Addresses: as compared => as written.
-    emails: dict[str, str] = field(default_factory=dict)
-    # Rows with both: id => line in the file, address as compared.
-    pairs: dict[int, tuple[int, str]] = field(default_factory=dict)
-    # Entries that were repeated.
-    duplicates: int = 0
-
-    def __len__(self) -> int:
-        return len(self.ids) + len(self.emails)
-
-    def add_id(self, number: int) -> None:
-        """Add an entry that is an id."""
-        self.duplicates += number in self.ids
-        self.ids[number] = None
-
-    def add(self, text: str, *, ids: bool, emails: bool) -> None:
-        """Add an id or an address, whichever is allowed; raises ValueError if neither."""
-        if ids and (number := positive_id(text)):
-            self.add_id(number)
-        elif emails and is_plain_address(text):
-            address = normalize_email(text)
-            self.duplicates += address in self.emails
-            self.emails.setdefault(address, text)
-        else:
-            wanted = ["a positive whole number"] * ids + ["an email address"] * emails
-            fault = f"{printable(text)!r} is not {' or '.join(wanted)}"
-            raise ValueError(fault + (spreadsheet_remark(text) or invisible_characters(text)))
-
-    def add_pair(self, line: int, number: str, address: str) -> None:
-        """Add a row with an id and an address; raises ValueError if one is missing."""
-        if not number or not address:
-            missing = "address" if number else "id"
-            raise ValueError(f"{missing} missing, though the file has a column for it")
-        if "@" not in address:
-            raise ValueError(f"{printable(address)!r} is not an email address")
-        self.add(number, ids=True, emails=False)
-        address = normalize_email(address)
-        first_line, first_address = self.pairs.setdefault(int(number), (line, address))
-        if first_address != address:
-            raise ValueError(f"id {number} has a different address in line {first_line}")
-
-
-def spreadsheet_remark(text: str) -> str:
-    """Return a remark on a number such as 1.0 or 1E+05; "" for other texts."""
-    form = r"[0-9]+[.,]0+|[0-9]+([.,][0-9]+)?E\+?[0-9]+"
-    if not re.fullmatch(form, text, re.IGNORECASE):
-        return ""
-    return f" (format the column as whole numbers and {SAVE_AS_CSV})"
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Which columns of a list file hold its entries."""
-
-    separator: str
-    # The cells of the header; empty in a plain list.
-    header: tuple[str, ...] = ()
-    # The columns of ids and addresses; None if there is none.
-    ids: int | None = None
-    emails: int | None = None
-
-    def add_row(self, line: int, row: Sequence[str], entries: ListFile) -> None:
-        """Add the entry of a row; raises ValueError if the row can be misread."""
-        if len(row) > len(self.header) and sum(map(bool, row)) > 1:
-            raise ValueError("more values than columns; quote values that contain commas")
-        if any(cell and not name for cell, name in itertools.zip_longest(row, self.header)):
-            raise ValueError("value in an unnamed column")
-        number = self._cell(row, self.ids)
-        # selected.csv has a ' before what a spreadsheet would take for a formula.
-        address = re.sub("^'(?=[=+@-])", "", self._cell(row, self.emails))
-        if self.ids is not None and self.emails is not None:
-            entries.add_pair(line, number, address)
-        else:
-            has_ids = self.ids is not None
-            entries.add(number or address, ids=has_ids, emails=not has_ids)
-
-    @staticmethod
-    def _cell(row: Sequence[str], column: int | None) -> str:
-        return row[column] if column is not None and column < len(row) else ""
-
-
 SAVE_AS_CSV = "save it as CSV UTF-8"
-SEPARATORS = ",;\t"
+# At most 320 characters [RFC 3696, erratum 1690].
+PLAIN_ADDRESS = re.compile(r"(?!'|.{321})[\w.!#$%&'+/=?^{|}~-]+@[\w-]+(\.[\w-]+)+")
+# Natural key of a resource => the columns that have it, as they are compared.
+KEY_COLUMNS = {"email": ("email", "emailaddress", "emailadresse", "adresseemail")}
 
 
 def decode_list(content: bytes) -> str:
@@ -1001,74 +888,31 @@ def decode_list(content: bytes) -> str:
         raise ValueError(f"line {line}: not UTF-8 text; {SAVE_AS_CSV}") from error
 
 
-def read_list(text: str, resource: Resource, name: str = "") -> ListFile:
-    """Return the entries of a list; raises ValueError that names the line."""
-    columns = find_columns(text, resource)
-    entries = ListFile(name)
-    rows = csv_rows(text, columns.separator)
-    for line, row in itertools.islice(rows, 1 if columns.header else 0, None):
-        try:
-            if columns.header:
-                columns.add_row(line, row, entries)
-            elif any(row[1:]):
-                raise ValueError("several values, but no header row")
-            else:
-                entries.add(row[0], ids=True, emails=bool(resource.email))
-        except ValueError as error:
-            raise ValueError(f"line {line}: {error}") from None
-    if not entries:
-        raise ValueError(f"lists no {resource.plural}")
-    return entries
+def csv_rows(text: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield first line and cells of each row that is not empty; raises ValueError.
 
-
-def csv_rows(text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield line and cells of each row that is not empty; raises ValueError."""
-    csv.field_size_limit(2**31 - 1)
-    lines = (match[0] for match in re.finditer(r"[^\r\n]*(?:\r\n?|\n)|[^\r\n]+", text))
-    reader = csv.reader(lines, delimiter=separator, strict=True)
-    while True:
-        first_line = reader.line_num + 1
-        try:
-            row = next(reader, None)
-        except csv.Error as error:
-            is_open = "unexpected end" in str(error)
-            fault = "unclosed quote" if is_open else "text after a closing quote"
-            raise ValueError(f"line {first_line}: {fault}") from error
-        if row is None:
-            return
-        cells = [cell.strip(" \t") for cell in row]
-        pairs = zip(row, cells, strict=True)
-        if any(cell != stripped and stripped.startswith('"') for cell, stripped in pairs):
-            raise ValueError(f"line {first_line}: space before a quote; remove it")
-        if any(cells):
-            yield reader.line_num, cells
-
-
-def find_columns(text: str, resource: Resource) -> Columns:
-    """Return the columns of a list; raises ValueError unless there is one way to read it.
-
-    Each separator is tried on the first line. If none fits, the fault of the one that
-    found most columns is told.
+    The header has one kind of separator, so that no other one gives the same header.
     """
-    found: dict[tuple[str, ...], Columns] = {}
-    faults = [(0, f"lists no {resource.plural}")]
-    for separator in SEPARATORS:
-        header: list[str] = []
-        try:
-            _, header = next(csv_rows(text, separator), (1, []))
-            alone = header[0] if header and not any(header[1:]) else ""
-            if positive_id(alone) or (resource.email and is_plain_address(alone)):
-                return Columns(separator)
-            if header:
-                columns = read_header(separator, header, resource)
-                found.setdefault(columns.header, columns)
-        except ValueError as error:
-            faults.append((len(header) or 1, str(error)))
-    if not found:
-        raise ValueError(max(faults, key=lambda fault: fault[0])[1])
-    if len(found) > 1:
+    csv.field_size_limit(2**31 - 1)
+    lines = io.StringIO(text, newline="")
+    header = next((line for line in lines if line.strip(' \t\r\n,;"')), "")
+    separator = "".join(letter for letter in ",;\t" if letter in header) or ","
+    if len(separator) > 1:
         raise ValueError("line 1: ambiguous header; use one separator")
-    return next(iter(found.values()))
+    lines.seek(0)
+    reader = csv.reader(lines, delimiter=separator, strict=True)
+    line = 1
+    try:
+        for row in reader:
+            if any(re.match('[ \t]+"', cell) for cell in row):
+                raise ValueError(f"line {line}: space before a quote; remove it")
+            # selected.csv has a ' before what a spreadsheet would take for a formula.
+            cells = [re.sub("^'(?=[=+@-])", "", cell.strip(" \t")) for cell in row]
+            if any(cells):
+                yield line, cells
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise ValueError(f"line {line}: unclosed quote, or text after a quote") from error
 
 
 def column_key(name: str) -> str:
@@ -1076,45 +920,100 @@ def column_key(name: str) -> str:
     return re.sub(r"[ _-]", "", name.casefold())
 
 
-ADDRESS_COLUMNS = ("email", "emailaddress", "emailadresse", "adresseemail")
+def read_header(header: Sequence[str], resource: Resource) -> list[str]:
+    """Return what the columns have: "id", the resource's key, something else, or "".
 
-
-def read_header(separator: str, header: Sequence[str], resource: Resource) -> Columns:
-    """Return the columns that a header names; raises ValueError if that is ambiguous."""
+    Nothing for the first row of a plain list. Raises ValueError for an unclear header.
+    """
+    if not any(header[1:]) and (positive_id(header[0]) or "@" in header[0]):
+        return []
+    own = {"id": "id", column_key(resource.id_column): "id"}
+    own |= dict.fromkeys(KEY_COLUMNS.get(resource.key, ()), resource.key)
     names = [column_key(name) for name in header]
     if not {"item", "itemtype"}.isdisjoint(names):
         raise ValueError(
-            "line 1: a product export (Item column) also lists ids of variants and "
-            "images in its ID column; make a list of the ids to delete"
+            "a product export (Item column) also lists ids of variants and images in its "
+            "ID column; make a list of the ids to delete"
         )
-    own_names = ("id", column_key(resource.id_column))
-    ids = [place for place, name in enumerate(names) if name in own_names]
-    emails = [place for place, name in enumerate(names) if name in ADDRESS_COLUMNS]
-    if not resource.email:
-        emails = []
-    if not ids:
-        others = {column_key(other.id_column) for other in RESOURCES.values()}
-        for name in header:
-            if column_key(name) in others:
-                raise ValueError(f"line 1: lists {printable(name, 40)}s, not {resource.plural}")
-    odd = [name for name in header if "mail" in column_key(name)]
-    if resource.email and ids and odd and not emails:
-        fault = f'line 1: column "{printable(odd[0], 40)}" may have addresses'
-        raise ValueError(f"{fault}; rename it to email, or remove it")
-    if len(ids) > 1 or len(emails) > 1 or not ids + emails:
-        shown = ", ".join(printable(name, 40) for name in header if name)
-        wanted = f"id, {resource.singular} id" + (" or email" if resource.email else "")
-        count = "no" if not ids + emails else "more than one"
-        raise ValueError(
-            f"line 1: {count} {wanted} column (columns: {shown})"
-            f"{invisible_characters(''.join(header))}"
-        )
-    return Columns(
-        separator,
-        tuple(header),
-        ids[0] if ids else None,
-        emails[0] if emails else None,
-    )
+    found = [own[name] for name in names if name in own]
+    others = {column_key(other.id_column) for other in RESOURCES.values()}
+    for name, shown in zip(names, header, strict=True):
+        shown = printable(shown, 40)
+        if name in others and "id" not in found:
+            raise ValueError(f"lists {shown}s, not {resource.plural}")
+        if "mail" in name and resource.key == "email" and found == ["id"]:
+            fault = f'column "{shown}" may have addresses'
+            raise ValueError(f"{fault}; rename it to email, or remove it")
+    if not found or len(found) > len({*found}):
+        count = "more than one" if found else "no"
+        wanted = f"id, {resource.singular} id" + f" or {resource.key}" * bool(resource.key)
+        shown = printable(repr(", ".join(filter(None, header))))
+        raise ValueError(f"{count} {wanted} column (columns: {shown})")
+    return [own.get(name, name) for name in names]
+
+
+class ListFile(dict[int | str, str]):
+    """The entries of a list, ids and natural keys: as compared => as written."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        # The path, as it was given.
+        self.name = name
+        # Rows with an id and a key: line, id, key as it is compared.
+        self.pairs: list[tuple[int, int, str]] = []
+        # Entries that were repeated.
+        self.duplicates = 0
+
+    def add_row(
+        self, line: int, row: Sequence[str], columns: Sequence[str], resource: Resource
+    ) -> None:
+        """Add the entry of a row; raises ValueError if the row can be misread."""
+        cells = [*itertools.zip_longest(columns, row, fillvalue="")]
+        is_wide = len(row) > len(columns) and sum(map(bool, row)) > 1
+        if is_wide or any(cell and not column for column, cell in cells):
+            raise ValueError("more values than columns; quote values that contain commas")
+        values = dict(cells)
+        kind = "id" if "id" in columns else resource.key
+        text = values[kind]
+        entry: int | str | None = positive_id(text)
+        if kind != "id":
+            entry = resource.normalize_key(text)
+            if not PLAIN_ADDRESS.fullmatch(entry):
+                entry = None
+        if not entry:
+            raise ValueError(f"{printable(repr(text))} is not a valid {kind}")
+        self.duplicates += entry in self
+        self.setdefault(entry, text)
+        if kind == "id" and resource.key and resource.key in columns:
+            key = paired_key(resource.normalize_key(values[resource.key]))
+            if not key:
+                raise ValueError(f"{resource.key} missing, though the file has a column for it")
+            self.pairs.append((line, int(text), key))
+
+
+def paired_key(key: str) -> str:
+    """Return a key as it is compared beside an id: as selected.csv shows it."""
+    return printable(key, DATA_LIMIT)
+
+
+def read_list(text: str, resource: Resource, name: str = "") -> ListFile:
+    """Return the entries of a list; raises ValueError that names the line."""
+    entries = ListFile(name)
+    columns: list[str] | None = None
+    for line, row in csv_rows(text):
+        try:
+            if columns is None:
+                columns = read_header(row, resource)
+                if columns:
+                    continue
+            is_address = resource.key == "email" and "@" in row[0]
+            plain = ["email" if is_address else "id"]
+            entries.add_row(line, row, columns or plain, resource)
+        except ValueError as error:
+            raise ValueError(f"line {line}: {error}") from None
+    if not entries:
+        raise ValueError(f"lists no {resource.plural}")
+    return entries
 
 
 class ListMatcher:
@@ -1126,64 +1025,58 @@ class ListMatcher:
         self.excluded = 0
         # Whether the store looked the entries up, rather than all records being compared.
         self.is_looked_up = False
+        # Keys of entries that several records have.
+        self.shared: set[str] = set()
         self._resource = resource
-        self._ids: set[int] = set()
-        # Addresses as compared => ids of the records that have them.
-        self._emails: dict[str, set[int]] = {}
-        paired = (address for _, address in entries.pairs.values())
-        self._paired: dict[str, set[int]] = {address: set() for address in paired}
+        # The listed ids and keys that were seen: id => key, key => id of its first record.
+        self._found: dict[int | str, int | str] = {}
+        self._paired = {key for _, _, key in entries.pairs}
 
     def matches(self, record: Record) -> bool:
-        """Tell whether an entry matches the record, and remember it."""
-        number, entries = self._resource.id_of(record), self.entries
-        is_listed = number in entries.ids
-        if is_listed:
-            self._ids.add(number)
-        if entries.emails or self._paired:
-            address = self._resource.address_of(record)
-            if address in self._paired:
-                self._paired[address].add(number)
-            if address in entries.emails:
-                self._emails.setdefault(address, set()).add(number)
-                return True
-        return is_listed
+        """Return whether an entry matches the record, and remember it."""
+        number, key = self._resource.id_of(record), self._resource.key_of(record)
+        if self._paired:
+            key = paired_key(key)
+        if number in self.entries:
+            self._found[number] = key
+        if key in self.entries or key in self._paired:
+            first = self._found.setdefault(key, number)
+            if key in self.entries and first != number:
+                self.shared.add(key)
+        return number in self.entries or key in self.entries
 
-    @property
-    def matched(self) -> int:
-        """How many entries match a record."""
-        return len(self._ids) + len(self._emails)
+    def unmatched(self) -> dict[int | str, str]:
+        """Return the entries that match no record: as compared => as written."""
+        entries = self.entries.items()
+        return {entry: text for entry, text in entries if entry not in self._found}
 
     def unmatched_ids(self) -> list[int]:
         """Return the ids that match no record."""
-        return [number for number in self.entries.ids if number not in self._ids]
+        return [entry for entry in self.unmatched() if isinstance(entry, int)]
 
     def unmatched_emails(self) -> list[str]:
-        """Return the addresses that match no record, as written."""
-        emails = self.entries.emails.items()
-        return [written for address, written in emails if address not in self._emails]
+        """Return the addresses that match no record, in lower case and as written.
 
-    def unmatched(self) -> list[str]:
-        """Return the entries that match no record."""
-        return [*map(str, self.unmatched_ids()), *self.unmatched_emails()]
+        Both are looked up, since a store may mind the case.
+        """
+        entries = self.unmatched().items()
+        pairs = [(entry, text) for entry, text in entries if isinstance(entry, str)]
+        return [*dict.fromkeys(itertools.chain.from_iterable(pairs))]
 
     def emails_of_unmatched_ids(self) -> list[str]:
         """Return the addresses of rows whose id matches no record: another may have it."""
-        pairs = self.entries.pairs.items()
-        emails = [address for number, (_, address) in pairs if number not in self._ids]
-        return [address for address in emails if is_plain_address(address)]
+        pairs = self.entries.pairs
+        emails = [key for _, number, key in pairs if number not in self._found]
+        return [*filter(PLAIN_ADDRESS.fullmatch, emails)]
 
     def contradictions(self) -> list[str]:
-        """Return the rows whose id and address are of two records: "line 2 (id 26)"."""
-        return [
-            f"line {line} (id {number})"
-            for number, (line, address) in self.entries.pairs.items()
-            if number not in self._paired[address]
-            and (number in self._ids or self._paired[address])
-        ]
-
-    def shared_emails(self) -> list[str]:
-        """Return the addresses that several records have."""
-        return [address for address, ids in self._emails.items() if len(ids) > 1]
+        """Return the rows whose id and key are of two records: "line 2 (id 26)"."""
+        rows = []
+        for line, number, key in self.entries.pairs:
+            is_of_another = number not in self._found and key in self._found
+            if is_of_another or self._found.get(number, key) != key:
+                rows.append(f"line {line} (id {number})")
+        return rows
 
 
 # --- configuration ------------------------------------------------------------------
@@ -2962,8 +2855,8 @@ class Store:
             return self._find_halves(filter_name, values, params)
         records = page.records
         if not is_by_id:  # a store may match more, such as é for e
-            asked = set(map(normalize_email, values))
-            records = [record for record in records if resource.address_of(record) in asked]
+            asked = set(map(resource.normalize_key, values))
+            records = [record for record in records if resource.key_of(record) in asked]
         elif not {*map(resource.id_of, records)} <= {*values}:
             return None
         distinct = len({*map(resource.id_of, page.records)})
@@ -3359,13 +3252,15 @@ class Selection:
 
     def unmatched_ids(self) -> list[str]:
         """Return the entries of --ids that match no record; none once --limit is reached."""
-        return [] if self.ids_list is None or self.is_full else self.ids_list.unmatched()
+        if self.ids_list is None or self.is_full:
+            return []
+        return [*self.ids_list.unmatched().values()]
 
     def unmatched_entries(self) -> list[tuple[str, str]]:
         """Return the entries that match no record, as list file and entry."""
         entries = [(str(self._config.ids), entry) for entry in self.unmatched_ids()]
         for matcher in self.keep_lists:
-            entries += [(matcher.entries.name, entry) for entry in matcher.unmatched()]
+            entries += [(matcher.entries.name, entry) for entry in matcher.unmatched().values()]
         return entries
 
 
@@ -3456,7 +3351,7 @@ class Collector:
         up, each of which is repeated for what it does not find.
         """
         resource = self.store.resource
-        ids, emails = len(matcher.unmatched_ids()), len(spellings(matcher.unmatched_emails()))
+        ids, emails = len(matcher.unmatched_ids()), len(matcher.unmatched_emails())
         if ids and not resource.id_filter:
             return False
         # The addresses of rows that have an id too are looked up if no record has the id.
@@ -3476,9 +3371,8 @@ class Collector:
         resource, seen = self.store.resource, set[int]()
         for _ in range(2):
             yield from self.find(resource.id_filter, matcher.unmatched_ids(), seen)
-            yield from self.find("email:in", spellings(matcher.unmatched_emails()), seen)
-        emails = spellings(matcher.emails_of_unmatched_ids())
-        yield from self.find("email:in", emails, seen)
+            yield from self.find("email:in", matcher.unmatched_emails(), seen)
+        yield from self.find("email:in", matcher.emails_of_unmatched_ids(), seen)
 
     def find(
         self, filter_name: str, values: Sequence[Any], seen: set[int]
@@ -4727,16 +4621,15 @@ def check_selection(selection: Selection, parents: Mapping[int, int], config: Co
     """Raise Refused for a list or --match that does not fit the records of the store."""
     for matcher in selection.lists():
         if rows := matcher.contradictions():
-            fault = (
-                f"{matcher.entries.name}, {first_few(rows)}: id and address are of two records"
-            )
-            raise Refused(f"{fault}. Correct the rows, or remove one column.")
+            fault = f"id and {config.resource.key} are of two records"
+            shown = f"{matcher.entries.name}, {first_few(rows)}: {fault}"
+            raise Refused(f"{shown}. Correct the rows, or remove one column.")
     if selection.listed:
         for path in sorted(selection.missing_paths):
             hint = suggest(path, sorted(selection.field_names))
             raise Refused(f'Unknown field "{path}" in --match ({hint}).')
     for matcher in selection.keep_lists:
-        if not matcher.matched:
+        if len(matcher.unmatched()) == len(matcher.entries):
             name = matcher.entries.name
             raise Refused(
                 f"No entry of {name} matches a {config.resource.singular}. Wrong file?"
@@ -4842,7 +4735,7 @@ def make_plan(config: Config, selection: Selection, facts: Mapping[str, str]) ->
 
 def selection_facts(config: Config, selection: Selection, time_zone: str) -> dict[str, str]:
     """Return what the panel says of a selection: label => text, which may be empty."""
-    shared = [email for matcher in selection.lists() for email in matcher.shared_emails()]
+    shared = [email for matcher in selection.lists() for email in sorted(matcher.shared)]
     values = selection.unmatched_values.items()
     unmatched = [f"{name}={text}" for name, texts in values for text in sorted(texts)]
     first, last = selection.sample.first_created[:10], selection.sample.last_created[:10]
@@ -4899,7 +4792,7 @@ IN_UNMATCHED = " (unmatched.csv)"
 
 def unmatched_words(matcher: ListMatcher, resource: Resource) -> str:
     """Return a sentence on the entries that match no record; "" if there are none."""
-    entries = matcher.unmatched()
+    entries = [*matcher.unmatched().values()]
     if not entries:
         return ""
     is_one = len(entries) == 1

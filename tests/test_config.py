@@ -291,8 +291,8 @@ BAD_OPTIONS = [
     ("--ids decimals.csv", "decimals.csv line 2 11.0"),
     ("--ids two.txt", "two.txt line 2"),
     ("--ids named.txt", "named.txt line 1"),
-    ("--ids no-break.txt", "no-break.txt line 2 U+00A0"),
-    ("--ids unseen.txt", "unseen.txt line 2 U+200B"),
+    ("--ids no-break.txt", "no-break.txt line 2 \\xa0"),
+    ("--ids unseen.txt", "unseen.txt line 2 \\u200b"),
     ("--ids header.txt", "header.txt line 1 id email"),
 ]
 

@@ -167,8 +167,8 @@ def test_selected_csv_is_a_list_of_its_own_resource_only(tmp_path: Path, name: s
     for other in set(RESOURCES) - {name}:
         with pytest.raises(ValueError, match=f"line 1: lists {column}s, not"):
             read_list(text, RESOURCES[other])
-    assert list(read_list(text, resource).ids) == [7]
-    assert list(read_list(f"other_id,{column}\n8,7\n", resource).ids) == [7]
+    assert list(read_list(text, resource)) == [7]
+    assert list(read_list(f"other_id,{column}\n8,7\n", resource)) == [7]
 
 
 @each_list
