@@ -434,8 +434,9 @@ class Resource:
     def normalize_key(self, key: str) -> str:
         """Return a natural key as it is compared: NFC, and an address in lower case.
 
-        It is not folded further, since straße and strasse are two people. What is too
-        long is returned as it is: normalizing it could take minutes.
+        Addresses are not folded further, since straße and strasse are two people, and
+        other keys not at all: two coupon codes may differ in case. What is too long is
+        returned as it is: normalizing it could take minutes.
         """
         if len(key) > KEY_LIMIT:
             return key
@@ -489,6 +490,7 @@ RESOURCES = {
             "inventory_level:less/int date_last_imported:min/date "
             f"date_last_imported:max/date {_CHANGES}",
             display_fields=("name", "sku", "price", "date_created"),
+            key="sku",
             also_deleted="variants, images and all other product data",
             note="options and modifiers are not in the backup",
         ),
@@ -534,6 +536,7 @@ RESOURCES = {
             max_read=1,
             filters="id/id code/text name/text type/text",
             display_fields=("code", "name", "date_created"),
+            key="code",
             note="a coupon's promotion is kept",
         ),
         Resource(
@@ -554,6 +557,7 @@ RESOURCES = {
             params={**_BY_ID, "include": "to_url"},
             filters="id:in/id id:min/id id:max/id site_id/int",
             display_fields=("from_path", "site_id"),
+            key="from_path",
         ),
         Resource(
             name="pages",  # pages.v3.yml: id:in is required; delete_children is not sent
@@ -876,7 +880,12 @@ SAVE_AS_CSV = "save it as CSV UTF-8"
 # At most 320 characters [RFC 3696, erratum 1690].
 PLAIN_ADDRESS = re.compile(r"(?!'|.{321})[\w.!#$%&'+/=?^{|}~-]+@[\w-]+(\.[\w-]+)+")
 # Natural key of a resource => the columns that have it, as they are compared.
-KEY_COLUMNS = {"email": ("email", "emailaddress", "emailadresse", "adresseemail")}
+KEY_COLUMNS = {
+    "email": ("email", "emailaddress", "emailadresse", "adresseemail"),
+    "sku": ("sku",),
+    "code": ("code",),
+    "from_path": ("frompath",),
+}
 
 
 def decode_list(content: bytes) -> str:
@@ -978,22 +987,30 @@ class ListFile(dict[int | str, str]):
         entry: int | str | None = positive_id(text)
         if kind != "id":
             entry = resource.normalize_key(text)
-            if not PLAIN_ADDRESS.fullmatch(entry):
+            if kind == "email" and not PLAIN_ADDRESS.fullmatch(entry):
                 entry = None
         if not entry:
             raise ValueError(f"{printable(repr(text))} is not a valid {kind}")
         self.duplicates += entry in self
         self.setdefault(entry, text)
         if kind == "id" and resource.key and resource.key in columns:
-            key = paired_key(resource.normalize_key(values[resource.key]))
+            key = paired_key(values, resource)
             if not key:
                 raise ValueError(f"{resource.key} missing, though the file has a column for it")
             self.pairs.append((line, int(text), key))
 
 
-def paired_key(key: str) -> str:
-    """Return a key as it is compared beside an id: as selected.csv shows it."""
-    return printable(key, DATA_LIMIT)
+def paired_key(values: Mapping[str, Any], resource: Resource) -> str:
+    """Return the key of a row or record as it is compared beside an id.
+
+    That is what selected.csv shows of it. A product may have no sku; then its name stands
+    for it, so that a number alone, such as a count below the ids, is no product.
+    """
+    for name in (resource.key, *resource.display_fields[:1]):
+        key = resource.normalize_key(printable(values.get(name) or "", DATA_LIMIT))
+        if key:
+            break
+    return key
 
 
 def read_list(text: str, resource: Resource, name: str = "") -> ListFile:
@@ -1036,7 +1053,7 @@ class ListMatcher:
         """Return whether an entry matches the record, and remember it."""
         number, key = self._resource.id_of(record), self._resource.key_of(record)
         if self._paired:
-            key = paired_key(key)
+            key = paired_key(record, self._resource)
         if number in self.entries:
             self._found[number] = key
         if key in self.entries or key in self._paired:
@@ -1263,7 +1280,7 @@ class Config:
         file_path,
         WHAT,
         "FILE",
-        "only records listed in FILE (ids or email addresses)",
+        "only records listed in FILE (ids, emails, skus, codes or paths)",
         selects=True,
     )
     keep: tuple[Path, ...] = option(

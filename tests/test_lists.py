@@ -17,8 +17,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import bulk_delete
-from tests.rigged import MakeStore, people, run_deletes, run_refused, write
-from tests.test_selection import DirectTool
+from tests.rigged import MakeStore, lines, people, run_deletes, run_refused, write
+from tests.test_selection import DirectTool, dry_run, selected, stocked, unmatched
 
 
 @dataclass(frozen=True)
@@ -296,9 +296,10 @@ def strict_address(cell: str) -> str | None:
     return comparable(cell) if named and plain else None
 
 
-def one_line(address: str) -> str:
-    """An address as it is compared beside an id: as selected.csv shows it."""
-    return " ".join("".join(c if c.isprintable() else " " for c in comparable(address)).split())
+def one_line(key: str, by_email: bool) -> str:
+    """A key as it is compared beside an id: as selected.csv shows it."""
+    shown = " ".join("".join(c if c.isprintable() else " " for c in key).split())
+    return comparable(shown) if by_email else unicodedata.normalize("NFC", shown)
 
 
 def strict_rows(text: str, separator: str) -> list[list[str]]:
@@ -314,7 +315,7 @@ def strict_reading(text: str, separator: str, resource: str) -> Reading:
     """The entries of a text with that separator; raises Unclear."""
     rows = strict_rows(text, separator)
     require(rows)
-    by_email = resource in ("customers", "subscribers")
+    by_email, by_sku = resource != "products", resource == "products"
     head = rows[0]
     alone = head[0] if not any(head[1:]) else ""
     if strict_id(alone) or (by_email and strict_address(alone)):
@@ -324,7 +325,9 @@ def strict_reading(text: str, separator: str, resource: str) -> Reading:
     own = ("id", f"{resource.removesuffix('s')}id")
     ids = [at for at, name in enumerate(names) if name in own]
     email_names = ("email", "emailaddress", "emailadresse", "adresseemail")
-    emails = [at for at, name in enumerate(names) if by_email and name in email_names]
+    key_names = email_names if by_email else ("sku",)
+    emails = [at for at, name in enumerate(names) if name in key_names]
+    titles = [at for at, name in enumerate(names) if by_sku and name == "name"]
     require(len(ids) < 2 and len(emails) < 2 and ids + emails)
     require(not {"item", "itemtype"} & {*names})
     cells = []
@@ -333,10 +336,12 @@ def strict_reading(text: str, separator: str, resource: str) -> Reading:
         require(not any(row[len(head) :]))
         wide = row + [""] * (len(head) - len(row))
         require(not any(cell for cell, name in zip(wide, head, strict=False) if not name))
-        cells.append(tuple(wide[at[0]] if at else "" for at in (ids, emails)))
+        cells.append(tuple(wide[at[-1]] if at else "" for at in (ids, emails, titles)))
     if ids and emails:
-        return paired(cells)
-    return collected(cells)
+        return paired([(number, key or title) for number, key, title in cells], by_email)
+    if emails and by_sku:
+        return by_key([unicodedata.normalize("NFC", key) for _, key, _ in cells])
+    return collected([(number, address) for number, address, _ in cells])
 
 
 def collected(cells: Sequence[tuple[str, ...]], *, plain: bool = False) -> Reading:
@@ -355,9 +360,15 @@ def collected(cells: Sequence[tuple[str, ...]], *, plain: bool = False) -> Readi
     return Reading(distinct, frozenset(emails), [], repeats)
 
 
-def paired(cells: Sequence[tuple[str, ...]]) -> Reading:
-    """The entries of rows that each have an id and an address."""
-    pairs = [(strict_id(number) or 0, one_line(address)) for number, address in cells]
+def by_key(keys: list[str]) -> Reading:
+    """The entries of rows that each have a key which is no address."""
+    require(keys and all(keys))
+    return Reading((), frozenset(keys), [], len(keys) - len({*keys}))
+
+
+def paired(cells: Sequence[tuple[str, str]], by_email: bool) -> Reading:
+    """The entries of rows that each have an id and a key."""
+    pairs = [(strict_id(number) or 0, one_line(key, by_email)) for number, key in cells]
     require(pairs and all(number and address for number, address in pairs))
     ids = tuple(dict.fromkeys(number for number, _ in pairs))
     return Reading(ids, frozenset(), pairs, len(pairs) - len(ids))
@@ -402,6 +413,7 @@ PIECES += [
 PIECES += [
     "Email",
     "E-Mail Address",
+    "SKU",
     "Item",
     "Product ID",
     "Product",
@@ -419,7 +431,7 @@ CELLS = {
 }
 HEADS = {
     "id": ["ID", "id", "ID", "product_id", "Customer-ID"],
-    "email": ["Email", "E-Mail Address"],
+    "email": ["Email", "E-Mail Address", "SKU"],
     "": ["Name", "Notes", "Phone", "Name", "", "ID 2"],
 }
 LAYOUTS = [["id", ""], ["id"], ["", "id", ""], ["id", "email"], ["email", "", "id"]]
@@ -558,3 +570,83 @@ def test_lists_select_exactly_their_records(make_store: MakeStore, direct: Direc
         store = people(make_store, 11, 12, 13, 14)
         outcome = run_deletes(direct, store, {12, 13}, "--ids", write(direct, content))
         assert (outcome.summary["duplicates"], outcome.summary["not_found"]) == (0, 0)
+
+
+# --- natural keys -----------------------------------------------------------------------------
+
+KEYS = [("products", "sku", "SKU"), ("coupons", "code", "Code")]
+KEYS += [("redirects", "from_path", "From Path")]
+each_key = pytest.mark.parametrize(("resource", "name", "header"), KEYS)
+PRODUCTS = ("--resource", "products")
+
+
+@each_key
+def test_a_list_by_natural_key(
+    make_store: MakeStore, direct: DirectTool, resource: str, name: str, header: str
+) -> None:
+    """It is compared exactly: an entry in another case matches nothing, and is reported."""
+    store, ids = stocked(make_store, resource, 6)
+    keys = ["Ab-1", "Ab-2", "=Ab-3", "a  b", "e\u0301", "x" * 900]
+    for number, key in zip(ids, keys, strict=True):
+        store.change(number, kind=resource, **{name: key})
+    options = ("--resource", resource)
+    rows = [f"{header};Note", "aB-1;x", "Ab-2;x", "'=Ab-3;x", "a  b;x", "a b;x", "\u00e9;x"]
+    path = write(direct, lines(rows))
+    outcome = dry_run(direct, store, *options, "--ids", path)
+    assert sorted(outcome.plan["ids"]) == ids[1:5]
+    assert unmatched(outcome) == {("list.txt", "ab-1"), ("list.txt", "a b")}
+    assert "aB-1" in outcome.err
+    keep = write(direct, lines([header, *keys[3:]]), "keep.txt")
+    assert selected(direct, store, *options, "--keep", keep) == {*ids[:3]}
+    done = direct(store, None, "--yes", *options, "--ids", path, "--keep", keep)
+    assert (done.status, done.summary["spared"]) == (0, 2), done.text
+    assert sorted(store.records[resource]) == [ids[0], *ids[3:]]
+
+
+REFUSED_ROWS = [  # status, and the third row of a list that has `first` and `second` before
+    (2, "{second},"),
+    (2, ",{key}"),
+    (3, "{second},{other}"),
+    (3, "999999,{key}"),
+    (3, "{second},{key}x"),
+]
+
+
+@each_key
+def test_a_row_with_an_id_and_a_key_is_one_record(
+    make_store: MakeStore, direct: DirectTool, resource: str, name: str, header: str
+) -> None:
+    store, (first, second, third) = stocked(make_store, resource, 3)
+    other, key = (store.records[resource][number][name] for number in (first, second))
+    rows = [f"ID,{header}", f"{first},{other}", f"{second},{key}"]
+    for option, wanted in (("--ids", {first, second}), ("--keep", {third})):
+        options = ("--resource", resource, option, "list.txt")
+        store.log.clear()
+        for status, row in REFUSED_ROWS:
+            write(direct, lines([*rows, row.format(second=second, key=key, other=other)]))
+            words = ["line 4", f"id and {name} are of two records" if status == 3 else ""]
+            run_refused(direct, store, status, *options, words=words)
+        write(direct, lines(rows))
+        assert selected(direct, store, *options) == wanted
+
+
+def test_a_product_without_a_sku_is_known_by_its_name(
+    make_store: MakeStore, direct: DirectTool
+) -> None:
+    """So selected.csv is a list; a count below the ids is not taken for a product."""
+    store, ids = stocked(make_store, "products", 4)
+    for number, sku in zip(ids, ["", "=1+1", " "], strict=False):
+        store.change(number, kind="products", sku=sku, name=f"- Mug\t{number}, " + "x" * 1200)
+    products = ("--resource", "products")
+    planned = dry_run(direct, store, *products, "--limit", "3")
+    path = (planned.folder or Path()) / "selected.csv"
+    outcome = dry_run(direct, store, *products, "--ids", path)
+    assert (outcome.plan["ids"], outcome.summary["not_found"]) == (planned.plan["ids"], 0)
+    assert selected(direct, store, *products, "--keep", path) == {ids[3]}
+    text = path.read_text(encoding="utf-8")
+    store.log.clear()
+    for status, row in ((2, f"{ids[0]},,,,"), (2, f"{ids[0]},,,9,"), (3, f"{ids[0]},Total,,,")):
+        path = write(direct, f"{text}{row}\n")
+        run_refused(direct, store, status, *products, "--ids", path, words=["line 5"])
+    store.log.clear()
+    run_refused(direct, store, 2, *products, "--ids", write(direct, "SKU-1\nSKU-2\n"))
