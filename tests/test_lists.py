@@ -338,7 +338,8 @@ def strict_reading(text: str, separator: str, resource: str) -> Reading:
         require(not any(cell for cell, name in zip(wide, head, strict=False) if not name))
         cells.append(tuple(wide[at[-1]] if at else "" for at in (ids, emails, titles)))
     if ids and emails:
-        return paired([(number, key or title) for number, key, title in cells], by_email)
+        named = [(number, one_line(key, by_email) or title) for number, key, title in cells]
+        return paired(named, by_email)
     if emails and by_sku:
         return by_key([unicodedata.normalize("NFC", key) for _, key, _ in cells])
     return collected([(number, address) for number, address, _ in cells])
