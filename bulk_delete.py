@@ -680,31 +680,21 @@ def casefolded(value: object) -> str:
     return str(value).casefold()
 
 
-@dataclass(frozen=True)
-class FilterType:
-    """How the values of one kind of filter are written and compared."""
-
-    # What a value must be; completes "needs ...".
-    wanted: str
-    # The form of a value, as a regular expression.
-    form: str = "(?s).+"
-    # A value, or a field of the record => what is compared; raises for odd fields.
-    read: Callable[[Any], Any] = casefolded
-
-
-FILTER_TYPES = {
-    "id": FilterType("a positive whole number", "[1-9][0-9]{0,17}", int),
-    "int": FilterType("a whole number", "-?[0-9]{1,18}", int),
-    "number": FilterType("a number", r"[0-9]+(\.[0-9]+)?", float),
-    "bool": FilterType("true or false", "true|false"),
-    "date": FilterType(  # nothing that may mean an hour, a week, or a year without its end
+# Type of a filter => what a value must be, its form, and how a value or a field of the
+# record is read to be compared; raises for odd fields.
+FILTER_TYPES: dict[str, tuple[str, str, Callable[[Any], Any]]] = {
+    "id": ("a positive whole number", "[1-9][0-9]{0,17}", int),
+    "int": ("a whole number", "-?[0-9]{1,18}", int),
+    "number": ("a number", r"[0-9]+(\.[0-9]+)?", float),
+    "bool": ("true or false", "true|false", casefolded),
+    "date": (  # nothing that may mean an hour, a week, or a year without its end
         "a date such as 2025-03-31 or 2025-03-31T12:00:00Z",
         r"(?a)[12]\d{3}-\d\d-\d\d(T\d\d:\d\d(:\d\d)?(Z|[+-]\d\d:\d\d)?)?",
         moment,
     ),
-    "text": FilterType("text"),
-    "texts": FilterType("text"),  # a :like that takes a list
-    "choice": FilterType("text"),  # sent in lower case
+    "text": ("text", "(?s).+", casefolded),
+    "texts": ("text", "(?s).+", casefolded),  # a :like that takes a list
+    "choice": ("text", "(?s).+", casefolded),  # sent in lower case
 }
 
 # Suffix of a filter's name => comparison of the record's field with the filter's value.
@@ -728,17 +718,14 @@ class Filter:
     # As it was given, and as it is sent: date-times in full and in UTC.
     text: str
     sent: str
-    type: FilterType
+    # In FILTER_TYPES.
+    type: str
     compare: Callable[[Any, Any], bool]
     # The values: as given => as compared.
     values: Mapping[str, Any]
 
-    def matches(self, record: Record) -> bool:
-        """Return whether the record matches; an unknown field does not."""
-        return bool(self.matching_values(record))
-
     def matching_values(self, record: Record) -> set[str]:
-        """Return the values, as given, that the record has."""
+        """Return the values, as given, that the record matches; none if that is unknown."""
         found = self._fields(record)
         return {
             text
@@ -752,8 +739,7 @@ class Filter:
         :max means "before" for one resource and "until" for another, so a record of
         exactly the moment that was sent may come from a store that applies the filter.
         """
-        is_date = self.type is FILTER_TYPES["date"]
-        return is_date and self.values[self.text] in self._fields(record)
+        return self.type == "date" and self.values[self.text] in self._fields(record)
 
     def _fields(self, record: Record) -> list[Any]:
         """Return what the record has in the filter's field, as it is compared."""
@@ -762,33 +748,35 @@ class Filter:
         if name == "name" and "first_name" in record:  # customers.v3.yml: both names
             value = f"{record.get('first_name')} {record.get('last_name')}"
         items = value if isinstance(value, list) else [value]
+        _, _, read = FILTER_TYPES[self.type]
         try:
-            return [self.type.read(item) for item in items if item is not None]
+            return [read(item) for item in items if item is not None]
         except (TypeError, ValueError, OverflowError):
             return []
 
 
-def make_filter(name: str, text: str, type_name: str) -> Filter:
-    """Read a filter; type_name: in FILTER_TYPES. Raises ValueError for a wrong value."""
+def make_filter(name: str, text: str, kind: str) -> Filter:
+    """Read a filter; kind: in FILTER_TYPES. Raises ValueError for a wrong value."""
     text = sent = text.strip()
-    type_, suffix = FILTER_TYPES[type_name], name.partition(":")[2]
-    is_list = suffix == "in" or type_name == "texts"
+    suffix = name.partition(":")[2]
+    wanted, form, read = FILTER_TYPES[kind]
+    is_list = suffix == "in" or kind == "texts"
     if is_list and re.search(r",\s", text):
         raise ValueError("has a space after a comma, where the API splits values; use --match")
     values = {}
     for part in text.split(",") if is_list else [text]:
-        if not re.fullmatch(type_.form, part.strip()):
-            raise ValueError(f"needs {type_.wanted}")
-        values[part] = type_.read(part.strip())
+        if not re.fullmatch(form, part.strip()):
+            raise ValueError(f"needs {wanted}")
+        values[part] = read(part.strip())
     compare = OPERATORS[suffix]
-    if type_name == "choice":
+    if kind == "choice":
         sent = text.lower()
-    if type_name == "date":
+    if kind == "date":
         if suffix == "max":  # all before the end of the day, or of the second
             values[text] += timedelta(days=1) if len(text) == 10 else timedelta(seconds=1)
             compare = operator.lt
         sent = f"{values[text]:%Y-%m-%dT%H:%M:%SZ}"
-    return Filter(name, text, sent, type_, compare, values)
+    return Filter(name, text, sent, kind, compare, values)
 
 
 def values_at(record: object, path: str, *, with_missing: bool = False) -> list[Any]:
@@ -3253,7 +3241,7 @@ class Selection:
     def _matches_filters(self, record: Record) -> bool:
         """Tell whether the record matches; the API's filters only narrow the listing."""
         filters = self._config.filter
-        failing = [item for item in filters.values() if not item.matches(record)]
+        failing = [item for item in filters.values() if not item.matching_values(record)]
         for item in failing:
             if not item.is_at_end(record):
                 number = self._config.resource.id_of(record)
@@ -4756,7 +4744,7 @@ def selection_facts(config: Config, selection: Selection, time_zone: str) -> dic
     values = selection.unmatched_values.items()
     unmatched = [f"{name}={text}" for name, texts in values for text in sorted(texts)]
     first, last = selection.sample.first_created[:10], selection.sample.last_created[:10]
-    has_dates = any(item.type is FILTER_TYPES["date"] for item in config.filter.values())
+    has_dates = any(item.type == "date" for item in config.filter.values())
     is_customers = config.resource.name == "customers"
     return {
         "Selection": selection_words(config, selection),
