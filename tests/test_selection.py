@@ -215,7 +215,9 @@ def test_each_filter_is_also_checked_here(store: FakeStore, direct: DirectTool) 
         assert outcome.summary["filters"] == {name: value}
         assert name in outcome.err
         store.deaf = {name}
-        assert selected(direct, store, "--filter", f"{name}={value}") == wanted, name
+        outcome = dry_run(direct, store, "--filter", f"{name}={value}")
+        assert set(outcome.plan["ids"]) == wanted, name
+        assert f"ignored the filter {name}: it returned customer " in outcome.err
         store.deaf = set()
 
 
@@ -288,13 +290,9 @@ def test_unclear_filter_value_is_refused(store: FakeStore, direct: DirectTool) -
     run_refused(direct, store, 2, "--filter", "company:in", words=["company:in"])
 
 
-DATED = [
-    ("customers", "date_created"),
-    ("customers", "date_modified"),
-    ("products", "date_modified"),
-    ("price_lists", "date_created"),
-    ("subscribers", "date_modified"),
-]
+DATED = [("customers", "date_created"), ("customers", "date_modified")]
+DATED += [("products", "date_modified"), ("price_lists", "date_created")]
+DATED += [("subscribers", "date_modified")]
 MOMENTS = ["2024-12-30T23:59:59Z", "2024-12-31T00:00:00Z", "2024-12-31T12:00:00Z"]
 MOMENTS += ["2024-12-31T23:59:59Z", "2025-01-01T00:00:00Z", "2025-01-01T00:00:01Z"]
 SENT = [  # filter, its value as given, and as sent
@@ -355,10 +353,8 @@ def test_date_times_are_seconds_in_utc(make_store: MakeStore, direct: DirectTool
     assert selected(direct, store, "--filter", since) == set(ids[1:])
 
 
-INCOMPARABLE = [
-    ("brand_id=5", 10**400),
-    ("date_modified:min=2020-01-01", "0001-01-01T00:00:00+14:00"),
-]
+INCOMPARABLE = [("brand_id=5", 10**400)]
+INCOMPARABLE += [("date_modified:min=2020-01-01", "0001-01-01T00:00:00+14:00")]
 
 
 def test_values_beyond_bounds_match_nothing(make_store: MakeStore, direct: DirectTool) -> None:
@@ -459,12 +455,8 @@ BAD_MATCHES = ["email=[", "email=(?P<", "email=", "=x", "email", "email=*", "!=x
 BAD_MATCHES += ["email!=[", " !=x", "email!= x", "email != x", "email!==x"]
 BAD_MATCHES += ["email=a{99999999999}", f"email={'(' * 3000}{')' * 3000}"]
 UNKNOWN_PATHS = ["emial", "Email", "email.0", "email.*", "addresses.0.country_cod"]
-UNKNOWN_PATHS += [
-    "addresses.99.city",
-    "addresses.city",
-    "addresses.*.*",
-    "addresses.*.country_cod",
-]
+UNKNOWN_PATHS += ["addresses.99.city", "addresses.city", "addresses.*.*"]
+UNKNOWN_PATHS += ["addresses.*.country_cod"]
 
 
 def test_records_must_match_every_expression(store: FakeStore, direct: DirectTool) -> None:

@@ -336,14 +336,6 @@ def test_an_ignored_filter_selects_only_records_that_match(tmp_path: Path, case:
     assert f"ignored the filter {name}: " in warning
 
 
-def test_a_store_that_ignores_a_filter_only_lists_more(store: FakeStore, tool: Tool) -> None:
-    for number, company in zip(EMAILS, ["Acme Corp", "Acme", "", None], strict=False):
-        store.change(number, company=company)
-    store.deaf = {"company:in"}
-    outcome = assert_deletes(tool, store, {11}, "--filter", "company:in=Acme Corp")
-    assert_warns(outcome, "ignored the filter company:in: it returned customer 12")
-
-
 def test_a_date_filter_shows_the_time_zone_of_the_store(store: FakeStore, tool: Tool) -> None:
     for zone in ZONES:
         store.info["timezone"] = {"name": zone} if isinstance(zone, str) else zone
