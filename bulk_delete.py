@@ -924,10 +924,11 @@ def read_header(header: Sequence[str], resource: Resource) -> list[str]:
     """
     if not any(header[1:]) and (positive_id(header[0]) or "@" in header[0]):
         return []
+    # The columns that are read, as they are compared => what they have.
     own = {"id": "id", column_key(resource.id_column): "id"}
     own |= dict.fromkeys(KEY_COLUMNS.get(resource.key, ()), resource.key)
     names = [column_key(name) for name in header]
-    if not {"item", "itemtype"}.isdisjoint(names):
+    if "item" in names or "itemtype" in names:
         raise ValueError(
             "a product export (Item column) also lists ids of variants and images in its "
             "ID column; make a list of the ids to delete"
@@ -939,8 +940,9 @@ def read_header(header: Sequence[str], resource: Resource) -> list[str]:
         if name in others and "id" not in found:
             raise ValueError(f"lists {shown}s, not {resource.plural}")
         if "mail" in name and resource.key == "email" and found == ["id"]:
-            fault = f'column "{shown}" may have addresses'
-            raise ValueError(f"{fault}; rename it to email, or remove it")
+            raise ValueError(
+                f'column "{shown}" may have addresses; rename it to email, or remove it'
+            )
     if not found or len(found) > len({*found}):
         count = "more than one" if found else "no"
         wanted = f"id, {resource.singular} id" + f" or {resource.key}" * bool(resource.key)
@@ -1064,9 +1066,8 @@ class ListMatcher:
 
         Both are looked up, since a store may mind the case.
         """
-        entries = self.unmatched().items()
-        pairs = [(entry, text) for entry, text in entries if isinstance(entry, str)]
-        return [*dict.fromkeys(itertools.chain.from_iterable(pairs))]
+        emails = [entry for entry in self.unmatched() if isinstance(entry, str)]
+        return [*dict.fromkeys([*emails, *(self.entries[email] for email in emails)])]
 
     def emails_of_unmatched_ids(self) -> list[str]:
         """Return the addresses of rows whose id matches no record: another may have it."""
@@ -4626,18 +4627,19 @@ def check_selection(selection: Selection, parents: Mapping[int, int], config: Co
     """Raise Refused for a list or --match that does not fit the records of the store."""
     for matcher in selection.lists():
         if rows := matcher.contradictions():
-            fault = f"id and {config.resource.key} are of two records"
-            shown = f"{matcher.entries.name}, {first_few(rows)}: {fault}"
-            raise Refused(f"{shown}. Correct the rows, or remove one column.")
+            raise Refused(
+                f"{matcher.entries.name}, {first_few(rows)}: id and {config.resource.key} are "
+                "of two records. Correct the rows, or remove one column."
+            )
     if selection.listed:
         for path in sorted(selection.missing_paths):
             hint = suggest(path, sorted(selection.field_names))
             raise Refused(f'Unknown field "{path}" in --match ({hint}).')
     for matcher in selection.keep_lists:
         if len(matcher.unmatched()) == len(matcher.entries):
-            name = matcher.entries.name
             raise Refused(
-                f"No entry of {name} matches a {config.resource.singular}. Wrong file?"
+                f"No entry of {matcher.entries.name} matches a {config.resource.singular}. "
+                "Wrong file?"
             )
     check_cascade(selection.ids, parents, config.resource)
 
