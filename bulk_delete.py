@@ -440,8 +440,9 @@ class Resource:
         """
         if len(key) > KEY_LIMIT:
             return key
-        key = unicodedata.normalize("NFC", key)
-        return unicodedata.normalize("NFC", key.lower()) if self.key == "email" else key
+        if self.key == "email":
+            key = key.lower()
+        return unicodedata.normalize("NFC", key)
 
     def filter_types(self) -> dict[str, str]:
         """Return the filters as name => type."""
@@ -621,7 +622,9 @@ def printable(text: object, limit: int = 200) -> str:
     if not line.isprintable():
         line = "".join(letter if letter.isprintable() else " " for letter in line)
     line = " ".join(line.split())
-    return line if len(line) <= limit else line[: limit - 1] + "…"
+    if len(line) > limit:
+        line = line[: limit - 1] + "…"
+    return line
 
 
 def clean(text: object, limit: int = 200) -> str:
@@ -643,15 +646,19 @@ def utc_now() -> str:
 
 def first_few(words: Sequence[str]) -> str:
     """Return the first five words as one line."""
-    more = f" and {len(words) - 5:,} more" if len(words) > 5 else ""
-    return ", ".join(words[:5]) + more
+    line = ", ".join(words[:5])
+    if len(words) > 5:
+        line += f" and {len(words) - 5:,} more"
+    return line
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
     """Return a hint at an unknown name: the nearest known one, or all."""
     known = [*known]
     close = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
-    return f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
+    if close:
+        return f"did you mean {close[0]}?"
+    return f"known: {', '.join(known)}"
 
 
 # --- selection ----------------------------------------------------------------------
@@ -1052,21 +1059,23 @@ class ListMatcher:
                 self.shared.add(key)
         return number in self.entries or key in self.entries
 
-    def unmatched(self) -> dict[int | str, str]:
-        """Return the entries that match no record: as compared => as written."""
+    def unmatched(self) -> list[str]:
+        """Return the entries that match no record, as written."""
         entries = self.entries.items()
-        return {entry: text for entry, text in entries if entry not in self._found}
+        return [text for entry, text in entries if entry not in self._found]
 
     def unmatched_ids(self) -> list[int]:
         """Return the ids that match no record."""
-        return [entry for entry in self.unmatched() if isinstance(entry, int)]
+        ids = [entry for entry in self.entries if isinstance(entry, int)]
+        return [number for number in ids if number not in self._found]
 
     def unmatched_emails(self) -> list[str]:
         """Return the addresses that match no record, in lower case and as written.
 
         Both are looked up, since a store may mind the case.
         """
-        emails = [entry for entry in self.unmatched() if isinstance(entry, str)]
+        keys = [entry for entry in self.entries if isinstance(entry, str)]
+        emails = [key for key in keys if key not in self._found]
         return [*dict.fromkeys([*emails, *(self.entries[email] for email in emails)])]
 
     def emails_of_unmatched_ids(self) -> list[str]:
@@ -3258,15 +3267,13 @@ class Selection:
 
     def unmatched_ids(self) -> list[str]:
         """Return the entries of --ids that match no record; none once --limit is reached."""
-        if self.ids_list is None or self.is_full:
-            return []
-        return [*self.ids_list.unmatched().values()]
+        return [] if self.ids_list is None or self.is_full else self.ids_list.unmatched()
 
     def unmatched_entries(self) -> list[tuple[str, str]]:
         """Return the entries that match no record, as list file and entry."""
         entries = [(str(self._config.ids), entry) for entry in self.unmatched_ids()]
         for matcher in self.keep_lists:
-            entries += [(matcher.entries.name, entry) for entry in matcher.unmatched().values()]
+            entries += [(matcher.entries.name, entry) for entry in matcher.unmatched()]
         return entries
 
 
@@ -4799,7 +4806,7 @@ IN_UNMATCHED = " (unmatched.csv)"
 
 def unmatched_words(matcher: ListMatcher, resource: Resource) -> str:
     """Return a sentence on the entries that match no record; "" if there are none."""
-    entries = [*matcher.unmatched().values()]
+    entries = matcher.unmatched()
     if not entries:
         return ""
     is_one = len(entries) == 1
