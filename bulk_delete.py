@@ -672,14 +672,18 @@ def suggest(name: str, known: Iterable[str]) -> str:
 def positive_id(value: object) -> int | None:
     """Return a record's id: a positive whole number, and nothing that looks like one."""
     if isinstance(value, str) and re.fullmatch(r"[1-9][0-9]{0,17}", value):
-        value = int(value)
-    return value if type(value) is int and value > 0 else None
+        return int(value)
+    if type(value) is int and value > 0:
+        return value
+    return None
 
 
 def moment(text: object) -> datetime:
     """Return a date-time of the API, in UTC if it names no zone; raises ValueError."""
     parsed = datetime.fromisoformat(str(text))
-    return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+    if parsed.tzinfo is None:
+        parsed = parsed.replace(tzinfo=UTC)
+    return parsed.astimezone(UTC)
 
 
 def casefolded(value: object) -> str:
@@ -754,10 +758,11 @@ class Filter:
         value = record.get(name)
         if name == "name" and "first_name" in record:  # customers.v3.yml: both names
             value = f"{record.get('first_name')} {record.get('last_name')}"
-        items = value if isinstance(value, list) else [value]
+        if not isinstance(value, list):
+            value = [value]
         _, _, read = FILTER_TYPES[self.type]
         try:
-            return [read(item) for item in items if item is not None]
+            return [read(item) for item in value if item is not None]
         except (TypeError, ValueError, OverflowError):
             return []
 
@@ -842,7 +847,9 @@ class Match:
                 is_known = False
             elif self._matches_value(item):
                 return True
-        return False if is_known else None
+        if is_known:
+            return False
+        return None
 
     def _matches_value(self, value: object) -> bool:
         """Search in a text; a number or boolean must match as a whole: 100 for 100.0."""

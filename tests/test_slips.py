@@ -368,13 +368,6 @@ def test_a_bad_line_of_the_ini_is_numbered_and_not_shown(store: FakeStore, tool:
         assert not [part for part in parts if part in outcome.text], outcome.text
 
 
-def test_an_unknown_resource_suggests_no_other(store: FakeStore, tool: Tool) -> None:
-    for name in ("orders", "order", "customer", "custmers", "variants", "users"):
-        printed = run_refused(tool, store, 2, "--resource", name).text
-        printed += run_refused(tool, store, 2, resource=name).text
-        assert not re.search(r"did you mean|\?", printed, re.IGNORECASE)
-
-
 def test_an_empty_store_is_never_all_customers(make_store: MakeStore, tool: Tool) -> None:
     path = write(tool, "999\n")
     for text in ("", "--limit 3", "--match id=7", "--filter id:in=7", f"--ids {path}"):
