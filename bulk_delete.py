@@ -703,9 +703,8 @@ FILTER_TYPES: dict[str, tuple[str, str, Callable[[Any], Any]]] = {
         r"(?a)[12]\d{3}-\d\d-\d\d(T\d\d:\d\d(:\d\d)?(Z|[+-]\d\d:\d\d)?)?",
         moment,
     ),
-    "text": ("text", "(?s).+", casefolded),
-    "texts": ("text", "(?s).+", casefolded),  # a :like that takes a list
-    "choice": ("text", "(?s).+", casefolded),  # sent in lower case
+    # texts: a :like that takes a list; choice: sent in lower case.
+    **dict.fromkeys(("text", "texts", "choice"), ("text", "(?s).+", casefolded)),
 }
 
 # Suffix of a filter's name => comparison of the record's field with the filter's value.
@@ -772,11 +771,14 @@ def make_filter(name: str, text: str, kind: str) -> Filter:
     text = sent = text.strip()
     suffix = name.partition(":")[2]
     wanted, form, read = FILTER_TYPES[kind]
-    is_list = suffix == "in" or kind == "texts"
-    if is_list and re.search(r",\s", text):
-        raise ValueError("has a space after a comma, where the API splits values; use --match")
-    values = {}
-    for part in text.split(",") if is_list else [text]:
+    parts, values = [text], {}
+    if suffix == "in" or kind == "texts":
+        parts = text.split(",")
+        if re.search(r",\s", text):
+            raise ValueError(
+                "has a space after a comma, where the API splits values; use --match"
+            )
+    for part in parts:
         if not re.fullmatch(form, part.strip()):
             raise ValueError(f"needs {wanted}")
         values[part] = read(part.strip())
@@ -784,8 +786,11 @@ def make_filter(name: str, text: str, kind: str) -> Filter:
     if kind == "choice":
         sent = text.lower()
     if kind == "date":
-        if suffix == "max":  # all before the end of the day, or of the second
-            values[text] += timedelta(days=1) if len(text) == 10 else timedelta(seconds=1)
+        if suffix == "max":  # all before the end of the second, or of the day
+            span = timedelta(seconds=1)
+            if len(text) == 10:
+                span = timedelta(days=1)
+            values[text] += span
             compare = operator.lt
         sent = f"{values[text]:%Y-%m-%dT%H:%M:%SZ}"
     return Filter(name, text, sent, kind, compare, values)
@@ -878,7 +883,6 @@ def truncated_fields(record: Record) -> dict[str, int]:
 # or it is refused with its line. A row that has an id and a natural key names one record:
 # whether both are of the same record is decided when the store has answered.
 
-SAVE_AS_CSV = "save it as CSV UTF-8"
 # At most 320 characters [RFC 3696, erratum 1690].
 PLAIN_ADDRESS = re.compile(r"(?!'|.{321})[\w.!#$%&'+/=?^{|}~-]+@[\w-]+(\.[\w-]+)+")
 # Natural key of a resource => the columns that have it, as they are compared.
@@ -896,7 +900,7 @@ def decode_list(content: bytes) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        raise ValueError(f"line {line}: not UTF-8 text; {SAVE_AS_CSV}") from error
+        raise ValueError(f"line {line}: not UTF-8 text; save it as CSV UTF-8") from error
 
 
 def csv_rows(text: str) -> Iterator[tuple[int, list[str]]]:
@@ -1027,8 +1031,9 @@ def read_list(text: str, resource: Resource, name: str = "") -> ListFile:
                 columns = read_header(row, resource)
                 if columns:
                     continue
-            is_address = resource.key == "email" and "@" in row[0]
-            plain = ["email" if is_address else "id"]
+            plain = ["id"]
+            if resource.key == "email" and "@" in row[0]:
+                plain = ["email"]
             entries.add_row(line, row, columns or plain, resource)
         except ValueError as error:
             raise ValueError(f"line {line}: {error}") from None
