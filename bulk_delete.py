@@ -43,7 +43,6 @@ finished, some records not gone; 5 stopped early, resumable once there is a plan
 129 stopped by SIGINT, SIGTERM, SIGHUP.
 """
 
-# ruff: noqa: RUF009  # the defaults of Config are dataclass fields, made by `option`
 from __future__ import annotations
 
 import argparse
@@ -81,7 +80,7 @@ from decimal import Decimal
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 from urllib.parse import unquote, urlencode, urlsplit
 
 if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
@@ -1238,53 +1237,13 @@ class ListMatcher:
 # --- configuration ------------------------------------------------------------------
 #
 # Turns store.ini and the command line into one frozen Config, or names the file, line,
-# key or option that is wrong. A field of Config made by `option` is both an option of the
-# command line and a key of [cleanup]; an option replaces its key, or adds to it. To add an
-# option, add such a field and a line in config.example.ini.
+# key or option that is wrong. An option of OPTIONS is a key of [cleanup] too, and sets the
+# field of Config of that name. A filter is an option like the others: --filter NAME, and
+# the key NAME of [filters]. To add an option, add it to OPTIONS, Config and
+# config.example.ini.
 
 
-@dataclass(frozen=True)
-class Option:
-    """One option: how its text is read, and what --help says about it."""
-
-    # text => value; raises ValueError that completes "--name ...".
-    convert: Callable[[str], Any]
-    # Its group in --help; "" if only the ini has it.
-    group: str = ""
-    # The placeholder of its value; "" for a switch.
-    metavar: str = ""
-    help: str = ""
-    in_ini: bool = True
-    # May be given more than once, and makes a tuple.
-    repeats: bool = False
-    # The values of the ini and of the command line add up.
-    adds_up: bool = False
-    # Part of the selection, which --resume takes from the plan.
-    selects: bool = False
-    # Repeated in the command that resumes the run.
-    resumes: bool = False
-    name: str = ""
-
-    @property
-    def flag(self) -> str:
-        """The option as it is typed."""
-        return "--" + self.name.replace("_", "-")
-
-
-def option(
-    default: Any,
-    convert: Callable[[str], Any],
-    group: str = "",
-    metavar: str = "",
-    help: str = "",
-    **more: Any,
-) -> Any:
-    """Return a field of Config that is an Option."""
-    metadata = {"option": Option(convert, group, metavar, help, **more)}
-    return field(default=default, metadata=metadata, repr=convert is not web_address)
-
-
-def number(low: float, high: float, wanted: str, *, of: type = int) -> Callable[[str], Any]:
+def number(low: float, high: float, wanted: str, of: type = int) -> Callable[[str], Any]:
     """Return a converter for numbers from low to high; wanted completes "must be"."""
     pattern = r"[0-9]{1,18}" if of is int else r"[0-9]{1,18}(\.[0-9]{1,18})?"
 
@@ -1299,21 +1258,16 @@ def number(low: float, high: float, wanted: str, *, of: type = int) -> Callable[
 
 positive = number(1, math.inf, "a whole number of 1 or more")
 not_negative = number(0, math.inf, "a whole number of 0 or more")
-
-
-def percentage(text: str) -> float:
-    """Convert a percentage, with or without the sign."""
-    convert = number(0, 100, "a percentage from 0 to 100", of=float)
-    return float(convert(text.removesuffix("%").rstrip()))
+SWITCH_VALUES = {"yes": True, "true": True, "on": True, "1": True}
+SWITCH_VALUES |= {"no": False, "false": False, "off": False, "0": False}
+QUOTED = re.compile("^['\"“”„‘’]|['\"“”„‘’]$")
 
 
 def switch(text: str) -> bool:
     """Convert the values that an ini uses for a boolean."""
-    words = {"yes": True, "true": True, "on": True, "1": True}
-    words |= {"no": False, "false": False, "off": False, "0": False}
-    if text.lower() not in words:
+    if text.lower() not in SWITCH_VALUES:
         raise ValueError("must be yes or no")
-    return words[text.lower()]
+    return SWITCH_VALUES[text.lower()]
 
 
 def resource_named(text: str) -> Resource:
@@ -1323,26 +1277,18 @@ def resource_named(text: str) -> Resource:
     return RESOURCES[text]
 
 
-def name_and_value(text: str) -> tuple[str, str]:
-    """Convert NAME=VALUE."""
-    name, equals, value = text.partition("=")
-    if not equals or not name.strip():
-        raise ValueError("must be NAME=VALUE")
-    return name.strip().lower(), value
-
-
 def match_expression(text: str) -> Match:
     """Convert FIELD=REGEX or FIELD!=REGEX."""
-    path, equals, pattern = text.partition("=")
-    negated, path = path.endswith("!"), path.removesuffix("!").strip()
-    if not path or not equals or not pattern or pattern[0] in " =":
+    parts = re.fullmatch(r"\s*([^=]*[^=!\s])\s*(!?)=([^ =].*)", text, re.DOTALL)
+    if not parts:
         raise ValueError("must be FIELD=REGEX or FIELD!=REGEX, without a space after =")
-    if is_quoted(pattern) or is_quoted(path):
+    path, negation, pattern = parts.groups()
+    if QUOTED.search(pattern) or QUOTED.search(path):
         raise ValueError('starts or ends with a quote; remove it, or write ["] to match one')
     if re.search(r"\[:\^?[a-z]+:\]", pattern):
         raise ValueError(r"has a POSIX class, which Python lacks; use \d, \w or [a-z]")
     try:
-        return Match(path, negated, re.compile(pattern))
+        return Match(path, bool(negation), re.compile(pattern))
     except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"has an invalid regular expression ({error})") from error
 
@@ -1351,29 +1297,90 @@ def file_path(text: str) -> Path:
     """Convert a path; ~ is the home folder."""
     if not text:
         raise ValueError("must be a path")
-    with suppress(RuntimeError):  # no such user
-        return Path(text).expanduser()
-    return Path(text)
+    return Path(os.path.expanduser(text))
 
 
 def web_address(text: str) -> str:
     """Convert an http or https URL, which is a secret: it may hold a password."""
-    SECRETS.update(filter(None, [text]))
-    try:
-        parts = urlsplit(text)
-        is_valid = bool(re.fullmatch(r"https?://[!-~]+", text) and parts.hostname)
-        is_valid = is_valid and parts.port != 0
-    except ValueError:  # the port is not a number
-        is_valid = False
-    if not is_valid:
+    if not re.fullmatch(r"https?://\w[!-~]*", text, re.ASCII):
         raise ValueError("must be an http or https URL")
+    SECRETS.add(text)
     return text
 
 
+@dataclass(frozen=True)
+class Option:
+    """One option: how its text is read, and what --help says about it."""
+
+    # text => value; raises ValueError that completes "--name ...".
+    convert: Callable[[str], Any]
+    # Its group in --help; "" if only the ini has it.
+    group: str = ""
+    help: str = ""
+    # The placeholder of its value; "" for a switch.
+    metavar: str = ""
+
+
+# The options of the first group select; with --resume, the selection is the plan's.
 WHAT, SAFETY, PACE, OUTPUT = "what to delete", "safety", "pace", "output"
+OPTIONS = {
+    "--resource": Option(
+        resource_named, WHAT, 'record type (default: customers); "list" shows all', "NAME"
+    ),
+    "--filter": Option(str, WHAT, "only records matching this API filter", "NAME=VALUE"),
+    "--match": Option(
+        match_expression,
+        WHAT,
+        "only records whose FIELD matches REGEX (FIELD!=REGEX: does not match)",
+        "FIELD=REGEX",
+    ),
+    "--ids": Option(
+        file_path, WHAT, "only records listed in FILE (ids or email addresses)", "FILE"
+    ),
+    "--keep": Option(
+        file_path, WHAT, "exclude records listed in FILE (may be repeated)", "FILE"
+    ),
+    "--spare-with-orders": Option(switch, WHAT, "exclude customers that have orders"),
+    "--limit": Option(positive, WHAT, "delete at most N records", "N"),
+    "--max-delete": Option(not_negative, SAFETY, "refuse to delete more than N records", "N"),
+    "--dry-run": Option(switch, SAFETY, "list records and write the plan; delete nothing"),
+    "--yes": Option(switch, SAFETY, "skip the confirmation prompt"),
+    "--resume": Option(
+        file_path, SAFETY, "resume a run, or execute a dry run's plan", "RUN_FOLDER"
+    ),
+    "--runs-dir": Option(file_path, SAFETY, "directory for run folders (default: runs)", "DIR"),
+    "--no-backup": Option(switch, SAFETY, "do not write backup.jsonl"),
+    "--rate-limit": Option(
+        positive, PACE, "at most N requests in each of the store's rate-limit windows", "N"
+    ),
+    "--batch-size": Option(
+        positive, PACE, "ids in one DELETE (default: as many as the API takes)", "N"
+    ),
+    "--max-concurrent": Option(
+        number(1, 5, "a whole number from 1 to 5"),
+        PACE,
+        "requests in flight at once, 1 to 5 (default: 5)",
+        "N",
+    ),
+    "--min-requests-remaining": Option(not_negative),
+    "--count-items": Option(switch),
+    "--max-retries": Option(number(0, 20, "a whole number from 0 to 20")),
+    "--timeout": Option(number(1e-3, 3600, "a number above 0, at most 3600", float)),
+    "--max-error-rate": Option(number(0, 100, "a number from 0 to 100", float)),
+    "--webhook-url": Option(web_address),
+    "--json": Option(
+        switch, OUTPUT, "print the summary as JSON on stdout, everything else on stderr"
+    ),
+    "--verbose": Option(switch, OUTPUT, "show every request"),
+}
+SHORT_FORMS = {"--dry-run": ["-n"], "--yes": ["-y"], "--verbose": ["-v"]}
+NOT_IN_INI = ("--config", "--filter", "--yes", "--resume", "--json")
+REPEATABLE = ("--match", "--keep")
+# Repeated in the command that resumes the run.
+RESUMED = ("--max-delete", "--rate-limit", "--batch-size", "--max-concurrent", "--json")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)  # N17: a repr would show secrets
 class Config:
     """The settings of one run."""
 
@@ -1382,134 +1389,34 @@ class Config:
     # [store]. host: of the API, moved by BC_API_ENDPOINT; domain: "" if not given.
     host: str
     store_hash: str
-    access_token: str = field(repr=False)
+    access_token: str
     client_id: str
     domain: str
 
-    resource: Resource = option(
-        RESOURCES["customers"],
-        resource_named,
-        WHAT,
-        "NAME",
-        'record type (default: customers); "list" shows all',
-        selects=True,
-    )
-    # By name; those of [filters] too.
-    filter: Mapping[str, Filter] = option(
-        (),
-        name_and_value,
-        WHAT,
-        "NAME=VALUE",
-        "only records matching this API filter",
-        in_ini=False,
-        repeats=True,
-        selects=True,
-    )
-    match: tuple[Match, ...] = option(
-        (),
-        match_expression,
-        WHAT,
-        "FIELD=REGEX",
-        "only records whose FIELD matches REGEX (FIELD!=REGEX: does not match)",
-        repeats=True,
-        selects=True,
-    )
-    ids: Path | None = option(
-        None,
-        file_path,
-        WHAT,
-        "FILE",
-        "only records listed in FILE (ids or email addresses)",
-        selects=True,
-    )
-    keep: tuple[Path, ...] = option(
-        (),
-        file_path,
-        WHAT,
-        "FILE",
-        "exclude records listed in FILE (may be repeated)",
-        repeats=True,
-        adds_up=True,
-        selects=True,
-    )
-    spare_with_orders: bool = option(
-        False, switch, WHAT, "", "exclude customers that have orders", selects=True
-    )
-    limit: int | None = option(
-        None, positive, WHAT, "N", "delete at most N records", selects=True
-    )
-    max_delete: int | None = option(
-        None,
-        not_negative,
-        SAFETY,
-        "N",
-        "refuse to delete more than N records",
-        resumes=True,
-    )
-    dry_run: bool = option(
-        False, switch, SAFETY, "", "list records and write the plan; delete nothing"
-    )
-    yes: bool = option(False, switch, SAFETY, "", "skip the confirmation prompt", in_ini=False)
-    resume: Path | None = option(
-        None,
-        file_path,
-        SAFETY,
-        "RUN_FOLDER",
-        "resume a run, or execute a dry run's plan",
-        in_ini=False,
-    )
-    runs_dir: Path = option(
-        Path("runs"),
-        file_path,
-        SAFETY,
-        "DIR",
-        "directory for run folders (default: runs)",
-    )
-    no_backup: bool = option(False, switch, SAFETY, "", "do not write backup.jsonl")
-    rate_limit: int | None = option(
-        None,
-        positive,
-        PACE,
-        "N",
-        "at most N requests in each of the store's rate-limit windows",
-        resumes=True,
-    )
-    batch_size: int | None = option(
-        None,
-        positive,
-        PACE,
-        "N",
-        "ids in one DELETE (default: as many as the API takes)",
-        resumes=True,
-    )
-    max_concurrent: int = option(
-        5,
-        number(1, 5, "a whole number from 1 to 5"),
-        PACE,
-        "N",
-        "requests in flight at once, 1 to 5 (default: 5)",
-        resumes=True,
-    )
-    min_requests_remaining: int = option(0, not_negative)
-    count_items: bool = option(False, switch)
-    max_retries: int = option(5, number(0, 20, "a whole number from 0 to 20"))
-    # Seconds to wait for an answer, or for more of it.
-    timeout: float = option(
-        60.0, number(1e-3, 3600, "a number of seconds above 0, at most 3600", of=float)
-    )
-    # In percent of the selection.
-    max_error_rate: float = option(10.0, percentage)
-    webhook_url: str = option("", web_address)
-    json: bool = option(
-        False,
-        switch,
-        OUTPUT,
-        "",
-        "print the summary as JSON on stdout, everything else on stderr",
-        in_ini=False,
-        resumes=True,
-    )
-    verbose: bool = option(False, switch, OUTPUT, "", "show every request")
+    # [cleanup], [filters] and the command line.
+    resource: Resource = RESOURCES["customers"]
+    filter: Mapping[str, Filter] = field(default_factory=dict)  # by name
+    match: Sequence[Match] = ()
+    ids: Path | None = None
+    spare_with_orders: bool = False
+    limit: int | None = None
+    max_delete: int | None = None
+    dry_run: bool = False
+    yes: bool = False
+    resume: Path | None = None
+    runs_dir: Path = Path("runs")
+    no_backup: bool = False
+    rate_limit: int | None = None
+    batch_size: int | None = None
+    max_concurrent: int = 5
+    min_requests_remaining: int = 0
+    count_items: bool = False
+    max_retries: int = 5
+    timeout: float = 60.0  # seconds to wait for an answer, or for more of it
+    max_error_rate: float = 10.0  # percent of the selection
+    webhook_url: str = ""
+    json: bool = False
+    verbose: bool = False
 
     # What --ids and --keep list.
     ids_list: ListFile | None = None
@@ -1528,22 +1435,25 @@ class Config:
         return {name: item.text for name, item in self.filter.items()}
 
 
-OPTIONS = {
-    item.name: replace(item.metadata["option"], name=item.name)
-    for item in fields(Config)
-    if item.metadata
-}
+def key_of(flag: str) -> str:
+    """Return the key of the ini for an option as it is typed."""
+    return flag.removeprefix("--filter ").removeprefix("--").replace("-", "_")
+
+
 STORE_KEYS = ("store_hash", "access_token", "client_id", "domain")
-CLEANUP_KEYS = [name for name, option in OPTIONS.items() if option.in_ini]
-FILTER_KEYS = sorted({name for r in RESOURCES.values() for name in r.filter_types()})
-INI_KEYS = {"store": STORE_KEYS, "cleanup": CLEANUP_KEYS, "filters": FILTER_KEYS}
-Keys = Mapping[str, str]  # of a section of the ini => their values
-QUOTES = "'\"“”„‘’"
+INI_KEYS = {
+    "store": STORE_KEYS,
+    "cleanup": [key_of(flag) for flag in OPTIONS if flag not in NOT_IN_INI],
+    "filters": sorted({name for r in RESOURCES.values() for name in r.filter_types()}),
+}
 
 
-def is_quoted(value: str) -> bool:
-    """Tell whether a value begins or ends with a quote."""
-    return bool(value) and (value[0] in QUOTES or value[-1] in QUOTES)
+def nearest(name: str, known: Iterable[str], otherwise: str) -> str:
+    """Return a hint at an unknown filter or option; never the opposite of a filter."""
+    operator = name[len(name.partition(":")[0]) :]
+    alike = [other for other in known if other.endswith(operator)]
+    close = difflib.get_close_matches(name, alike, n=1, cutoff=0.75)
+    return f"did you mean {close[0]}?" if close else otherwise
 
 
 def read_ini(path: Path) -> dict[str, dict[str, str]]:
@@ -1555,110 +1465,91 @@ def read_ini(path: Path) -> dict[str, dict[str, str]]:
     quotes it, since it may hold the token.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError as error:
-        fault = "not found. Copy config.example.ini and edit it."
-        raise ConfigError(f"{path}: {fault}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 text. Save it as UTF-8.") from error
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"{path}: cannot be read ({reason}).") from error
+        text = path.read_text("utf-8-sig")
+    except OSError as error:
+        fault = f"{error.strerror}. Copy config.example.ini and edit it"
+        raise ConfigError(f"{path}: {fault}.") from error
+    except ValueError:
+        text = "\0"
     if "\0" in text:
         raise ConfigError(f"{path}: not UTF-8 text. Save it as UTF-8.")
     sections: dict[str, dict[str, str]] = {}
-    section = ""
-    for number_, line in enumerate(re.split(r"\r\n|\r|\n", text), 1):
+    for line_number, line in enumerate(text.split("\n"), 1):
         line = line.strip()
         try:
-            if header := re.fullmatch(r"\[(.*)\]", line):
-                section = check_section(header[1], sections)
-                sections[section] = {}
-            elif line and line[0] not in "#;":
-                key, value = read_key(line, section)
-                if key in sections[section]:
-                    raise ValueError("duplicate key")
-                sections[section][key] = value
+            if line and line[0] not in "#;":
+                read_line(line, sections)
         except ValueError as error:
-            raise ConfigError(f"{path}, line {number_}: {error}.") from None
+            raise ConfigError(f"{path}, line {line_number}: {error}.") from None
     if "store" not in sections:
         raise ConfigError(f"{path}: section [store] is missing. See config.example.ini.")
     return sections
 
 
-def check_section(name: str, sections: Container[str]) -> str:
-    """Return the name of a section; raises ValueError unless it is known and new."""
-    if name in sections:
-        raise ValueError("duplicate section")
-    if name not in INI_KEYS:
-        raise ValueError(f"unknown section ({suggest(name, INI_KEYS)})")
-    return name
-
-
-def read_key(line: str, section: str) -> tuple[str, str]:
-    """Return key and value of a line; raises ValueError, which never quotes it."""
+def read_line(line: str, sections: dict[str, dict[str, str]]) -> None:
+    """Begin a section, or add a key to the last one; raises ValueError."""
+    if header := re.fullmatch(r"\[(.*)\]", line):
+        name = header[1]
+        if name in sections:
+            raise ValueError("duplicate section")
+        if name not in INI_KEYS:
+            raise ValueError(f"unknown section ({suggest(name, INI_KEYS)})")
+        sections[name] = {}
+        return
     key, equals, value = line.partition("=")
     key, value = key.strip().lower(), value.strip()
-    if not equals:
-        raise ValueError("expected [section] or key = value")
-    if not section:
-        raise ValueError("expected a section such as [store] before the first key")
-    if section == "cleanup" and key in (*OPTIONS, "config", "version"):
-        if key not in CLEANUP_KEYS:
-            raise ValueError(f"--{key} can only be given on the command line")
-    elif key not in INI_KEYS[section]:
-        name = key if section == "filters" else key.partition(":")[0]
-        hint = suggest(name, INI_KEYS[section])
-        if section == "filters" and hint.startswith("known"):  # too many to list
-            hint = "see --resource list"
+    if not equals or not sections:
+        raise ValueError("expected a section such as [store], then key = value")
+    section = [*sections][-1]
+    if key not in INI_KEYS[section]:
+        hint = suggest(key, INI_KEYS[section])
+        if section == "filters":
+            hint = nearest(key, INI_KEYS[section], "see --resource list")
+        elif key in map(key_of, NOT_IN_INI):
+            hint = f"give --{key} on the command line"
         raise ValueError(f"unknown key in [{section}] ({hint})")
-    if is_quoted(value):
+    if key in sections[section]:
+        raise ValueError("duplicate key")
+    if QUOTED.search(value):
         raise ValueError(f"{key} is in quotes; remove them")
     if re.search(r"\s[;#]", value):
         raise ValueError(f"{key} has a comment after its value; move it to its own line")
-    return key, value
+    sections[section][key] = value
 
 
-def read_store(path: Path, section: Keys, environ: Mapping[str, str]) -> dict[str, Any]:
+# Field of Config => what it must match, and what is wrong if it does not.
+STORE_RULES = {
+    "host": (r"[A-Za-z0-9.-]+(:[0-9]{1,5})?", "BC_API_ENDPOINT must be host or host:port"),
+    "store_hash": (
+        r"[A-Za-z0-9]+",
+        "store_hash must be letters and digits, or the whole API path",
+    ),
+    "access_token": (
+        r"[!-~]+",
+        "access_token or BIGCOMMERCE_ACCESS_TOKEN must be ASCII, without spaces and quotes",
+    ),
+    "client_id": (r"[!-~]*", "client_id must be ASCII, without spaces"),
+    "domain": (r"[^/]*", "domain must look like www.example.com"),
+}
+
+
+def read_store(
+    path: Path, section: Mapping[str, str], environ: Mapping[str, str]
+) -> dict[str, Any]:
     """Return the fields of Config that [store] and the environment set."""
-    token, source = section.get("access_token", ""), f"{path}: access_token"
-    if not token and (token := environ.get("BIGCOMMERCE_ACCESS_TOKEN", "").strip()):
-        source = "BIGCOMMERCE_ACCESS_TOKEN"
-    SECRETS.update(filter(None, [token]))
-    store_hash = read_store_hash(path, section.get("store_hash", ""))
-    if not token:
-        raise ConfigError(f"{source} is empty. Fill it in, or set BIGCOMMERCE_ACCESS_TOKEN.")
-    if is_quoted(token):
-        raise ConfigError(f"{source} is in quotes. Remove them.")
-    client_id = section.get("client_id", "")
-    for name, value in ((source, token), (f"{path}: client_id", client_id)):
-        if not re.fullmatch(r"[!-~]*", value):
-            raise ConfigError(f"{name} has a space or a non-ASCII character. Paste it again.")
-    host = environ.get("BC_API_ENDPOINT") or DEFAULT_HOST
-    if not re.fullmatch(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?", host):
-        raise ConfigError(f"BC_API_ENDPOINT must be host or host:port, not {clean(host)!r}.")
-    domain = bare_domain(section.get("domain", ""))
-    if section.get("domain") and not domain:
-        raise ConfigError(f"{path}: domain must look like www.example.com.")
-    return {
-        "host": host,
-        "store_hash": store_hash,
-        "access_token": token,
-        "client_id": client_id,
-        "domain": domain,
-    }
-
-
-def read_store_hash(path: Path, text: str) -> str:
-    """Return the store hash, which may be given as the API path of the control panel."""
-    pasted = re.fullmatch(r"(?:(?:https?://)?[^/]+)?/?stores/([^/]+)(?:/.*)?", text)
-    store_hash = pasted[1] if pasted else text
-    if not store_hash:
-        raise ConfigError(f"{path}: store_hash is empty. Copy it from the API path.")
-    if not re.fullmatch(r"[A-Za-z0-9]+", store_hash):
-        fault = "store_hash must be letters and digits, or the whole API path"
-        raise ConfigError(f"{path}: {fault}.")
-    return store_hash
+    store = {name: section.get(name, "") for name in STORE_KEYS}
+    store["host"] = environ.get("BC_API_ENDPOINT") or DEFAULT_HOST
+    if not store["access_token"]:
+        store["access_token"] = environ.get("BIGCOMMERCE_ACCESS_TOKEN", "").strip()
+    # The control panel shows the hash as part of the API path.
+    pasted = store["store_hash"].partition("stores/")[2].partition("/")[0]
+    store["store_hash"] = pasted or store["store_hash"]
+    store["domain"] = bare_domain(store["domain"]) or store["domain"]
+    for name, (pattern, fault) in STORE_RULES.items():
+        if QUOTED.search(store[name]) or not re.fullmatch(pattern, store[name]):
+            raise ConfigError(f"{path}: {fault}.")
+    SECRETS.add(store["access_token"])
+    return store
 
 
 def bare_domain(url: object) -> str:
@@ -1666,164 +1557,109 @@ def bare_domain(url: object) -> str:
     return re.sub(r"^https?://|/.*$", "", str(url).lower())
 
 
-def convert_text(option: Option, text: str, source: str) -> Any:
-    """Return the value of a text; a value of the ini is never shown (N28)."""
-    try:
-        return option.convert(text)
-    except ValueError as error:
-        given = f" {clean(text)!r}" if source == option.flag else ""
-        raise ConfigError(f"{source}{given} {error}.") from error
-
-
-def read_options(arguments: argparse.Namespace, cleanup: Keys) -> dict[str, Any]:
-    """Return the fields of Config that options set; raises ConfigError."""
-    values: dict[str, Any] = {}
-    selection: dict[str, str] = {}
-    resume_options: list[str] = []
-    warnings: list[str] = []
-    for name, option in OPTIONS.items():
-        argv: list[str] = getattr(arguments, name, None) or []
-        ini = [cleanup[name]] if name in cleanup else []
-        if arguments.resume and (option.selects or name == "dry_run"):
-            if argv and option.selects:
-                raise ConfigError(f"{option.flag} cannot be used with --resume.")
-            ini = []  # the selection is the plan's
-        if len(argv if option.metavar else {*argv}) > 1 and not option.repeats:
-            raise ConfigError(f"{option.flag} can be given only once.")
-        source = f"{arguments.config}: {name}"
-        converted = [convert_text(option, text, source) for text in ini]
-        if argv and not option.adds_up:
-            if ini and ini != argv and (option.selects or name == "max_delete"):
-                overridden = f"{name} = {printable(ini[0], 80)} in {arguments.config}"
-                warnings.append(f"{option.flag} overrides {overridden}")
-            ini, converted = [], []
-        converted += [convert_text(option, text, option.flag) for text in argv]
-        if converted:
-            values[name] = tuple(converted) if option.repeats else converted[-1]
-        if option.selects and values.get(name) and name not in ("resource", "filter"):
-            selection[name] = " and ".join(ini + argv)
-        if option.resumes and argv and (option.metavar or values[name]):
-            resume_options += [option.flag, argv[-1]] if option.metavar else [option.flag]
-    lists = {"selection": selection, "resume_options": resume_options}
-    return values | lists | {"warnings": warnings}
-
-
-def read_protections(path: Path, cleanup: Keys) -> dict[str, str]:
-    """Return the keys of [cleanup] that exclude records, as key => value."""
-    protections = {name: cleanup[name] for name in ("keep", "match") if name in cleanup}
-    name = "spare_with_orders"
-    if convert_text(OPTIONS[name], cleanup.get(name, "no"), f"{path}: {name}"):
-        protections[name] = "yes"
-    return protections
-
-
-def read_filters(
-    path: Path, ini: Keys, argv: Iterable[tuple[str, str]], resource: Resource
-) -> tuple[dict[str, Filter], list[str]]:
-    """Return the filters by name and what to warn of; argv wins over the ini."""
+def filter_option(name: str, resource: Resource) -> Option:
+    """Return --filter NAME as an option of its own."""
     types = resource.filter_types()
-    texts = {name: (f"{path}: {name}", text) for name, text in ini.items()}
-    warnings = []
-    for name, text in argv:
-        source = f"--filter {clean(name)}"
-        if texts.get(name, ("",))[0] == source:
-            raise ConfigError(f"{source} can be given only once.")
-        if name in texts and texts[name][1] != text:
-            overridden = f"{name} = {printable(texts[name][1], 80)} in {path}"
-            warnings.append(f"{source} overrides {overridden}")
-        texts[name] = (source, text)
-    filters = {}
-    for name, (source, text) in texts.items():
+
+    def convert(text: str) -> Filter:
         if name not in types:
-            suffix = name.partition(":")[2]  # the opposite of a filter is no suggestion
-            alike = [other for other in types if suffix in ("", other.partition(":")[2])]
-            hint = suggest(name, alike) if alike else "see --resource list"
-            raise ConfigError(f"{source}: not a filter for {resource.plural} ({hint}).")
-        try:
-            filters[name] = make_filter(name, text, types[name])
-        except ValueError as error:
-            raise ConfigError(f"{source} {error}.") from error
-    return filters, warnings
+            hint = nearest(name, types, "see --resource list")
+            raise ValueError(f"is not a filter for {resource.plural} ({hint})")
+        return make_filter(name, text, types[name])
+
+    return Option(convert, WHAT)
 
 
-def read_list_file(option: str, path: Path, resource: Resource) -> ListFile:
+Texts = Mapping[str, list[str]]  # option as typed => the texts that were given
+
+
+def read_options(path: Path, ini: Texts, argv: Texts) -> dict[str, Any]:
+    """Return the fields of Config that options set; raises ConfigError."""
+    values: dict[str, Any] = {"resource": RESOURCES["customers"], "filter": {}}
+    values |= {"selection": {}, "resume_options": [], "warnings": []}
+    for flag in dict.fromkeys(["--resource", *ini, *argv]):  # filters depend on it
+        key, in_ini, in_argv = key_of(flag), ini.get(flag, []), argv.get(flag, [])
+        option = OPTIONS.get(flag) or filter_option(key, values["resource"])
+        converted = []
+        for text in in_ini + in_argv:  # also a value that is overridden is checked
+            try:
+                converted.append(option.convert(text))
+            except ValueError as error:  # N28: no value of the ini is shown
+                source = f"{flag} {clean(text)!r}" if text in in_argv else f"{path}: {key}"
+                raise ConfigError(f"{source} {error}.") from error
+        if in_argv and flag != "--keep":
+            is_guard = option.group == WHAT or flag == "--max-delete"
+            if is_guard and in_ini not in ([], in_argv):
+                overridden = f"{key} = {printable(in_ini[0], 80)} in {path}"
+                values["warnings"].append(f"{flag} overrides {overridden}")
+            in_ini, converted = [], converted[len(in_ini) :]
+        if flag not in OPTIONS:
+            values["filter"][key] = converted[0]
+            continue
+        if converted:
+            values[key] = converted if flag in REPEATABLE else converted[0]
+        if option.group == WHAT and values.get(key) and flag != "--resource":
+            values["selection"][key] = " and ".join(in_ini + in_argv)
+        if flag in RESUMED and in_argv not in ([], ["no"]):
+            values["resume_options"] += [flag, *in_argv] if option.metavar else [flag]
+    return values
+
+
+def read_list_file(flag: str, path: Path, resource: Resource) -> ListFile:
     """Return what the file of --ids or --keep lists; raises ConfigError."""
     try:
         return read_list(decode_list(path.read_bytes()), resource, str(path))
     except FileNotFoundError as error:
-        raise ConfigError(f"{option} {path}: not found.") from error
+        raise ConfigError(f"{flag} {path}: not found.") from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"{option} {path}: {reason}.") from error
+        raise ConfigError(f"{flag} {path}: {reason}.") from error
 
 
 def check_together(config: Config) -> None:
     """Raise ConfigError for options that exclude one another."""
-    resource, size = config.resource, config.batch_size
-    if config.filter and config.ids is not None:
-        raise ConfigError("--ids cannot be combined with --filter or [filters]; use --match.")
-    if config.spare_with_orders and resource.name != "customers":
-        raise ConfigError(
-            f"--spare-with-orders works only with customers, not {resource.plural}."
-        )
-    if size is not None and size > resource.max_batch and not config.resume:
-        is_argv = "--batch-size" in config.resume_options
-        name = "--batch-size" if is_argv else f"{config.path}: batch_size"
+    resource, size = config.resource, config.batch_size or 0
+    fault = ""
+    if config.filter and config.ids:
+        fault = "--ids cannot be combined with --filter or [filters]; use --match"
+    elif config.spare_with_orders and resource.name != "customers":
+        fault = f"--spare-with-orders works only with customers, not {resource.plural}"
+    elif size > resource.max_batch and not config.resume:
         limit = f"at most {resource.max_batch} for {resource.plural}"
-        raise ConfigError(f"{name} must be {limit}, not {size}.")
+        fault = f"--batch-size, or batch_size in {config.path}, must be {limit}, not {size}"
+    if fault:
+        raise ConfigError(f"{fault}.")
 
 
-def read_config(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Config:
+def read_config(argv: dict[str, list[str]], environ: Mapping[str, str]) -> Config:
     """Return the settings of a run; raises ConfigError naming file, key or option."""
-    path: Path = arguments.config
-    ini = read_ini(path)
-    cleanup = ini.get("cleanup", {})
-    store = read_store(path, ini["store"], environ)
-    options = read_options(arguments, cleanup)
-    argv_filters = options.pop("filter", ())
-    config = Config(
-        path=path, **store, **options, ini_protections=read_protections(path, cleanup)
-    )
-    resource, warnings = config.resource, list(config.warnings)
+    path = Path(argv.pop("--config")[0])
+    sections = read_ini(path)
+    cleanup, filters = sections.get("cleanup", {}), sections.get("filters", {})
+    ini = {f"--{key.replace('_', '-')}": [text] for key, text in cleanup.items()}
+    protections = {}
+    if "--resume" in argv:  # the selection is the plan's
+        given = read_options(path, ini, {})["selection"]
+        protections = {
+            key: given[key] for key in ("keep", "match", "spare_with_orders") if key in given
+        }
+        ignored = [flag for flag in ini if OPTIONS[flag].group == WHAT]
+        for flag in (*ignored, "--dry-run"):
+            ini.pop(flag, None)
+    else:
+        ini |= {f"--filter {key}": [text] for key, text in filters.items()}
+    store = read_store(path, sections["store"], environ)
+    options = read_options(path, ini, argv)
+    resource, keep, ids = options["resource"], options.pop("keep", ()), options.get("ids")
+    options["keep_lists"] = [read_list_file("--keep", file, resource) for file in keep]
+    if ids:
+        options["ids_list"] = read_list_file("--ids", ids, resource)
     if mode := mode_readable_by_others(path):
         fault = f"{path} is readable by other users ({mode:04o})"
-        warnings.insert(0, f"{fault}. Run: chmod 600 {path}")
-    ini_filters = {} if arguments.resume else ini.get("filters", {})
-    filters, overrides = read_filters(path, ini_filters, argv_filters, resource)
-    config = replace(config, filter=filters, warnings=[*warnings, *overrides])
+        options["warnings"].append(f"{fault}. Run: chmod 600 {path}")
+    config = Config(path=path, **store, **options, ini_protections=protections)
     check_together(config)
-    ids_list = read_list_file("--ids", config.ids, resource) if config.ids else None
-    keep_lists = [read_list_file("--keep", file, resource) for file in config.keep]
-    return replace(config, ids_list=ids_list, keep_lists=keep_lists)
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser that says in one sentence what is wrong."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise ConfigError instead of printing the usage."""
-        if missing := re.match(r"argument (?:-\w/)?(\S+): expected one argument", message):
-            message = f"{missing[1]} needs a value"
-        raise ConfigError(f"{message}.")
-
-    def parse(self, argv: Sequence[str] | None) -> argparse.Namespace:
-        """Return the arguments, --config as a path; raises ConfigError."""
-        arguments, unknown = self.parse_known_args(argv)
-        if unknown:
-            name = unknown[0].partition("=")[0]
-            if not name.startswith(("-", "–", "—")):
-                raise ConfigError(f"Unexpected argument: {clean(name)}")
-            flags = [flag[2:] for action in self._actions for flag in action.option_strings]
-            word = name.lower().lstrip("-–—")
-            close = difflib.get_close_matches(word, flags, n=1, cutoff=0.8)
-            hint = f"Did you mean --{close[0]}?" if close else "See --help."
-            raise ConfigError(f"Unknown option {clean(name)}. {hint}")
-        if len(arguments.config or ()) > 1:
-            raise ConfigError("--config can be given only once.")
-        if not arguments.config and arguments.resource != ["list"]:
-            raise ConfigError("--config FILE is required: the store's ini file.")
-        arguments.config = Path(*arguments.config or ())
-        return arguments
+    return config
 
 
 EXAMPLES = """\
@@ -1837,35 +1673,70 @@ examples:
 """
 
 
-def make_parser() -> Parser:
+def make_parser() -> argparse.ArgumentParser:
     """Return the command line; each option collects the texts that were given."""
-    parser = Parser(
+    parser = argparse.ArgumentParser(
         prog="bulk_delete.py",
         usage="python bulk_delete.py --config FILE [option ...]",
         description="Delete many records from one BigCommerce store: review, delete, verify.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
+        exit_on_error=False,
     )
     help_text = "the store's ini file (required)"
-    parser.add_argument("--config", action="append", metavar="FILE", help=help_text)
-    for group in (WHAT, SAFETY, PACE, OUTPUT):
-        add = parser.add_argument_group(group).add_argument
-        for option in (item for item in OPTIONS.values() if item.group == group):
-            names = [*SHORT_FORMS.get(option.name, ()), option.flag]
-            if option.metavar:
-                add(*names, action="append", metavar=option.metavar, help=option.help)
-                continue
-            is_negative = option.flag.startswith("--no-")
-            opposite = "--" + option.flag[5:] if is_negative else "--no-" + option.flag[2:]
-            kind = {"dest": option.name, "action": "append_const"}
-            add(*names, **kind, const="yes", help=option.help)
-            add(opposite, **kind, const="no", help=argparse.SUPPRESS)
-    parser.add_argument("--version", action="version", version=f"bulk_delete.py {__version__}")
+    parser.add_argument(
+        "--config", dest="--config", action="append", metavar="FILE", help=help_text
+    )
+    version = f"bulk_delete.py {__version__}"
+    parser.add_argument("--version", action="version", version=version)
+    groups = {name: parser.add_argument_group(name) for name in (WHAT, SAFETY, PACE, OUTPUT)}
+    for flag, option in OPTIONS.items():
+        if not option.group:
+            continue
+        # Argparse refuses a switch together with its opposite.
+        pair = groups[option.group].add_mutually_exclusive_group()
+        add = partial(pair.add_argument, dest=flag, help=option.help)
+        if option.metavar:
+            add(flag, action="append", metavar=option.metavar)
+            continue
+        opposite = f"--no-{flag[2:]}".replace("--no-no-", "--")
+        add(*SHORT_FORMS.get(flag, ()), flag, action="store_const", const=["yes"])
+        add(opposite, action="store_const", const=["no"], help=argparse.SUPPRESS)
     return parser
 
 
-SHORT_FORMS = {"dry_run": ["-n"], "yes": ["-y"], "verbose": ["-v"]}
+def parse_arguments(words: Sequence[str] | None) -> dict[str, list[str]]:
+    """Return the options of the command line => the texts given; raises ConfigError."""
+    parser = make_parser()
+    try:
+        arguments, unknown = parser.parse_known_args(words)
+    except argparse.ArgumentError as error:
+        flag = str(error.argument_name).rpartition("/")[2]
+        message = error.message.replace("expected one argument", "needs a value")
+        raise ConfigError(f"{flag} {message}.") from error
+    if unknown:
+        name = clean(unknown[0].partition("=")[0])
+        word = name.lstrip("-–—")
+        if word == name:
+            raise ConfigError(f"Unexpected argument: {name}")
+        hint = nearest(f"--{word.lower()}", parser._option_string_actions, "see --help")
+        raise ConfigError(f"Unknown option {name} ({hint}).")
+    argv = {flag: texts for flag, texts in vars(arguments).items() if texts}
+    if "--config" not in argv and argv.get("--resource") != ["list"]:
+        raise ConfigError("--config FILE is required: the store's ini file.")
+    for flag, option in OPTIONS.items():
+        if option.group == WHAT and {flag, "--resume"} <= argv.keys():
+            raise ConfigError(f"{flag} cannot be used with --resume.")
+    for text in argv.pop("--filter", ()):
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"--filter {clean(text)!r} must be NAME=VALUE.")
+        argv.setdefault(f"--filter {key_of(clean(name).lower())}", []).append(value)
+    for flag, texts in argv.items():
+        if len(texts) > 1 and flag not in REPEATABLE:
+            raise ConfigError(f"{flag} can be given only once.")
+    return argv
 
 
 # --- rate limiting ------------------------------------------------------------------
@@ -5480,8 +5351,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if signal.getsignal(signum) is not signal.SIG_IGN:  # nohup
             signal.signal(signum, stop.on_signal)
     try:
-        arguments = make_parser().parse(argv)
-        if arguments.resource == ["list"]:
+        arguments = parse_arguments(argv)
+        if arguments.get("--resource") == ["list"]:
             screen.show(resource_table(), is_result=True)
             return 0
         status = run(read_config(arguments, os.environ), screen, stop)
