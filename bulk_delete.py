@@ -1243,38 +1243,25 @@ class ListMatcher:
 # config.example.ini.
 
 
-def number(low: float, high: float, wanted: str, of: type = int) -> Callable[[str], Any]:
-    """Return a converter for numbers from low to high; wanted completes "must be"."""
-    pattern = r"[0-9]{1,18}" if of is int else r"[0-9]{1,18}(\.[0-9]{1,18})?"
-
-    def convert(text: str) -> Any:
-        value = of(text) if re.fullmatch(pattern, text) else -1
-        if not low <= value <= high:
-            raise ValueError(f"must be {wanted}")
-        return value
-
-    return convert
-
-
-positive = number(1, math.inf, "a whole number of 1 or more")
-not_negative = number(0, math.inf, "a whole number of 0 or more")
-SWITCH_VALUES = {"yes": True, "true": True, "on": True, "1": True}
-SWITCH_VALUES |= {"no": False, "false": False, "off": False, "0": False}
 QUOTED = re.compile("^['\"“”„‘’]|['\"“”„‘’]$")
 
 
-def switch(text: str) -> bool:
-    """Convert the values that an ini uses for a boolean."""
-    if text.lower() not in SWITCH_VALUES:
-        raise ValueError("must be yes or no")
-    return SWITCH_VALUES[text.lower()]
+def form(
+    pattern: str, wanted: str, convert: Callable[[str], Any] = str
+) -> Callable[[str], Any]:
+    """Return a converter for texts of a form; wanted completes "must be"."""
+
+    def convert_form(text: str) -> Any:
+        if QUOTED.search(text) or not re.fullmatch(pattern, text):
+            raise ValueError(f"must be {wanted}")
+        return convert(text)
+
+    return convert_form
 
 
-def resource_named(text: str) -> Resource:
-    """Convert the name of a resource; never suggests to delete another one (N31)."""
-    if text not in RESOURCES:
-        raise ValueError("is not a resource (see --resource list)")
-    return RESOURCES[text]
+def bare_domain(url: object) -> str:
+    """Return the domain of a URL in lower case, without scheme and path."""
+    return re.sub(r"^https?://|/.*$", "", str(url).lower())
 
 
 def match_expression(text: str) -> Match:
@@ -1293,19 +1280,16 @@ def match_expression(text: str) -> Match:
         raise ValueError(f"has an invalid regular expression ({error})") from error
 
 
-def file_path(text: str) -> Path:
-    """Convert a path; ~ is the home folder."""
-    if not text:
-        raise ValueError("must be a path")
-    return Path(os.path.expanduser(text))
-
-
-def web_address(text: str) -> str:
-    """Convert an http or https URL, which is a secret: it may hold a password."""
-    if not re.fullmatch(r"https?://\w[!-~]*", text, re.ASCII):
-        raise ValueError("must be an http or https URL")
-    SECRETS.add(text)
-    return text
+file_path = form(".+", "a path", lambda text: Path(os.path.expanduser(text)))
+switch = form(
+    "(?i)yes|no|true|false|on|off|1|0",
+    "yes or no",
+    lambda text: text.lower() in ("yes", "true", "on", "1"),
+)
+positive = form("0*[1-9][0-9]{0,17}", "a whole number of 1 or more", int)
+not_negative = form("[0-9]{1,18}", "a whole number of 0 or more", int)
+# N31: a misspelled name gets no suggestion to delete another kind of record.
+resource_named = form("|".join(RESOURCES), "a resource (see --resource list)", RESOURCES.get)
 
 
 @dataclass(frozen=True)
@@ -1357,27 +1341,49 @@ OPTIONS = {
         positive, PACE, "ids in one DELETE (default: as many as the API takes)", "N"
     ),
     "--max-concurrent": Option(
-        number(1, 5, "a whole number from 1 to 5"),
+        form("[1-5]", "a whole number from 1 to 5", int),
         PACE,
         "requests in flight at once, 1 to 5 (default: 5)",
         "N",
     ),
-    "--min-requests-remaining": Option(not_negative),
-    "--count-items": Option(switch),
-    "--max-retries": Option(number(0, 20, "a whole number from 0 to 20")),
-    "--timeout": Option(number(1e-3, 3600, "a number above 0, at most 3600", float)),
-    "--max-error-rate": Option(number(0, 100, "a number from 0 to 100", float)),
-    "--webhook-url": Option(web_address),
     "--json": Option(
         switch, OUTPUT, "print the summary as JSON on stdout, everything else on stderr"
     ),
     "--verbose": Option(switch, OUTPUT, "show every request"),
+    # Only in the ini and the environment.
+    "--min-requests-remaining": Option(not_negative),
+    "--count-items": Option(switch),
+    "--max-retries": Option(form("1?[0-9]|20", "a whole number from 0 to 20", int)),
+    "--timeout": Option(
+        form(r"(?=.*[1-9])[0-9]{1,4}(\.[0-9]{1,9})?", "a number of seconds above 0", float)
+    ),
+    "--max-error-rate": Option(
+        form(r"[0-9]{1,2}(\.[0-9]{1,9})?|100", "a number from 0 to 100", float)
+    ),
+    "--webhook-url": Option(form("https?://[A-Za-z0-9][!-~]*", "an http or https URL")),
+    "--store-hash": Option(
+        form(
+            "(.*stores/)?[A-Za-z0-9]+(/v[0-9])?/?",
+            "letters and digits, or the whole API path",
+            partial(re.sub, "^.*stores/|/.*$", ""),
+        )
+    ),
+    "--access-token": Option(
+        form("[!-~]+", "ASCII without spaces or quotes, here or in BIGCOMMERCE_ACCESS_TOKEN")
+    ),
+    "--client-id": Option(form("[!-~]*", "ASCII without spaces or quotes")),
+    "--domain": Option(
+        form("((https?://)?[^/:]+(/.*)?)?", "a domain such as www.example.com", bare_domain)
+    ),
+    "--host": Option(
+        form("[A-Za-z0-9.-]+(:[0-9]{1,5})?", "host or host:port in BC_API_ENDPOINT")
+    ),
 }
 SHORT_FORMS = {"--dry-run": ["-n"], "--yes": ["-y"], "--verbose": ["-v"]}
 NOT_IN_INI = ("--config", "--filter", "--yes", "--resume", "--json")
 REPEATABLE = ("--match", "--keep")
 # Repeated in the command that resumes the run.
-RESUMED = ("--max-delete", "--rate-limit", "--batch-size", "--max-concurrent", "--json")
+RESUMED = ("--max-delete", "--rate-limit", "--batch-size", "--max-concurrent")
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)  # N17: a repr would show secrets
@@ -1443,16 +1449,20 @@ def key_of(flag: str) -> str:
 STORE_KEYS = ("store_hash", "access_token", "client_id", "domain")
 INI_KEYS = {
     "store": STORE_KEYS,
-    "cleanup": [key_of(flag) for flag in OPTIONS if flag not in NOT_IN_INI],
+    "cleanup": [
+        key_of(flag)
+        for flag in OPTIONS
+        if key_of(flag) not in ("host", *STORE_KEYS) and flag not in NOT_IN_INI
+    ],
     "filters": sorted({name for r in RESOURCES.values() for name in r.filter_types()}),
 }
 
 
-def nearest(name: str, known: Iterable[str], otherwise: str) -> str:
+def nearest(name: str, known: Iterable[str], otherwise: str, cutoff: float = 0.5) -> str:
     """Return a hint at an unknown filter or option; never the opposite of a filter."""
     operator = name[len(name.partition(":")[0]) :]
     alike = [other for other in known if other.endswith(operator)]
-    close = difflib.get_close_matches(name, alike, n=1, cutoff=0.75)
+    close = difflib.get_close_matches(name, alike, n=1, cutoff=cutoff)
     return f"did you mean {close[0]}?" if close else otherwise
 
 
@@ -1493,7 +1503,8 @@ def read_line(line: str, sections: dict[str, dict[str, str]]) -> None:
         if name in sections:
             raise ValueError("duplicate section")
         if name not in INI_KEYS:
-            raise ValueError(f"unknown section ({suggest(name, INI_KEYS)})")
+            hint = nearest(name, INI_KEYS, "see config.example.ini")
+            raise ValueError(f"unknown section ({hint})")
         sections[name] = {}
         return
     key, equals, value = line.partition("=")
@@ -1502,10 +1513,8 @@ def read_line(line: str, sections: dict[str, dict[str, str]]) -> None:
         raise ValueError("expected a section such as [store], then key = value")
     section = [*sections][-1]
     if key not in INI_KEYS[section]:
-        hint = suggest(key, INI_KEYS[section])
-        if section == "filters":
-            hint = nearest(key, INI_KEYS[section], "see --resource list")
-        elif key in map(key_of, NOT_IN_INI):
+        hint = nearest(key, INI_KEYS[section], "see config.example.ini")
+        if key in map(key_of, NOT_IN_INI):
             hint = f"give --{key} on the command line"
         raise ValueError(f"unknown key in [{section}] ({hint})")
     if key in sections[section]:
@@ -1517,57 +1526,13 @@ def read_line(line: str, sections: dict[str, dict[str, str]]) -> None:
     sections[section][key] = value
 
 
-# Field of Config => what it must match, and what is wrong if it does not.
-STORE_RULES = {
-    "host": (r"[A-Za-z0-9.-]+(:[0-9]{1,5})?", "BC_API_ENDPOINT must be host or host:port"),
-    "store_hash": (
-        r"[A-Za-z0-9]+",
-        "store_hash must be letters and digits, or the whole API path",
-    ),
-    "access_token": (
-        r"[!-~]+",
-        "access_token or BIGCOMMERCE_ACCESS_TOKEN must be ASCII, without spaces and quotes",
-    ),
-    "client_id": (r"[!-~]*", "client_id must be ASCII, without spaces"),
-    "domain": (r"[^/]*", "domain must look like www.example.com"),
-}
-
-
-def read_store(
-    path: Path, section: Mapping[str, str], environ: Mapping[str, str]
-) -> dict[str, Any]:
-    """Return the fields of Config that [store] and the environment set."""
-    store = {name: section.get(name, "") for name in STORE_KEYS}
-    store["host"] = environ.get("BC_API_ENDPOINT") or DEFAULT_HOST
-    if not store["access_token"]:
-        store["access_token"] = environ.get("BIGCOMMERCE_ACCESS_TOKEN", "").strip()
-    # The control panel shows the hash as part of the API path.
-    pasted = store["store_hash"].partition("stores/")[2].partition("/")[0]
-    store["store_hash"] = pasted or store["store_hash"]
-    store["domain"] = bare_domain(store["domain"]) or store["domain"]
-    for name, (pattern, fault) in STORE_RULES.items():
-        if QUOTED.search(store[name]) or not re.fullmatch(pattern, store[name]):
-            raise ConfigError(f"{path}: {fault}.")
-    SECRETS.add(store["access_token"])
-    return store
-
-
-def bare_domain(url: object) -> str:
-    """Return the domain of a URL in lower case, without scheme and path."""
-    return re.sub(r"^https?://|/.*$", "", str(url).lower())
-
-
-def filter_option(name: str, resource: Resource) -> Option:
-    """Return --filter NAME as an option of its own."""
+def filter_named(resource: Resource, name: str, text: str) -> Filter:
+    """Convert the value of a filter."""
     types = resource.filter_types()
-
-    def convert(text: str) -> Filter:
-        if name not in types:
-            hint = nearest(name, types, "see --resource list")
-            raise ValueError(f"is not a filter for {resource.plural} ({hint})")
-        return make_filter(name, text, types[name])
-
-    return Option(convert, WHAT)
+    if name not in types:
+        hint = nearest(name, types, "see --resource list")
+        raise ValueError(f"is not a filter for {resource.plural} ({hint})")
+    return make_filter(name, text, types[name])
 
 
 Texts = Mapping[str, list[str]]  # option as typed => the texts that were given
@@ -1579,7 +1544,9 @@ def read_options(path: Path, ini: Texts, argv: Texts) -> dict[str, Any]:
     values |= {"selection": {}, "resume_options": [], "warnings": []}
     for flag in dict.fromkeys(["--resource", *ini, *argv]):  # filters depend on it
         key, in_ini, in_argv = key_of(flag), ini.get(flag, []), argv.get(flag, [])
-        option = OPTIONS.get(flag) or filter_option(key, values["resource"])
+        option = OPTIONS.get(flag)
+        if not option:
+            option = Option(partial(filter_named, values["resource"], key), WHAT)
         converted = []
         for text in in_ini + in_argv:  # also a value that is overridden is checked
             try:
@@ -1600,8 +1567,8 @@ def read_options(path: Path, ini: Texts, argv: Texts) -> dict[str, Any]:
             values[key] = converted if flag in REPEATABLE else converted[0]
         if option.group == WHAT and values.get(key) and flag != "--resource":
             values["selection"][key] = " and ".join(in_ini + in_argv)
-        if flag in RESUMED and in_argv not in ([], ["no"]):
-            values["resume_options"] += [flag, *in_argv] if option.metavar else [flag]
+        if flag in RESUMED and in_argv:
+            values["resume_options"] += [flag, *in_argv]
     return values
 
 
@@ -1609,8 +1576,6 @@ def read_list_file(flag: str, path: Path, resource: Resource) -> ListFile:
     """Return what the file of --ids or --keep lists; raises ConfigError."""
     try:
         return read_list(decode_list(path.read_bytes()), resource, str(path))
-    except FileNotFoundError as error:
-        raise ConfigError(f"{flag} {path}: not found.") from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"{flag} {path}: {reason}.") from error
@@ -1635,20 +1600,26 @@ def read_config(argv: dict[str, list[str]], environ: Mapping[str, str]) -> Confi
     """Return the settings of a run; raises ConfigError naming file, key or option."""
     path = Path(argv.pop("--config")[0])
     sections = read_ini(path)
-    cleanup, filters = sections.get("cleanup", {}), sections.get("filters", {})
-    ini = {f"--{key.replace('_', '-')}": [text] for key, text in cleanup.items()}
+    store = dict.fromkeys(STORE_KEYS, "") | sections["store"]
+    store["host"] = environ.get("BC_API_ENDPOINT") or DEFAULT_HOST
+    token = environ.get("BIGCOMMERCE_ACCESS_TOKEN", "").strip()
+    store["access_token"] = store["access_token"] or token
+    given = store | sections.get("cleanup", {})
+    ini = {f"--{key.replace('_', '-')}": [text] for key, text in given.items()}
     protections = {}
     if "--resume" in argv:  # the selection is the plan's
-        given = read_options(path, ini, {})["selection"]
-        protections = {
-            key: given[key] for key in ("keep", "match", "spare_with_orders") if key in given
-        }
-        ignored = [flag for flag in ini if OPTIONS[flag].group == WHAT]
-        for flag in (*ignored, "--dry-run"):
-            ini.pop(flag, None)
+        selection = read_options(path, ini, {})["selection"]
+        names = ("keep", "match", "spare_with_orders")
+        protections = {key: selection[key] for key in names if key in selection}
+        ini.pop("--dry-run", None)
+        for flag in [*ini, *argv]:
+            if OPTIONS.get(flag, OPTIONS["--filter"]).group == WHAT:
+                if flag in argv:
+                    raise ConfigError(f"{flag} cannot be used with --resume.")
+                del ini[flag]
     else:
+        filters = sections.get("filters", {})
         ini |= {f"--filter {key}": [text] for key, text in filters.items()}
-    store = read_store(path, sections["store"], environ)
     options = read_options(path, ini, argv)
     resource, keep, ids = options["resource"], options.pop("keep", ()), options.get("ids")
     options["keep_lists"] = [read_list_file("--keep", file, resource) for file in keep]
@@ -1657,7 +1628,9 @@ def read_config(argv: dict[str, list[str]], environ: Mapping[str, str]) -> Confi
     if mode := mode_readable_by_others(path):
         fault = f"{path} is readable by other users ({mode:04o})"
         options["warnings"].append(f"{fault}. Run: chmod 600 {path}")
-    config = Config(path=path, **store, **options, ini_protections=protections)
+    # N17, N18: the URL may hold a password.
+    SECRETS.update(filter(None, [options["access_token"], options.get("webhook_url")]))
+    config = Config(path=path, **options, ini_protections=protections)
     check_together(config)
     return config
 
@@ -1676,7 +1649,6 @@ examples:
 def make_parser() -> argparse.ArgumentParser:
     """Return the command line; each option collects the texts that were given."""
     parser = argparse.ArgumentParser(
-        prog="bulk_delete.py",
         usage="python bulk_delete.py --config FILE [option ...]",
         description="Delete many records from one BigCommerce store: review, delete, verify.",
         epilog=EXAMPLES,
@@ -1712,22 +1684,19 @@ def parse_arguments(words: Sequence[str] | None) -> dict[str, list[str]]:
     try:
         arguments, unknown = parser.parse_known_args(words)
     except argparse.ArgumentError as error:
-        flag = str(error.argument_name).rpartition("/")[2]
-        message = error.message.replace("expected one argument", "needs a value")
-        raise ConfigError(f"{flag} {message}.") from error
+        fault = str(error).removeprefix("argument ")
+        fault = fault.replace(": expected one argument", " needs a value")
+        raise ConfigError(f"{fault}.") from error
     if unknown:
         name = clean(unknown[0].partition("=")[0])
         word = name.lstrip("-–—")
         if word == name:
             raise ConfigError(f"Unexpected argument: {name}")
-        hint = nearest(f"--{word.lower()}", parser._option_string_actions, "see --help")
+        hint = nearest(f"--{word.lower()}", parser._option_string_actions, "see --help", 0.8)
         raise ConfigError(f"Unknown option {name} ({hint}).")
     argv = {flag: texts for flag, texts in vars(arguments).items() if texts}
     if "--config" not in argv and argv.get("--resource") != ["list"]:
         raise ConfigError("--config FILE is required: the store's ini file.")
-    for flag, option in OPTIONS.items():
-        if option.group == WHAT and {flag, "--resume"} <= argv.keys():
-            raise ConfigError(f"{flag} cannot be used with --resume.")
     for text in argv.pop("--filter", ()):
         name, equals, value = text.partition("=")
         if not equals:
