@@ -1252,11 +1252,17 @@ def form(
     """Return a converter for texts of a form; wanted completes "must be"."""
 
     def convert_form(text: str) -> Any:
-        if QUOTED.search(text) or not re.fullmatch(pattern, text):
+        if not re.fullmatch(pattern, text):
             raise ValueError(f"must be {wanted}")
         return convert(text)
 
     return convert_form
+
+
+def secret(text: str) -> str:
+    """Return a text that is never shown (N17, N18): a URL too may hold a password."""
+    SECRETS.add(text)
+    return text
 
 
 def bare_domain(url: object) -> str:
@@ -1360,7 +1366,7 @@ OPTIONS = {
     "--max-error-rate": Option(
         form(r"[0-9]{1,2}(\.[0-9]{1,9})?|100", "a number from 0 to 100", float)
     ),
-    "--webhook-url": Option(form("https?://[A-Za-z0-9][!-~]*", "an http or https URL")),
+    "--webhook-url": Option(form("https?://[A-Za-z0-9][!-~]*", "an http or https URL", secret)),
     "--store-hash": Option(
         form(
             "(.*stores/)?[A-Za-z0-9]+(/v[0-9])?/?",
@@ -1369,9 +1375,13 @@ OPTIONS = {
         )
     ),
     "--access-token": Option(
-        form("[!-~]+", "ASCII without spaces or quotes, here or in BIGCOMMERCE_ACCESS_TOKEN")
+        form(
+            "[!#-&(-~]+",
+            "ASCII without spaces or quotes, here or in BIGCOMMERCE_ACCESS_TOKEN",
+            secret,
+        )
     ),
-    "--client-id": Option(form("[!-~]*", "ASCII without spaces or quotes")),
+    "--client-id": Option(form("[!-~]*", "ASCII without spaces")),
     "--domain": Option(
         form("((https?://)?[^/:]+(/.*)?)?", "a domain such as www.example.com", bare_domain)
     ),
@@ -1392,16 +1402,17 @@ class Config:
 
     # The ini file.
     path: Path
-    # [store]. host: of the API, moved by BC_API_ENDPOINT; domain: "" if not given.
+    # Of the API; moved by BC_API_ENDPOINT.
     host: str
+    # [store]; client_id and domain: "" if not given.
     store_hash: str
     access_token: str
-    client_id: str
-    domain: str
+    client_id: str = ""
+    domain: str = ""
 
     # [cleanup], [filters] and the command line.
-    resource: Resource = RESOURCES["customers"]
-    filter: Mapping[str, Filter] = field(default_factory=dict)  # by name
+    resource: Resource
+    filter: Mapping[str, Filter]  # by name
     match: Sequence[Match] = ()
     ids: Path | None = None
     spare_with_orders: bool = False
@@ -1426,14 +1437,14 @@ class Config:
 
     # What --ids and --keep list.
     ids_list: ListFile | None = None
-    keep_lists: Sequence[ListFile] = ()
+    keep_lists: Sequence[ListFile]
     # What selects, besides the filters, in the words given: option => words.
-    selection: Mapping[str, str] = field(default_factory=dict)
+    selection: Mapping[str, str]
     # Keys of the ini that exclude records, though --resume ignores them: key => value.
-    ini_protections: Mapping[str, str] = field(default_factory=dict)
+    ini_protections: Mapping[str, str]
     # Options of the command line that the command to resume repeats.
-    resume_options: Sequence[str] = ()
-    warnings: Sequence[str] = ()
+    resume_options: Sequence[str]
+    warnings: Sequence[str]
 
     @property
     def filters(self) -> dict[str, str]:
@@ -1476,13 +1487,12 @@ def read_ini(path: Path) -> dict[str, dict[str, str]]:
     """
     try:
         text = path.read_text("utf-8-sig")
-    except OSError as error:
-        fault = f"{error.strerror}. Copy config.example.ini and edit it"
+        if "\0" in text:
+            raise ValueError("UTF-16")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", "not UTF-8 text")
+        fault = f"{reason}. Copy config.example.ini and save it as UTF-8"
         raise ConfigError(f"{path}: {fault}.") from error
-    except ValueError:
-        text = "\0"
-    if "\0" in text:
-        raise ConfigError(f"{path}: not UTF-8 text. Save it as UTF-8.")
     sections: dict[str, dict[str, str]] = {}
     for line_number, line in enumerate(text.split("\n"), 1):
         line = line.strip()
@@ -1600,11 +1610,10 @@ def read_config(argv: dict[str, list[str]], environ: Mapping[str, str]) -> Confi
     """Return the settings of a run; raises ConfigError naming file, key or option."""
     path = Path(argv.pop("--config")[0])
     sections = read_ini(path)
-    store = dict.fromkeys(STORE_KEYS, "") | sections["store"]
-    store["host"] = environ.get("BC_API_ENDPOINT") or DEFAULT_HOST
+    host = environ.get("BC_API_ENDPOINT") or DEFAULT_HOST
+    given = {"store_hash": "", "host": host} | sections["store"] | sections.get("cleanup", {})
     token = environ.get("BIGCOMMERCE_ACCESS_TOKEN", "").strip()
-    store["access_token"] = store["access_token"] or token
-    given = store | sections.get("cleanup", {})
+    given["access_token"] = given.get("access_token") or token
     ini = {f"--{key.replace('_', '-')}": [text] for key, text in given.items()}
     protections = {}
     if "--resume" in argv:  # the selection is the plan's
@@ -1628,8 +1637,6 @@ def read_config(argv: dict[str, list[str]], environ: Mapping[str, str]) -> Confi
     if mode := mode_readable_by_others(path):
         fault = f"{path} is readable by other users ({mode:04o})"
         options["warnings"].append(f"{fault}. Run: chmod 600 {path}")
-    # N17, N18: the URL may hold a password.
-    SECRETS.update(filter(None, [options["access_token"], options.get("webhook_url")]))
     config = Config(path=path, **options, ini_protections=protections)
     check_together(config)
     return config
@@ -1666,15 +1673,13 @@ def make_parser() -> argparse.ArgumentParser:
     for flag, option in OPTIONS.items():
         if not option.group:
             continue
-        # Argparse refuses a switch together with its opposite.
-        pair = groups[option.group].add_mutually_exclusive_group()
-        add = partial(pair.add_argument, dest=flag, help=option.help)
+        add = partial(groups[option.group].add_argument, dest=flag, help=option.help)
         if option.metavar:
             add(flag, action="append", metavar=option.metavar)
             continue
         opposite = f"--no-{flag[2:]}".replace("--no-no-", "--")
-        add(*SHORT_FORMS.get(flag, ()), flag, action="store_const", const=["yes"])
-        add(opposite, action="store_const", const=["no"], help=argparse.SUPPRESS)
+        add(*SHORT_FORMS.get(flag, ()), flag, action="append_const", const="yes")
+        add(opposite, action="append_const", const="no", help=argparse.SUPPRESS)
     return parser
 
 
