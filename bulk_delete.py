@@ -1390,8 +1390,11 @@ OPTIONS = {
     ),
 }
 SHORT_FORMS = {"--dry-run": ["-n"], "--yes": ["-y"], "--verbose": ["-v"]}
+STORE = ("--store-hash", "--access-token", "--client-id", "--domain")
 NOT_IN_INI = ("--config", "--filter", "--yes", "--resume", "--json")
 REPEATABLE = ("--match", "--keep")
+# Compared with the plan's when a run is resumed.
+PROTECTIONS = ("--keep", "--match", "--spare-with-orders")
 # Repeated in the command that resumes the run.
 RESUMED = ("--max-delete", "--rate-limit", "--batch-size", "--max-concurrent")
 
@@ -1457,15 +1460,14 @@ def key_of(flag: str) -> str:
     return flag.removeprefix("--filter ").removeprefix("--").replace("-", "_")
 
 
-STORE_KEYS = ("store_hash", "access_token", "client_id", "domain")
+Texts = dict[str, list[str]]  # option as typed => the texts that were given
+# Section of the ini => its keys => the options as which they are read.
 INI_KEYS = {
-    "store": STORE_KEYS,
-    "cleanup": [
-        key_of(flag)
-        for flag in OPTIONS
-        if key_of(flag) not in ("host", *STORE_KEYS) and flag not in NOT_IN_INI
-    ],
-    "filters": sorted({name for r in RESOURCES.values() for name in r.filter_types()}),
+    "store": {key_of(flag): flag for flag in STORE},
+    "cleanup": {
+        key_of(flag): flag for flag in OPTIONS if flag not in (*STORE, *NOT_IN_INI, "--host")
+    },
+    "filters": {key: f"--filter {key}" for r in RESOURCES.values() for key in r.filter_types()},
 }
 
 
@@ -1477,8 +1479,8 @@ def nearest(name: str, known: Iterable[str], otherwise: str, cutoff: float = 0.5
     return f"did you mean {close[0]}?" if close else otherwise
 
 
-def read_ini(path: Path) -> dict[str, dict[str, str]]:
-    """Return the sections of an ini file, each as key => value; raises ConfigError.
+def read_ini(path: Path) -> Texts:
+    """Return what an ini file gives, as options; raises ConfigError.
 
     Its values are taken as they are: = is the only delimiter, and there are no inline
     comments, quotes, continuation lines or defaults, each of which could turn a
@@ -1493,47 +1495,43 @@ def read_ini(path: Path) -> dict[str, dict[str, str]]:
         reason = getattr(error, "strerror", "not UTF-8 text")
         fault = f"{reason}. Copy config.example.ini and save it as UTF-8"
         raise ConfigError(f"{path}: {fault}.") from error
-    sections: dict[str, dict[str, str]] = {}
+    ini: Texts = {}
+    section = ""
     for line_number, line in enumerate(text.split("\n"), 1):
-        line = line.strip()
         try:
-            if line and line[0] not in "#;":
-                read_line(line, sections)
+            section = read_line(line.strip(), section, ini)
         except ValueError as error:
             raise ConfigError(f"{path}, line {line_number}: {error}.") from None
-    if "store" not in sections:
-        raise ConfigError(f"{path}: section [store] is missing. See config.example.ini.")
-    return sections
+    return ini
 
 
-def read_line(line: str, sections: dict[str, dict[str, str]]) -> None:
-    """Begin a section, or add a key to the last one; raises ValueError."""
+def read_line(line: str, section: str, ini: Texts) -> str:
+    """Add a line to what the ini gives; returns its section, and raises ValueError."""
+    if not line or line[0] in "#;":
+        return section
     if header := re.fullmatch(r"\[(.*)\]", line):
-        name = header[1]
-        if name in sections:
-            raise ValueError("duplicate section")
-        if name not in INI_KEYS:
-            hint = nearest(name, INI_KEYS, "see config.example.ini")
+        if header[1] not in INI_KEYS:
+            hint = nearest(header[1], INI_KEYS, "see config.example.ini")
             raise ValueError(f"unknown section ({hint})")
-        sections[name] = {}
-        return
+        return header[1]
     key, equals, value = line.partition("=")
     key, value = key.strip().lower(), value.strip()
-    if not equals or not sections:
+    if not equals or not section:
         raise ValueError("expected a section such as [store], then key = value")
-    section = [*sections][-1]
-    if key not in INI_KEYS[section]:
+    flag = INI_KEYS[section].get(key)
+    if not flag:
         hint = nearest(key, INI_KEYS[section], "see config.example.ini")
         if key in map(key_of, NOT_IN_INI):
             hint = f"give --{key} on the command line"
         raise ValueError(f"unknown key in [{section}] ({hint})")
-    if key in sections[section]:
+    if flag in ini:
         raise ValueError("duplicate key")
     if QUOTED.search(value):
         raise ValueError(f"{key} is in quotes; remove them")
     if re.search(r"\s[;#]", value):
         raise ValueError(f"{key} has a comment after its value; move it to its own line")
-    sections[section][key] = value
+    ini[flag] = [value]
+    return section
 
 
 def filter_named(resource: Resource, name: str, text: str) -> Filter:
@@ -1543,9 +1541,6 @@ def filter_named(resource: Resource, name: str, text: str) -> Filter:
         hint = nearest(name, types, "see --resource list")
         raise ValueError(f"is not a filter for {resource.plural} ({hint})")
     return make_filter(name, text, types[name])
-
-
-Texts = Mapping[str, list[str]]  # option as typed => the texts that were given
 
 
 def read_options(path: Path, ini: Texts, argv: Texts) -> dict[str, Any]:
@@ -1606,29 +1601,23 @@ def check_together(config: Config) -> None:
         raise ConfigError(f"{fault}.")
 
 
-def read_config(argv: dict[str, list[str]], environ: Mapping[str, str]) -> Config:
+def read_config(argv: Texts, environ: Mapping[str, str]) -> Config:
     """Return the settings of a run; raises ConfigError naming file, key or option."""
     path = Path(argv.pop("--config")[0])
-    sections = read_ini(path)
-    host = environ.get("BC_API_ENDPOINT") or DEFAULT_HOST
-    given = {"store_hash": "", "host": host} | sections["store"] | sections.get("cleanup", {})
-    token = environ.get("BIGCOMMERCE_ACCESS_TOKEN", "").strip()
-    given["access_token"] = given.get("access_token") or token
-    ini = {f"--{key.replace('_', '-')}": [text] for key, text in given.items()}
+    ini = {"--store-hash": [""]} | read_ini(path)
+    ini["--host"] = [environ.get("BC_API_ENDPOINT") or DEFAULT_HOST]
+    if ini.get("--access-token", [""]) == [""]:
+        ini["--access-token"] = [environ.get("BIGCOMMERCE_ACCESS_TOKEN", "").strip()]
     protections = {}
     if "--resume" in argv:  # the selection is the plan's
-        selection = read_options(path, ini, {})["selection"]
-        names = ("keep", "match", "spare_with_orders")
-        protections = {key: selection[key] for key in names if key in selection}
+        guards = {flag: ini[flag] for flag in PROTECTIONS if flag in ini}
+        protections = read_options(path, guards, {})["selection"]
         ini.pop("--dry-run", None)
         for flag in [*ini, *argv]:
-            if OPTIONS.get(flag, OPTIONS["--filter"]).group == WHAT:
+            if flag not in OPTIONS or OPTIONS[flag].group == WHAT:
                 if flag in argv:
                     raise ConfigError(f"{flag} cannot be used with --resume.")
                 del ini[flag]
-    else:
-        filters = sections.get("filters", {})
-        ini |= {f"--filter {key}": [text] for key, text in filters.items()}
     options = read_options(path, ini, argv)
     resource, keep, ids = options["resource"], options.pop("keep", ()), options.get("ids")
     options["keep_lists"] = [read_list_file("--keep", file, resource) for file in keep]
@@ -1683,7 +1672,7 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def parse_arguments(words: Sequence[str] | None) -> dict[str, list[str]]:
+def parse_arguments(words: Sequence[str] | None) -> Texts:
     """Return the options of the command line => the texts given; raises ConfigError."""
     parser = make_parser()
     try:

@@ -99,9 +99,9 @@ def assert_refused(run: Run, tmp_path: Path) -> Callable[..., None]:
 
 BAD_FILES: list[tuple[str | bytes | None, str]] = [
     (None, "config.example.ini"),
-    ("", "[store]"),
+    ("", "store_hash"),
     ("store_hash = x\n", "line 1 [store]"),
-    ("[cleanup]\n", "[store]"),
+    ("[cleanup]\n", "store_hash"),
     (NO_HASH, "store_hash"),
     (NO_HASH + "store_hash =\n", "store_hash"),
     (NO_HASH + "store_hash = a-b\n", "store_hash"),
@@ -126,7 +126,6 @@ BAD_FILES: list[tuple[str | bytes | None, str]] = [
     (STORE + f"{TOKEN} = x\n", "line 4"),
     (STORE + f"[{TOKEN}]\n", "line 4"),
     (STORE + "store_hash = y\n", "line 4"),
-    (STORE + "[store]\n", "line 4"),
     (STORE + "[DEFAULT]\nx = 1\n", "line 4"),
     (STORE + "[clean-up]\n", "line 4 cleanup"),
     (STORE + "acess_token = x\n", "line 4 access_token"),
