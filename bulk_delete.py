@@ -192,10 +192,6 @@ class RetriesExhausted(StoreError):
 class Interrupted(RunError):
     """A signal ended the run."""
 
-    def __init__(self, signum: int) -> None:
-        super().__init__(SIGNALS[signal.Signals(signum)])
-        self.exit_status = 128 + signum
-
 
 class ListingChanged(Exception):
     """Records moved while the pages were read, so the listing may have holes."""
@@ -246,7 +242,9 @@ class Stop:
         if self._signals > 2:  # the main thread has not left at the second: it hangs
             os._exit(128 + signum)
         self.force_exit |= self._signals > 1
-        failure = self.set(Interrupted(signum))
+        interrupted = Interrupted(SIGNALS[signal.Signals(signum)])
+        interrupted.exit_status = 128 + signum
+        failure = self.set(interrupted)
         if self.raises_on_signal:
             raise failure
 
@@ -305,10 +303,9 @@ def sync_folder(path: Path) -> None:
 
 def replace_file(draft: Path, path: Path) -> None:
     """Replace a file by its draft; on Windows a reader may hold it for a moment."""
-    for _ in range(20 if os.name == "nt" else 0):
+    for _ in range(20):
         with suppress(PermissionError):
-            os.replace(draft, path)
-            return
+            return os.replace(draft, path)
         time.sleep(POLL)
     os.replace(draft, path)
 
@@ -350,7 +347,7 @@ def shell_command(words: Sequence[str]) -> str:
 # is deleted without it; all others go by path id, one at a time (N5).
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Resource:
     """One kind of record, and how the API lists and deletes it."""
 
@@ -420,8 +417,7 @@ class Resource:
 
     def id_of(self, record: Record) -> int:
         """Return a record's id."""
-        number: int = record[self.id_field]
-        return number
+        return int(record[self.id_field])
 
     def address_of(self, record: Record) -> str:
         """Return a record's email address, as it is compared."""
@@ -441,9 +437,9 @@ RESOURCES = {
     resource.name: resource
     for resource in (
         Resource(
-            name="customers",  # customers.v3.yml: without id:in 204, "no changes to the data"
-            path="v3/customers",
-            scope="store_v2_customers",
+            "customers",  # customers.v3.yml: without id:in 204, "no changes to the data"
+            "v3/customers",
+            "store_v2_customers",
             delete_filter="id:in",
             params={
                 "sort": "date_created:asc",
@@ -457,9 +453,9 @@ RESOURCES = {
             also_deleted="addresses, attributes and store credit",
         ),
         Resource(
-            name="products",  # products_catalog.v3.yml: "must include a filter", at most 250
-            path="v3/catalog/products",
-            scope="store_v2_products",
+            "products",  # products_catalog.v3.yml: "must include a filter", at most 250
+            "v3/catalog/products",
+            "store_v2_products",
             delete_filter="id:in",
             max_batch=250,
             params={
@@ -478,9 +474,9 @@ RESOURCES = {
             note="options and modifiers are not in the backup",
         ),
         Resource(
-            name="categories",  # category-trees_catalog.v3.yml: the filter is optional
-            path="v3/catalog/trees/categories",
-            scope="store_v2_products",
+            "categories",  # category-trees_catalog.v3.yml: the filter is optional
+            "v3/catalog/trees/categories",
+            "store_v2_products",
             delete_path="v3/catalog/categories",
             success_statuses=(202, 204),
             id_filter="category_id:in",
@@ -493,16 +489,16 @@ RESOURCES = {
             note="a category that has products cannot be deleted",
         ),
         Resource(
-            name="brands",  # brands_catalog.v3.yml: the collection is deleted by name only
-            path="v3/catalog/brands",
-            scope="store_v2_products",
+            "brands",  # brands_catalog.v3.yml: the collection is deleted by name only
+            "v3/catalog/brands",
+            "store_v2_products",
             params={"sort": "name", "direction": "asc"},
             filters=f"{_IDS} name/text name:like/text page_title/text",
         ),
         Resource(
-            name="promotions",  # promotions.v3.yml: id:in is required (422), at most 50
-            path="v3/promotions",
-            scope="store_v2_marketing",
+            "promotions",  # promotions.v3.yml: id:in is required (422), at most 50
+            "v3/promotions",
+            "store_v2_marketing",
             delete_filter="id:in",
             id_filter="",
             max_batch=50,
@@ -512,9 +508,9 @@ RESOURCES = {
             note="a promotion that has coupon codes cannot be deleted",
         ),
         Resource(
-            name="coupons",  # marketing.v2.yml: the collection's filter is optional
-            path="v2/coupons",
-            scope="store_v2_marketing",
+            "coupons",  # marketing.v2.yml: the collection's filter is optional
+            "v2/coupons",
+            "store_v2_marketing",
             id_filter="id",  # there is no GET by path id
             max_read=1,
             filters="id/id code/text name/text type/text",
@@ -522,9 +518,9 @@ RESOURCES = {
             note="a coupon's promotion is kept",
         ),
         Resource(
-            name="price_lists",  # price_lists.v3.yml: the filter is optional; 1 at a time
-            path="v3/pricelists",
-            scope="store_v2_products",
+            "price_lists",  # price_lists.v3.yml: the filter is optional; 1 at a time
+            "v3/pricelists",
+            "store_v2_products",
             max_concurrent=1,
             filters=f"id:in/id name/text name:like/text {_DATES} {_CHANGES}",
             display_fields=("name", "active", "date_created"),
@@ -532,18 +528,18 @@ RESOURCES = {
             note="price records are not in the backup",
         ),
         Resource(
-            name="redirects",  # redirects.v3.yml: id:in is required
-            path="v3/storefront/redirects",
-            scope="store_v2_content",
+            "redirects",  # redirects.v3.yml: id:in is required
+            "v3/storefront/redirects",
+            "store_v2_content",
             delete_filter="id:in",
             params={**_BY_ID, "include": "to_url"},
             filters="id:in/id id:min/id id:max/id site_id/int",
             display_fields=("from_path", "site_id"),
         ),
         Resource(
-            name="pages",  # pages.v3.yml: id:in is required; delete_children is not sent
-            path="v3/content/pages",
-            scope="store_v2_content",
+            "pages",  # pages.v3.yml: id:in is required; delete_children is not sent
+            "v3/content/pages",
+            "store_v2_content",
             delete_filter="id:in",
             deletes_known_on_404=True,  # "pages that did exist were successfully deleted"
             params={"include": "body"},
@@ -552,18 +548,18 @@ RESOURCES = {
             note="child pages are kept, moved to the top level and hidden",
         ),
         Resource(
-            name="subscribers",  # subscribers.v3.yml: "By default, deletes all subscribers"
-            path="v3/customers/subscribers",
-            scope="store_v2_customers",
+            "subscribers",  # subscribers.v3.yml: "By default, deletes all subscribers"
+            "v3/customers/subscribers",
+            "store_v2_customers",
             filters="id:in/id email/text first_name/text last_name/text source/text "
             f"order_id/int {_DATES} {_CHANGES}",
             display_fields=("email", "first_name", "last_name", "date_created"),
             email="email",
         ),
         Resource(
-            name="gift_certificates",  # marketing.v2.yml: "By default, it deletes all"
-            path="v2/gift_certificates",
-            scope="store_v2_marketing",
+            "gift_certificates",  # marketing.v2.yml: "By default, it deletes all"
+            "v2/gift_certificates",
+            "store_v2_marketing",
             id_filter="",
             params=_BY_ID,
             filters="code/text order_id/int to_name/text to_email/text from_name/text "
@@ -575,15 +571,15 @@ RESOURCES = {
 }
 # Resources that are read but never deleted.
 ORDERS = Resource(
-    name="orders",
-    path="v2/orders",
-    scope="store_v2_orders_read_only",
+    "orders",
+    "v2/orders",
+    "store_v2_orders_read_only",
     params={"sort": "id:asc"},
 )
 STORE_INFO = Resource(
-    name="store_information",
-    path="v2/store",
-    scope="store_v2_information_read_only",
+    "store_information",
+    "v2/store",
+    "store_v2_information_read_only",
 )
 
 # --- words --------------------------------------------------------------------------
