@@ -211,12 +211,8 @@ class Stop:
         self.force_exit = False
         # Whether a signal raises at once: while the main thread waits for input.
         self.raises_on_signal = False
-        self._signals = 0
-
-    @property
-    def is_signaled(self) -> bool:
-        """Whether a signal came."""
-        return self._signals > 0
+        # How many signals came.
+        self.signals = 0
 
     def set(self, failure: RunError) -> RunError:
         """Set the error that ends the run, unless it is set; return the one in force."""
@@ -238,10 +234,10 @@ class Stop:
 
     def on_signal(self, signum: int, _frame: FrameType | None) -> None:
         """Handle a signal: the first stops, the second quits, the third kills."""
-        self._signals += 1
-        if self._signals > 2:  # the main thread has not left at the second: it hangs
+        self.signals += 1
+        if self.signals > 2:  # the main thread has not left at the second: it hangs
             os._exit(128 + signum)
-        self.force_exit |= self._signals > 1
+        self.force_exit |= self.signals > 1
         interrupted = Interrupted(SIGNALS[signal.Signals(signum)])
         interrupted.exit_status = 128 + signum
         failure = self.set(interrupted)
@@ -1242,19 +1238,6 @@ class ListMatcher:
 QUOTED = re.compile("^['\"“”„‘’]|['\"“”„‘’]$")
 
 
-def form(
-    pattern: str, wanted: str, convert: Callable[[str], Any] = str
-) -> Callable[[str], Any]:
-    """Return a converter for texts of a form; wanted completes "must be"."""
-
-    def convert_form(text: str) -> Any:
-        if not re.fullmatch(pattern, text):
-            raise ValueError(f"must be {wanted}")
-        return convert(text)
-
-    return convert_form
-
-
 def secret(text: str) -> str:
     """Return a text that is never shown (N17, N18): a URL too may hold a password."""
     SECRETS.add(text)
@@ -1268,122 +1251,132 @@ def bare_domain(url: object) -> str:
 
 def match_expression(text: str) -> Match:
     """Convert FIELD=REGEX or FIELD!=REGEX."""
-    parts = re.fullmatch(r"\s*([^=]*[^=!\s])\s*(!?)=([^ =].*)", text, re.DOTALL)
-    if not parts:
-        raise ValueError("must be FIELD=REGEX or FIELD!=REGEX, without a space after =")
-    path, negation, pattern = parts.groups()
+    path, _, pattern = text.partition("=")
+    is_negated, path = path.endswith("!"), path.removesuffix("!").strip()
     if QUOTED.search(pattern) or QUOTED.search(path):
         raise ValueError('starts or ends with a quote; remove it, or write ["] to match one')
     if re.search(r"\[:\^?[a-z]+:\]", pattern):
         raise ValueError(r"has a POSIX class, which Python lacks; use \d, \w or [a-z]")
     try:
-        return Match(path, bool(negation), re.compile(pattern))
+        return Match(path, is_negated, re.compile(pattern))
     except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"has an invalid regular expression ({error})") from error
-
-
-file_path = form(".+", "a path", lambda text: Path(os.path.expanduser(text)))
-switch = form(
-    "(?i)yes|no|true|false|on|off|1|0",
-    "yes or no",
-    lambda text: text.lower() in ("yes", "true", "on", "1"),
-)
-positive = form("0*[1-9][0-9]{0,17}", "a whole number of 1 or more", int)
-not_negative = form("[0-9]{1,18}", "a whole number of 0 or more", int)
-# N31: a misspelled name gets no suggestion to delete another kind of record.
-resource_named = form("|".join(RESOURCES), "a resource (see --resource list)", RESOURCES.get)
 
 
 @dataclass(frozen=True)
 class Option:
     """One option: how its text is read, and what --help says about it."""
 
+    # What its text must match, and that in words: "must be ...".
+    pattern: str
+    wanted: str
     # text => value; raises ValueError that completes "--name ...".
-    convert: Callable[[str], Any]
+    convert: Callable[[str], Any] = str
     # Its group in --help; "" if only the ini has it.
     group: str = ""
     help: str = ""
     # The placeholder of its value; "" for a switch.
     metavar: str = ""
 
+    def read(self, text: str) -> Any:
+        """Return the value of a text; raises ValueError that completes "--name ..."."""
+        if not re.fullmatch(self.pattern, text, re.DOTALL):
+            raise ValueError(f"must be {self.wanted}")
+        return self.convert(text)
 
+
+SWITCH = (
+    "(?i)yes|no|true|false|on|off|1|0",
+    "yes or no",
+    lambda text: text.lower() in ("yes", "true", "on", "1"),
+)
+POSITIVE = ("0*[1-9][0-9]{0,17}", "a whole number of 1 or more", int)
+NOT_NEGATIVE = ("[0-9]{1,18}", "a whole number of 0 or more", int)
+FILE = (".+", "a path", lambda text: Path(os.path.expanduser(text)))
+MATCH = (
+    r"\s*[^=!\s][^=]*=[^ =].*",
+    "FIELD=REGEX or FIELD!=REGEX, without a space after =",
+    match_expression,
+)
 # The options of the first group select; with --resume, the selection is the plan's.
 WHAT, SAFETY, PACE, OUTPUT = "what to delete", "safety", "pace", "output"
 OPTIONS = {
     "--resource": Option(
-        resource_named, WHAT, 'record type (default: customers); "list" shows all', "NAME"
+        # N31: a misspelled name gets no suggestion to delete another kind of record.
+        "|".join(RESOURCES),
+        "a resource (see --resource list)",
+        RESOURCES.get,
+        WHAT,
+        'record type (default: customers); "list" shows all',
+        "NAME",
     ),
-    "--filter": Option(str, WHAT, "only records matching this API filter", "NAME=VALUE"),
+    "--filter": Option(
+        ".*", "", str, WHAT, "only records matching this API filter", "NAME=VALUE"
+    ),
     "--match": Option(
-        match_expression,
+        *MATCH,
         WHAT,
         "only records whose FIELD matches REGEX (FIELD!=REGEX: does not match)",
         "FIELD=REGEX",
     ),
     "--ids": Option(
-        file_path, WHAT, "only records listed in FILE (ids or email addresses)", "FILE"
+        *FILE, WHAT, "only records listed in FILE (ids or email addresses)", "FILE"
     ),
-    "--keep": Option(
-        file_path, WHAT, "exclude records listed in FILE (may be repeated)", "FILE"
-    ),
-    "--spare-with-orders": Option(switch, WHAT, "exclude customers that have orders"),
-    "--limit": Option(positive, WHAT, "delete at most N records", "N"),
-    "--max-delete": Option(not_negative, SAFETY, "refuse to delete more than N records", "N"),
-    "--dry-run": Option(switch, SAFETY, "list records and write the plan; delete nothing"),
-    "--yes": Option(switch, SAFETY, "skip the confirmation prompt"),
+    "--keep": Option(*FILE, WHAT, "exclude records listed in FILE (may be repeated)", "FILE"),
+    "--spare-with-orders": Option(*SWITCH, WHAT, "exclude customers that have orders"),
+    "--limit": Option(*POSITIVE, WHAT, "delete at most N records", "N"),
+    "--max-delete": Option(*NOT_NEGATIVE, SAFETY, "refuse to delete more than N records", "N"),
+    "--dry-run": Option(*SWITCH, SAFETY, "list records and write the plan; delete nothing"),
+    "--yes": Option(*SWITCH, SAFETY, "skip the confirmation prompt"),
     "--resume": Option(
-        file_path, SAFETY, "resume a run, or execute a dry run's plan", "RUN_FOLDER"
+        *FILE, SAFETY, "resume a run, or execute a dry run's plan", "RUN_FOLDER"
     ),
-    "--runs-dir": Option(file_path, SAFETY, "directory for run folders (default: runs)", "DIR"),
-    "--no-backup": Option(switch, SAFETY, "do not write backup.jsonl"),
+    "--runs-dir": Option(*FILE, SAFETY, "directory for run folders (default: runs)", "DIR"),
+    "--no-backup": Option(*SWITCH, SAFETY, "do not write backup.jsonl"),
     "--rate-limit": Option(
-        positive, PACE, "at most N requests in each of the store's rate-limit windows", "N"
+        *POSITIVE, PACE, "at most N requests in each of the store's rate-limit windows", "N"
     ),
     "--batch-size": Option(
-        positive, PACE, "ids in one DELETE (default: as many as the API takes)", "N"
+        *POSITIVE, PACE, "ids in one DELETE (default: as many as the API takes)", "N"
     ),
     "--max-concurrent": Option(
-        form("[1-5]", "a whole number from 1 to 5", int),
+        "[1-5]",
+        "a whole number from 1 to 5",
+        int,
         PACE,
         "requests in flight at once, 1 to 5 (default: 5)",
         "N",
     ),
     "--json": Option(
-        switch, OUTPUT, "print the summary as JSON on stdout, everything else on stderr"
+        *SWITCH, OUTPUT, "print the summary as JSON on stdout, everything else on stderr"
     ),
-    "--verbose": Option(switch, OUTPUT, "show every request"),
+    "--verbose": Option(*SWITCH, OUTPUT, "show every request"),
     # Only in the ini and the environment.
-    "--min-requests-remaining": Option(not_negative),
-    "--count-items": Option(switch),
-    "--max-retries": Option(form("1?[0-9]|20", "a whole number from 0 to 20", int)),
+    "--min-requests-remaining": Option(*NOT_NEGATIVE),
+    "--count-items": Option(*SWITCH),
+    "--max-retries": Option("1?[0-9]|20", "a whole number from 0 to 20", int),
     "--timeout": Option(
-        form(r"(?=.*[1-9])[0-9]{1,4}(\.[0-9]{1,9})?", "a number of seconds above 0", float)
+        r"(?=.*[1-9])[0-9]{1,4}(\.[0-9]{1,9})?", "a number of seconds above 0", float
     ),
     "--max-error-rate": Option(
-        form(r"[0-9]{1,2}(\.[0-9]{1,9})?|100", "a number from 0 to 100", float)
+        r"[0-9]{1,2}(\.[0-9]{1,9})?|100", "a number from 0 to 100", float
     ),
-    "--webhook-url": Option(form("https?://[A-Za-z0-9][!-~]*", "an http or https URL", secret)),
+    "--webhook-url": Option("https?://[A-Za-z0-9][!-~]*", "an http or https URL", secret),
     "--store-hash": Option(
-        form(
-            "(.*stores/)?[A-Za-z0-9]+(/v[0-9])?/?",
-            "letters and digits, or the whole API path",
-            partial(re.sub, "^.*stores/|/.*$", ""),
-        )
+        "(.*stores/)?[A-Za-z0-9]+(/v[0-9])?/?",
+        "letters and digits, or the whole API path",
+        partial(re.sub, "^.*stores/|/.*$", ""),
     ),
     "--access-token": Option(
-        form(
-            "[!#-&(-~]+",
-            "ASCII without spaces or quotes, here or in BIGCOMMERCE_ACCESS_TOKEN",
-            secret,
-        )
+        "[!#-&(-~]+",
+        "ASCII without spaces or quotes, here or in BIGCOMMERCE_ACCESS_TOKEN",
+        secret,
     ),
-    "--client-id": Option(form("[!-~]*", "ASCII without spaces")),
+    "--client-id": Option("[!-~]*", "ASCII without spaces"),
     "--domain": Option(
-        form("((https?://)?[^/:]+(/.*)?)?", "a domain such as www.example.com", bare_domain)
+        "((https?://)?[^/:]+(/.*)?)?", "a domain such as www.example.com", bare_domain
     ),
-    "--host": Option(
-        form("[A-Za-z0-9.-]+(:[0-9]{1,5})?", "host or host:port in BC_API_ENDPOINT")
-    ),
+    "--host": Option("[A-Za-z0-9.-]+(:[0-9]{1,5})?", "host or host:port in BC_API_ENDPOINT"),
 }
 SHORT_FORMS = {"--dry-run": ["-n"], "--yes": ["-y"], "--verbose": ["-v"]}
 STORE = ("--store-hash", "--access-token", "--client-id", "--domain")
@@ -1471,8 +1464,9 @@ def nearest(name: str, known: Iterable[str], otherwise: str, cutoff: float = 0.5
     """Return a hint at an unknown filter or option; never the opposite of a filter."""
     operator = name[len(name.partition(":")[0]) :]
     alike = [other for other in known if other.endswith(operator)]
-    close = difflib.get_close_matches(name, alike, n=1, cutoff=cutoff)
-    return f"did you mean {close[0]}?" if close else otherwise
+    for close in difflib.get_close_matches(name, alike, n=1, cutoff=cutoff):
+        return f"did you mean {close}?"
+    return otherwise
 
 
 def read_ini(path: Path) -> Texts:
@@ -1547,11 +1541,11 @@ def read_options(path: Path, ini: Texts, argv: Texts) -> dict[str, Any]:
         key, in_ini, in_argv = key_of(flag), ini.get(flag, []), argv.get(flag, [])
         option = OPTIONS.get(flag)
         if not option:
-            option = Option(partial(filter_named, values["resource"], key), WHAT)
+            option = Option(".*", "", partial(filter_named, values["resource"], key), WHAT)
         converted = []
         for text in in_ini + in_argv:  # also a value that is overridden is checked
             try:
-                converted.append(option.convert(text))
+                converted.append(option.read(text))
             except ValueError as error:  # N28: no value of the ini is shown
                 source = f"{flag} {clean(text)!r}" if text in in_argv else f"{path}: {key}"
                 raise ConfigError(f"{source} {error}.") from error
@@ -5227,7 +5221,7 @@ class Run:
         """Wait for webhook_url a little, and not after a signal (N34)."""
         waited = 0.0
         while self.webhook.is_busy() and waited < WEBHOOK_PATIENCE:
-            if self.stop.is_signaled:
+            if self.stop.signals:
                 break
             time.sleep(POLL)
             waited += POLL
