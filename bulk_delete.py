@@ -132,17 +132,11 @@ if hasattr(signal, "SIGHUP"):
 
 
 class RunError(Exception):
-    """An expected end of a run, as opposed to a bug: one sentence, and a status."""
+    """An end of a run before everything was done: one sentence, and a status."""
 
     exit_status = 5
     # Of summary.json.
     status = "interrupted"
-
-
-class Bug(RunError):
-    """An unexpected end; its traceback is shown."""
-
-    exit_status = 1
 
 
 class ConfigError(RunError):
@@ -173,12 +167,6 @@ class ReadRejected(Refused):  # exit status 5 once there is a plan: see `ending`
 
 class InvalidResponse(Refused):
     """A response without a list, total or ids that can be relied on."""
-
-
-class Incomplete(RunError):
-    """Everything was done, and some planned records are not verified gone."""
-
-    exit_status, status = 4, "completed"
 
 
 class StoreError(RunError):
@@ -5160,7 +5148,7 @@ class Run:
             with suppress(OSError):
                 self.show_result(summary)
         if not is_signaled:
-            is_complete = summary["exit_status"] in (0, Incomplete.exit_status)
+            is_complete = summary["exit_status"] in (0, 4)
             self.notify("completed" if is_complete else "interrupted", summary)
             self.await_webhook()
         if not self.is_kept():
@@ -5280,11 +5268,13 @@ def run(config: Config, screen: Screen, stop: Stop) -> int:
         left = job.ledger.selected - len(job.ledger.gone)
         if left and not config.dry_run:
             count = f"{left:,} of {job.config.resource.counted(job.ledger.selected)}"
-            failure = Incomplete(f"{count} not verified as deleted.")
+            failure = RunError(f"{count} not verified as deleted.")
+            failure.exit_status, failure.status = 4, "completed"
     except RunError as error:
         failure = stop.set(error)
     except BaseException as error:
-        bug = Bug(f"Bug: {clean(repr(error))}")
+        bug = RunError(f"Bug: {clean(repr(error))}")
+        bug.exit_status = 1
         stop.set(bug)  # the workers send nothing more
         job.finish(bug)
         raise
