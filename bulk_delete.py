@@ -264,6 +264,7 @@ def lock_file(handle: int) -> None:
     """Lock an open file until it is closed; raises BlockingIOError if it is locked."""
     try:
         fcntl: Any = importlib.import_module("fcntl")
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except ImportError:
         msvcrt: Any = importlib.import_module("msvcrt")
         os.lseek(handle, 2**30, os.SEEK_SET)  # far behind its end: locked bytes are unreadable
@@ -271,8 +272,6 @@ def lock_file(handle: int) -> None:
             msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
         except OSError as error:
             raise BlockingIOError from error
-    else:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def sync_folder(path: Path) -> None:
@@ -1567,16 +1566,14 @@ def read_list_file(flag: str, path: Path, resource: Resource) -> ListFile:
 def check_together(config: Config) -> None:
     """Raise ConfigError for options that exclude one another."""
     resource, size = config.resource, config.batch_size or 0
-    fault = ""
     if config.filter and config.ids:
-        fault = "--ids cannot be combined with --filter or [filters]; use --match"
-    elif config.spare_with_orders and resource.name != "customers":
-        fault = f"--spare-with-orders works only with customers, not {resource.plural}"
-    elif size > resource.max_batch and not config.resume:
+        raise ConfigError("--ids cannot be combined with --filter or [filters]; use --match.")
+    if config.spare_with_orders and resource.name != "customers":
+        raise ConfigError("--spare-with-orders works only with customers.")
+    if size > resource.max_batch and not config.resume:
         limit = f"at most {resource.max_batch} for {resource.plural}"
-        fault = f"--batch-size, or batch_size in {config.path}, must be {limit}, not {size}"
-    if fault:
-        raise ConfigError(f"{fault}.")
+        name = f"--batch-size, or batch_size in {config.path},"
+        raise ConfigError(f"{name} must be {limit}, not {size}.")
 
 
 def read_config(argv: Texts, environ: Mapping[str, str]) -> Config:
@@ -1634,8 +1631,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--config", dest="--config", action="append", metavar="FILE", help=help_text
     )
-    version = f"bulk_delete.py {__version__}"
-    parser.add_argument("--version", action="version", version=version)
+    parser.add_argument("--version", action="version", version=f"bulk_delete.py {__version__}")
     groups = {name: parser.add_argument_group(name) for name in (WHAT, SAFETY, PACE, OUTPUT)}
     for flag, option in OPTIONS.items():
         if not option.group:
@@ -1661,11 +1657,9 @@ def parse_arguments(words: Sequence[str] | None) -> Texts:
         raise ConfigError(f"{fault}.") from error
     if unknown:
         name = clean(unknown[0].partition("=")[0])
-        word = name.lstrip("-–—")
-        if word == name:
-            raise ConfigError(f"Unexpected argument: {name}")
-        hint = nearest(f"--{word.lower()}", parser._option_string_actions, "see --help", 0.8)
-        raise ConfigError(f"Unknown option {name} ({hint}).")
+        typed = f"--{name.lower().lstrip('-–—')}"
+        hint = nearest(typed, parser._option_string_actions, "see --help", 0.8)
+        raise ConfigError(f"Unknown argument {name} ({hint}).")
     argv = {flag: texts for flag, texts in vars(arguments).items() if texts}
     if "--config" not in argv and argv.get("--resource") != ["list"]:
         raise ConfigError("--config FILE is required: the store's ini file.")
