@@ -86,9 +86,8 @@ def settings(folder: Path, ini: str, *options: str) -> Config:
     """Return the settings of a run with these lines in [cleanup] and these options."""
     path = folder / "settings.ini"
     write_private(path, f"{INI}[cleanup]\n{ini}\n")
-    return bulk_delete.read_config(
-        bulk_delete.parse_arguments(["--config", str(path), *options]), {}
-    )
+    argv = bulk_delete.parse_arguments(["--config", str(path), *options])
+    return bulk_delete.read_config(argv, {})
 
 
 def matches(text: str, records: Iterable[Record] = RECORDS) -> tuple[set[int], str]:
@@ -376,13 +375,6 @@ def test_a_bad_line_of_the_ini_is_numbered_and_not_shown(store: FakeStore, tool:
         assert (outcome.status, store.log) == (2, []), outcome.text
         assert f"store.ini, line {len(text.splitlines())}: " in outcome.err, text
         assert not [part for part in parts if part in outcome.text], outcome.text
-
-
-def test_an_unknown_resource_suggests_no_other(store: FakeStore, tool: Tool) -> None:
-    for name in ("orders", "order", "customer", "custmers", "variants", "users"):
-        printed = run_refused(tool, store, 2, "--resource", name).text
-        printed += run_refused(tool, store, 2, resource=name).text
-        assert not re.search(r"did you mean|\?", printed, re.IGNORECASE)
 
 
 def test_an_empty_store_is_never_all_customers(make_store: MakeStore, tool: Tool) -> None:
