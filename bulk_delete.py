@@ -185,6 +185,7 @@ class ListingChanged(Exception):
     """Records moved while the pages were read, so the listing may have holes."""
 
 
+@dataclass
 class Stop:
     """The flag that every thread reads before it sends; set once, never cleared.
 
@@ -192,15 +193,14 @@ class Stop:
     holds it.
     """
 
-    def __init__(self) -> None:
-        # The error that ends the run, or None.
-        self.failure: RunError | None = None
-        # Do not even wait for what is in flight: a second signal came.
-        self.force_exit = False
-        # Whether a signal raises at once: while the main thread waits for input.
-        self.raises_on_signal = False
-        # How many signals came.
-        self.signals = 0
+    # The error that ends the run, or None.
+    failure: RunError | None = None
+    # Do not even wait for what is in flight: a second signal came.
+    force_exit: bool = False
+    # Whether a signal raises at once: while the main thread waits for input.
+    raises_on_signal: bool = False
+    # How many signals came.
+    signals: int = 0
 
     def set(self, failure: RunError) -> RunError:
         """Set the error that ends the run, unless it is set; return the one in force."""
@@ -607,11 +607,16 @@ def first_few(words: Sequence[str]) -> str:
     return ", ".join(words[:5]) + more
 
 
-def suggest(name: str, known: Iterable[str]) -> str:
-    """Return a hint at an unknown name: the nearest known one, or all."""
-    known = [*known]
-    close = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
-    return f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
+def suggest(name: str, known: Iterable[str], otherwise: str, cutoff: float = 0.5) -> str:
+    """Return a hint at an unknown name: the nearest known one, or `otherwise`.
+
+    The opposite of a filter is no suggestion: only filters that compare alike are.
+    """
+    operator = name[len(name.partition(":")[0]) :]
+    alike = [other for other in known if other.endswith(operator)]
+    for close in difflib.get_close_matches(name.lower(), alike, n=1, cutoff=cutoff):
+        return f"did you mean {close}?"
+    return otherwise
 
 
 # --- selection ----------------------------------------------------------------------
@@ -1447,15 +1452,6 @@ INI_KEYS = {
 }
 
 
-def nearest(name: str, known: Iterable[str], otherwise: str, cutoff: float = 0.5) -> str:
-    """Return a hint at an unknown filter or option; never the opposite of a filter."""
-    operator = name[len(name.partition(":")[0]) :]
-    alike = [other for other in known if other.endswith(operator)]
-    for close in difflib.get_close_matches(name, alike, n=1, cutoff=cutoff):
-        return f"did you mean {close}?"
-    return otherwise
-
-
 def read_ini(path: Path) -> Texts:
     """Return what an ini file gives, as options; raises ConfigError.
 
@@ -1488,7 +1484,7 @@ def read_line(line: str, section: str, ini: Texts) -> str:
         return section
     if header := re.fullmatch(r"\[(.*)\]", line):
         if header[1] not in INI_KEYS:
-            hint = nearest(header[1], INI_KEYS, "see config.example.ini")
+            hint = suggest(header[1], INI_KEYS, "see config.example.ini")
             raise ValueError(f"unknown section ({hint})")
         return header[1]
     key, equals, value = line.partition("=")
@@ -1497,7 +1493,7 @@ def read_line(line: str, section: str, ini: Texts) -> str:
         raise ValueError("expected a section such as [store], then key = value")
     flag = INI_KEYS[section].get(key)
     if not flag:
-        hint = nearest(key, INI_KEYS[section], "see config.example.ini")
+        hint = suggest(key, INI_KEYS[section], "see config.example.ini")
         if key in map(key_of, NOT_IN_INI):
             hint = f"give --{key} on the command line"
         raise ValueError(f"unknown key in [{section}] ({hint})")
@@ -1515,7 +1511,7 @@ def filter_named(resource: Resource, name: str, text: str) -> Filter:
     """Convert the value of a filter."""
     types = resource.filter_types()
     if name not in types:
-        hint = nearest(name, types, "see --resource list")
+        hint = suggest(name, types, "see --resource list")
         raise ValueError(f"is not a filter for {resource.plural} ({hint})")
     return make_filter(name, text, types[name])
 
@@ -1657,8 +1653,8 @@ def parse_arguments(words: Sequence[str] | None) -> Texts:
         raise ConfigError(f"{fault}.") from error
     if unknown:
         name = clean(unknown[0].partition("=")[0])
-        typed = f"--{name.lower().lstrip('-–—')}"
-        hint = nearest(typed, parser._option_string_actions, "see --help", 0.8)
+        typed = f"--{name.lstrip('-–—')}"
+        hint = suggest(typed, parser._option_string_actions, "see --help", 0.8)
         raise ConfigError(f"Unknown argument {name} ({hint}).")
     argv = {flag: texts for flag, texts in vars(arguments).items() if texts}
     if "--config" not in argv and argv.get("--resource") != ["list"]:
@@ -4588,7 +4584,8 @@ def check_selection(selection: Selection, parents: Mapping[int, int], config: Co
             raise Refused(f"{fault}. Correct the rows, or remove one column.")
     if selection.listed:
         for path in sorted(selection.missing_paths):
-            hint = suggest(path, sorted(selection.field_names))
+            known = sorted(selection.field_names)
+            hint = suggest(path, known, f"known: {', '.join(known)}")
             raise Refused(f'Unknown field "{path}" in --match ({hint}).')
     for matcher in selection.keep_lists:
         if not matcher.matched:
