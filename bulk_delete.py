@@ -304,10 +304,9 @@ def discard_typed_ahead() -> None:
     try:
         termios: Any = importlib.import_module("termios")
     except ImportError:
-        with suppress(ImportError):
-            msvcrt: Any = importlib.import_module("msvcrt")
-            while msvcrt.kbhit():
-                msvcrt.getwch()
+        msvcrt: Any = importlib.import_module("msvcrt")
+        while msvcrt.kbhit():
+            msvcrt.getwch()
     else:
         with suppress(OSError, ValueError, termios.error):
             termios.tcflush(sys.stdin, termios.TCIFLUSH)
@@ -1396,7 +1395,9 @@ class Config:
 
     # [cleanup], [filters] and the command line.
     resource: Resource
-    filter: Mapping[str, Filter]  # by name
+    # By name; filters: in the words given.
+    filter: Mapping[str, Filter]
+    filters: Mapping[str, str]
     match: Sequence[Match] = ()
     ids: Path | None = None
     spare_with_orders: bool = False
@@ -1429,11 +1430,6 @@ class Config:
     # Options of the command line that the command to resume repeats.
     resume_options: Sequence[str]
     warnings: Sequence[str]
-
-    @property
-    def filters(self) -> dict[str, str]:
-        """The filters, in the words given."""
-        return {name: item.text for name, item in self.filter.items()}
 
 
 def key_of(flag: str) -> str:
@@ -1519,7 +1515,7 @@ def filter_named(resource: Resource, name: str, text: str) -> Filter:
 def read_options(path: Path, ini: Texts, argv: Texts) -> dict[str, Any]:
     """Return the fields of Config that options set; raises ConfigError."""
     values: dict[str, Any] = {"resource": RESOURCES["customers"], "filter": {}}
-    values |= {"selection": {}, "resume_options": [], "warnings": []}
+    values |= {"filters": {}, "selection": {}, "resume_options": [], "warnings": []}
     for flag in dict.fromkeys(["--resource", *ini, *argv]):  # filters depend on it
         key, in_ini, in_argv = key_of(flag), ini.get(flag, []), argv.get(flag, [])
         option = OPTIONS.get(flag)
@@ -1539,7 +1535,7 @@ def read_options(path: Path, ini: Texts, argv: Texts) -> dict[str, Any]:
                 values["warnings"].append(f"{flag} overrides {overridden}")
             in_ini, converted = [], converted[len(in_ini) :]
         if flag not in OPTIONS:
-            values["filter"][key] = converted[0]
+            values["filter"][key], values["filters"][key] = converted[0], converted[0].text
             continue
         if converted:
             values[key] = converted if flag in REPEATABLE else converted[0]
