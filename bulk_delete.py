@@ -413,6 +413,7 @@ class Resource:
 _DATES = "date_created:min/date date_created:max/date"
 _IDS = "id/id id:in/id id:min/id id:max/id id:greater/id id:less/id"
 _CHANGES = "date_modified:min/date date_modified:max/date"
+_PERSON = ("email", "first_name", "last_name", "date_created")
 _BY_ID = {"sort": "id", "direction": "asc"}
 
 RESOURCES = {
@@ -430,7 +431,7 @@ RESOURCES = {
             filters="id:in/id company:in/text customer_group_id:in/int email:in/text "
             "name:in/text name:like/texts phone:in/text registration_ip_address:in/text "
             f"{_DATES} {_CHANGES}",
-            display_fields=("email", "first_name", "last_name", "date_created"),
+            display_fields=_PERSON,
             email="email",
             also_deleted="addresses, attributes and store credit",
         ),
@@ -535,7 +536,7 @@ RESOURCES = {
             "store_v2_customers",
             filters="id:in/id email/text first_name/text last_name/text source/text "
             f"order_id/int {_DATES} {_CHANGES}",
-            display_fields=("email", "first_name", "last_name", "date_created"),
+            display_fields=_PERSON,
             email="email",
         ),
         Resource(
@@ -1276,6 +1277,7 @@ class Option:
         return self.convert(text)
 
 
+# Kinds of options: pattern, words and converter.
 SWITCH = (
     "(?i)yes|no|true|false|on|off|1|0",
     "yes or no",
@@ -1370,7 +1372,7 @@ OPTIONS = {
     "--host": Option("[A-Za-z0-9.-]+(:[0-9]{1,5})?", "host or host:port in BC_API_ENDPOINT"),
 }
 SHORT_FORMS = {"--dry-run": ["-n"], "--yes": ["-y"], "--verbose": ["-v"]}
-STORE = ("--store-hash", "--access-token", "--client-id", "--domain")
+STORE_OPTIONS = ("--store-hash", "--access-token", "--client-id", "--domain")
 NOT_IN_INI = ("--config", "--filter", "--yes", "--resume", "--json")
 REPEATABLE = ("--match", "--keep")
 # Compared with the plan's when a run is resumed.
@@ -1440,16 +1442,18 @@ def key_of(flag: str) -> str:
 Texts = dict[str, list[str]]  # option as typed => the texts that were given
 # Section of the ini => its keys => the options as which they are read.
 INI_KEYS = {
-    "store": {key_of(flag): flag for flag in STORE},
+    "store": {key_of(flag): flag for flag in STORE_OPTIONS},
     "cleanup": {
-        key_of(flag): flag for flag in OPTIONS if flag not in (*STORE, *NOT_IN_INI, "--host")
+        key_of(flag): flag
+        for flag in OPTIONS
+        if flag not in (*STORE_OPTIONS, *NOT_IN_INI, "--host")
     },
     "filters": {key: f"--filter {key}" for r in RESOURCES.values() for key in r.filter_types()},
 }
 
 
 def read_ini(path: Path) -> Texts:
-    """Return what an ini file gives, as options; raises ConfigError.
+    """Return what an ini file gives, as option => text; raises ConfigError.
 
     Its values are taken as they are: = is the only delimiter, and there are no inline
     comments, quotes, continuation lines or defaults, each of which could turn a
@@ -1513,7 +1517,12 @@ def filter_named(resource: Resource, name: str, text: str) -> Filter:
 
 
 def read_options(path: Path, ini: Texts, argv: Texts) -> dict[str, Any]:
-    """Return the fields of Config that options set; raises ConfigError."""
+    """Return the fields of Config that options set; raises ConfigError.
+
+    The ini is a command line before the command line: what an option gives replaces what
+    its key gives, which is told if it selects or protects; keep lists add up. N28: a
+    message has the text of an option, and never that of a key.
+    """
     values: dict[str, Any] = {"resource": RESOURCES["customers"], "filter": {}}
     values |= {"filters": {}, "selection": {}, "resume_options": [], "warnings": []}
     for flag in dict.fromkeys(["--resource", *ini, *argv]):  # filters depend on it
@@ -1522,10 +1531,10 @@ def read_options(path: Path, ini: Texts, argv: Texts) -> dict[str, Any]:
         if not option:
             option = Option(".*", "", partial(filter_named, values["resource"], key), WHAT)
         converted = []
-        for text in in_ini + in_argv:  # also a value that is overridden is checked
+        for text in in_ini + in_argv:  # an overridden one is checked too
             try:
                 converted.append(option.read(text))
-            except ValueError as error:  # N28: no value of the ini is shown
+            except ValueError as error:
                 source = f"{flag} {clean(text)!r}" if text in in_argv else f"{path}: {key}"
                 raise ConfigError(f"{source} {error}.") from error
         if in_argv and flag != "--keep":
