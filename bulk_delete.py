@@ -43,7 +43,6 @@ finished, some records not gone; 5 stopped early, resumable once there is a plan
 129 stopped by SIGINT, SIGTERM, SIGHUP.
 """
 
-# ruff: noqa: RUF009  # the defaults of Config are dataclass fields, made by `option`
 from __future__ import annotations
 
 import argparse
@@ -81,7 +80,7 @@ from decimal import Decimal
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 from urllib.parse import unquote, urlencode, urlsplit
 
 if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
@@ -133,17 +132,11 @@ if hasattr(signal, "SIGHUP"):
 
 
 class RunError(Exception):
-    """An expected end of a run, as opposed to a bug: one sentence, and a status."""
+    """An end of a run before everything was done: one sentence, and a status."""
 
     exit_status = 5
     # Of summary.json.
     status = "interrupted"
-
-
-class Bug(RunError):
-    """An unexpected end; its traceback is shown."""
-
-    exit_status = 1
 
 
 class ConfigError(RunError):
@@ -176,12 +169,6 @@ class InvalidResponse(Refused):
     """A response without a list, total or ids that can be relied on."""
 
 
-class Incomplete(RunError):
-    """Everything was done, and some planned records are not verified gone."""
-
-    exit_status, status = 4, "completed"
-
-
 class StoreError(RunError):
     """The store, the network or the disk ends the run early."""
 
@@ -193,15 +180,12 @@ class RetriesExhausted(StoreError):
 class Interrupted(RunError):
     """A signal ended the run."""
 
-    def __init__(self, signum: int) -> None:
-        super().__init__(SIGNALS[signal.Signals(signum)])
-        self.exit_status = 128 + signum
-
 
 class ListingChanged(Exception):
     """Records moved while the pages were read, so the listing may have holes."""
 
 
+@dataclass
 class Stop:
     """The flag that every thread reads before it sends; set once, never cleared.
 
@@ -209,19 +193,14 @@ class Stop:
     holds it.
     """
 
-    def __init__(self) -> None:
-        # The error that ends the run, or None.
-        self.failure: RunError | None = None
-        # Do not even wait for what is in flight: a second signal came.
-        self.force_exit = False
-        # Whether a signal raises at once: while the main thread waits for input.
-        self.raises_on_signal = False
-        self._signals = 0
-
-    @property
-    def is_signaled(self) -> bool:
-        """Whether a signal came."""
-        return self._signals > 0
+    # The error that ends the run, or None.
+    failure: RunError | None = None
+    # Do not even wait for what is in flight: a second signal came.
+    force_exit: bool = False
+    # Whether a signal raises at once: while the main thread waits for input.
+    raises_on_signal: bool = False
+    # How many signals came.
+    signals: int = 0
 
     def set(self, failure: RunError) -> RunError:
         """Set the error that ends the run, unless it is set; return the one in force."""
@@ -243,11 +222,13 @@ class Stop:
 
     def on_signal(self, signum: int, _frame: FrameType | None) -> None:
         """Handle a signal: the first stops, the second quits, the third kills."""
-        self._signals += 1
-        if self._signals > 2:  # the main thread has not left at the second: it hangs
+        self.signals += 1
+        if self.signals > 2:  # the main thread has not left at the second: it hangs
             os._exit(128 + signum)
-        self.force_exit |= self._signals > 1
-        failure = self.set(Interrupted(signum))
+        self.force_exit |= self.signals > 1
+        interrupted = Interrupted(SIGNALS[signal.Signals(signum)])
+        interrupted.exit_status = 128 + signum
+        failure = self.set(interrupted)
         if self.raises_on_signal:
             raise failure
 
@@ -283,6 +264,7 @@ def lock_file(handle: int) -> None:
     """Lock an open file until it is closed; raises BlockingIOError if it is locked."""
     try:
         fcntl: Any = importlib.import_module("fcntl")
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except ImportError:
         msvcrt: Any = importlib.import_module("msvcrt")
         os.lseek(handle, 2**30, os.SEEK_SET)  # far behind its end: locked bytes are unreadable
@@ -290,8 +272,6 @@ def lock_file(handle: int) -> None:
             msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
         except OSError as error:
             raise BlockingIOError from error
-    else:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def sync_folder(path: Path) -> None:
@@ -306,10 +286,9 @@ def sync_folder(path: Path) -> None:
 
 def replace_file(draft: Path, path: Path) -> None:
     """Replace a file by its draft; on Windows a reader may hold it for a moment."""
-    for _ in range(20 if os.name == "nt" else 0):
+    for _ in range(20):
         with suppress(PermissionError):
-            os.replace(draft, path)
-            return
+            return os.replace(draft, path)
         time.sleep(POLL)
     os.replace(draft, path)
 
@@ -325,10 +304,9 @@ def discard_typed_ahead() -> None:
     try:
         termios: Any = importlib.import_module("termios")
     except ImportError:
-        with suppress(ImportError):
-            msvcrt: Any = importlib.import_module("msvcrt")
-            while msvcrt.kbhit():
-                msvcrt.getwch()
+        msvcrt: Any = importlib.import_module("msvcrt")
+        while msvcrt.kbhit():
+            msvcrt.getwch()
     else:
         with suppress(OSError, ValueError, termios.error):
             termios.tcflush(sys.stdin, termios.TCIFLUSH)
@@ -354,7 +332,7 @@ def shell_command(words: Sequence[str]) -> str:
 KEY_LIMIT = 320  # characters of a natural key, such as an address, that is normalized
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Resource:
     """One kind of record, and how the API lists and deletes it."""
 
@@ -424,8 +402,7 @@ class Resource:
 
     def id_of(self, record: Record) -> int:
         """Return a record's id."""
-        number: int = record[self.id_field]
-        return number
+        return int(record[self.id_field])
 
     def key_of(self, record: Record) -> str:
         """Return a record's natural key, as it is compared; "" if it has none."""
@@ -452,15 +429,16 @@ class Resource:
 _DATES = "date_created:min/date date_created:max/date"
 _IDS = "id/id id:in/id id:min/id id:max/id id:greater/id id:less/id"
 _CHANGES = "date_modified:min/date date_modified:max/date"
+_PERSON = ("email", "first_name", "last_name", "date_created")
 _BY_ID = {"sort": "id", "direction": "asc"}
 
 RESOURCES = {
     resource.name: resource
     for resource in (
         Resource(
-            name="customers",  # customers.v3.yml: without id:in 204, "no changes to the data"
-            path="v3/customers",
-            scope="store_v2_customers",
+            "customers",  # customers.v3.yml: without id:in 204, "no changes to the data"
+            "v3/customers",
+            "store_v2_customers",
             delete_filter="id:in",
             params={
                 "sort": "date_created:asc",
@@ -469,14 +447,14 @@ RESOURCES = {
             filters="id:in/id company:in/text customer_group_id:in/int email:in/text "
             "name:in/text name:like/texts phone:in/text registration_ip_address:in/text "
             f"{_DATES} {_CHANGES}",
-            display_fields=("email", "first_name", "last_name", "date_created"),
+            display_fields=_PERSON,
             key="email",
             also_deleted="addresses, attributes and store credit",
         ),
         Resource(
-            name="products",  # products_catalog.v3.yml: "must include a filter", at most 250
-            path="v3/catalog/products",
-            scope="store_v2_products",
+            "products",  # products_catalog.v3.yml: "must include a filter", at most 250
+            "v3/catalog/products",
+            "store_v2_products",
             delete_filter="id:in",
             max_batch=250,
             params={
@@ -496,9 +474,9 @@ RESOURCES = {
             note="options and modifiers are not in the backup",
         ),
         Resource(
-            name="categories",  # category-trees_catalog.v3.yml: the filter is optional
-            path="v3/catalog/trees/categories",
-            scope="store_v2_products",
+            "categories",  # category-trees_catalog.v3.yml: the filter is optional
+            "v3/catalog/trees/categories",
+            "store_v2_products",
             delete_path="v3/catalog/categories",
             success_statuses=(202, 204),
             id_filter="category_id:in",
@@ -511,16 +489,16 @@ RESOURCES = {
             note="a category that has products cannot be deleted",
         ),
         Resource(
-            name="brands",  # brands_catalog.v3.yml: the collection is deleted by name only
-            path="v3/catalog/brands",
-            scope="store_v2_products",
+            "brands",  # brands_catalog.v3.yml: the collection is deleted by name only
+            "v3/catalog/brands",
+            "store_v2_products",
             params={"sort": "name", "direction": "asc"},
             filters=f"{_IDS} name/text name:like/text page_title/text",
         ),
         Resource(
-            name="promotions",  # promotions.v3.yml: id:in is required (422), at most 50
-            path="v3/promotions",
-            scope="store_v2_marketing",
+            "promotions",  # promotions.v3.yml: id:in is required (422), at most 50
+            "v3/promotions",
+            "store_v2_marketing",
             delete_filter="id:in",
             id_filter="",
             max_batch=50,
@@ -530,9 +508,9 @@ RESOURCES = {
             note="a promotion that has coupon codes cannot be deleted",
         ),
         Resource(
-            name="coupons",  # marketing.v2.yml: the collection's filter is optional
-            path="v2/coupons",
-            scope="store_v2_marketing",
+            "coupons",  # marketing.v2.yml: the collection's filter is optional
+            "v2/coupons",
+            "store_v2_marketing",
             id_filter="id",  # there is no GET by path id
             max_read=1,
             filters="id/id code/text name/text type/text",
@@ -541,9 +519,9 @@ RESOURCES = {
             note="a coupon's promotion is kept",
         ),
         Resource(
-            name="price_lists",  # price_lists.v3.yml: the filter is optional; 1 at a time
-            path="v3/pricelists",
-            scope="store_v2_products",
+            "price_lists",  # price_lists.v3.yml: the filter is optional; 1 at a time
+            "v3/pricelists",
+            "store_v2_products",
             max_concurrent=1,
             filters=f"id:in/id name/text name:like/text {_DATES} {_CHANGES}",
             display_fields=("name", "active", "date_created"),
@@ -551,9 +529,9 @@ RESOURCES = {
             note="price records are not in the backup",
         ),
         Resource(
-            name="redirects",  # redirects.v3.yml: id:in is required
-            path="v3/storefront/redirects",
-            scope="store_v2_content",
+            "redirects",  # redirects.v3.yml: id:in is required
+            "v3/storefront/redirects",
+            "store_v2_content",
             delete_filter="id:in",
             params={**_BY_ID, "include": "to_url"},
             filters="id:in/id id:min/id id:max/id site_id/int",
@@ -561,9 +539,9 @@ RESOURCES = {
             key="from_path",
         ),
         Resource(
-            name="pages",  # pages.v3.yml: id:in is required; delete_children is not sent
-            path="v3/content/pages",
-            scope="store_v2_content",
+            "pages",  # pages.v3.yml: id:in is required; delete_children is not sent
+            "v3/content/pages",
+            "store_v2_content",
             delete_filter="id:in",
             deletes_known_on_404=True,  # "pages that did exist were successfully deleted"
             params={"include": "body"},
@@ -572,18 +550,18 @@ RESOURCES = {
             note="child pages are kept, moved to the top level and hidden",
         ),
         Resource(
-            name="subscribers",  # subscribers.v3.yml: "By default, deletes all subscribers"
-            path="v3/customers/subscribers",
-            scope="store_v2_customers",
+            "subscribers",  # subscribers.v3.yml: "By default, deletes all subscribers"
+            "v3/customers/subscribers",
+            "store_v2_customers",
             filters="id:in/id email/text first_name/text last_name/text source/text "
             f"order_id/int {_DATES} {_CHANGES}",
-            display_fields=("email", "first_name", "last_name", "date_created"),
+            display_fields=_PERSON,
             key="email",
         ),
         Resource(
-            name="gift_certificates",  # marketing.v2.yml: "By default, it deletes all"
-            path="v2/gift_certificates",
-            scope="store_v2_marketing",
+            "gift_certificates",  # marketing.v2.yml: "By default, it deletes all"
+            "v2/gift_certificates",
+            "store_v2_marketing",
             id_filter="",
             params=_BY_ID,
             filters="code/text order_id/int to_name/text to_email/text from_name/text "
@@ -595,15 +573,15 @@ RESOURCES = {
 }
 # Resources that are read but never deleted.
 ORDERS = Resource(
-    name="orders",
-    path="v2/orders",
-    scope="store_v2_orders_read_only",
+    "orders",
+    "v2/orders",
+    "store_v2_orders_read_only",
     params={"sort": "id:asc"},
 )
 STORE_INFO = Resource(
-    name="store_information",
-    path="v2/store",
-    scope="store_v2_information_read_only",
+    "store_information",
+    "v2/store",
+    "store_v2_information_read_only",
 )
 
 # --- words --------------------------------------------------------------------------
@@ -652,13 +630,16 @@ def first_few(words: Sequence[str]) -> str:
     return line
 
 
-def suggest(name: str, known: Iterable[str]) -> str:
-    """Return a hint at an unknown name: the nearest known one, or all."""
-    known = [*known]
-    close = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
-    if close:
-        return f"did you mean {close[0]}?"
-    return f"known: {', '.join(known)}"
+def suggest(name: str, known: Iterable[str], otherwise: str, cutoff: float = 0.5) -> str:
+    """Return a hint at an unknown name: the nearest known one, or `otherwise`.
+
+    The opposite of a filter is no suggestion: only filters that compare alike are.
+    """
+    operator = name[len(name.partition(":")[0]) :]
+    alike = [other for other in known if other.endswith(operator)]
+    for close in difflib.get_close_matches(name.lower(), alike, n=1, cutoff=cutoff):
+        return f"did you mean {close}?"
+    return otherwise
 
 
 # --- selection ----------------------------------------------------------------------
@@ -1109,427 +1090,19 @@ class ListMatcher:
 # --- configuration ------------------------------------------------------------------
 #
 # Turns store.ini and the command line into one frozen Config, or names the file, line,
-# key or option that is wrong. A field of Config made by `option` is both an option of the
-# command line and a key of [cleanup]; an option replaces its key, or adds to it. To add an
-# option, add such a field and a line in config.example.ini.
+# key or option that is wrong. An option of OPTIONS is a key of [cleanup] too, and sets the
+# field of Config of that name. A filter is an option like the others: --filter NAME, and
+# the key NAME of [filters]. To add an option, add it to OPTIONS, Config and
+# config.example.ini.
 
 
-@dataclass(frozen=True)
-class Option:
-    """One option: how its text is read, and what --help says about it."""
-
-    # text => value; raises ValueError that completes "--name ...".
-    convert: Callable[[str], Any]
-    # Its group in --help; "" if only the ini has it.
-    group: str = ""
-    # The placeholder of its value; "" for a switch.
-    metavar: str = ""
-    help: str = ""
-    in_ini: bool = True
-    # May be given more than once, and makes a tuple.
-    repeats: bool = False
-    # The values of the ini and of the command line add up.
-    adds_up: bool = False
-    # Part of the selection, which --resume takes from the plan.
-    selects: bool = False
-    # Repeated in the command that resumes the run.
-    resumes: bool = False
-    name: str = ""
-
-    @property
-    def flag(self) -> str:
-        """The option as it is typed."""
-        return "--" + self.name.replace("_", "-")
+QUOTED = re.compile("^['\"“”„‘’]|['\"“”„‘’]$")
 
 
-def option(
-    default: Any,
-    convert: Callable[[str], Any],
-    group: str = "",
-    metavar: str = "",
-    help: str = "",
-    **more: Any,
-) -> Any:
-    """Return a field of Config that is an Option."""
-    metadata = {"option": Option(convert, group, metavar, help, **more)}
-    return field(default=default, metadata=metadata, repr=convert is not web_address)
-
-
-def number(low: float, high: float, wanted: str, *, of: type = int) -> Callable[[str], Any]:
-    """Return a converter for numbers from low to high; wanted completes "must be"."""
-    pattern = r"[0-9]{1,18}" if of is int else r"[0-9]{1,18}(\.[0-9]{1,18})?"
-
-    def convert(text: str) -> Any:
-        value = of(text) if re.fullmatch(pattern, text) else -1
-        if not low <= value <= high:
-            raise ValueError(f"must be {wanted}")
-        return value
-
-    return convert
-
-
-positive = number(1, math.inf, "a whole number of 1 or more")
-not_negative = number(0, math.inf, "a whole number of 0 or more")
-
-
-def percentage(text: str) -> float:
-    """Convert a percentage, with or without the sign."""
-    convert = number(0, 100, "a percentage from 0 to 100", of=float)
-    return float(convert(text.removesuffix("%").rstrip()))
-
-
-def switch(text: str) -> bool:
-    """Convert the values that an ini uses for a boolean."""
-    words = {"yes": True, "true": True, "on": True, "1": True}
-    words |= {"no": False, "false": False, "off": False, "0": False}
-    if text.lower() not in words:
-        raise ValueError("must be yes or no")
-    return words[text.lower()]
-
-
-def resource_named(text: str) -> Resource:
-    """Convert the name of a resource; never suggests to delete another one (N31)."""
-    if text not in RESOURCES:
-        raise ValueError("is not a resource (see --resource list)")
-    return RESOURCES[text]
-
-
-def name_and_value(text: str) -> tuple[str, str]:
-    """Convert NAME=VALUE."""
-    name, equals, value = text.partition("=")
-    if not equals or not name.strip():
-        raise ValueError("must be NAME=VALUE")
-    return name.strip().lower(), value
-
-
-def match_expression(text: str) -> Match:
-    """Convert FIELD=REGEX or FIELD!=REGEX."""
-    path, equals, pattern = text.partition("=")
-    negated, path = path.endswith("!"), path.removesuffix("!").strip()
-    if not path or not equals or not pattern or pattern[0] in " =":
-        raise ValueError("must be FIELD=REGEX or FIELD!=REGEX, without a space after =")
-    if is_quoted(pattern) or is_quoted(path):
-        raise ValueError('starts or ends with a quote; remove it, or write ["] to match one')
-    if re.search(r"\[:\^?[a-z]+:\]", pattern):
-        raise ValueError(r"has a POSIX class, which Python lacks; use \d, \w or [a-z]")
-    try:
-        return Match(path, negated, re.compile(pattern))
-    except (re.error, OverflowError, RecursionError) as error:
-        raise ValueError(f"has an invalid regular expression ({error})") from error
-
-
-def file_path(text: str) -> Path:
-    """Convert a path; ~ is the home folder."""
-    if not text:
-        raise ValueError("must be a path")
-    with suppress(RuntimeError):  # no such user
-        return Path(text).expanduser()
-    return Path(text)
-
-
-def web_address(text: str) -> str:
-    """Convert an http or https URL, which is a secret: it may hold a password."""
-    SECRETS.update(filter(None, [text]))
-    try:
-        parts = urlsplit(text)
-        is_valid = bool(re.fullmatch(r"https?://[!-~]+", text) and parts.hostname)
-        is_valid = is_valid and parts.port != 0
-    except ValueError:  # the port is not a number
-        is_valid = False
-    if not is_valid:
-        raise ValueError("must be an http or https URL")
+def secret(text: str) -> str:
+    """Return a text that is never shown (N17, N18): a URL too may hold a password."""
+    SECRETS.add(text)
     return text
-
-
-WHAT, SAFETY, PACE, OUTPUT = "what to delete", "safety", "pace", "output"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """The settings of one run."""
-
-    # The ini file.
-    path: Path
-    # [store]. host: of the API, moved by BC_API_ENDPOINT; domain: "" if not given.
-    host: str
-    store_hash: str
-    access_token: str = field(repr=False)
-    client_id: str
-    domain: str
-
-    resource: Resource = option(
-        RESOURCES["customers"],
-        resource_named,
-        WHAT,
-        "NAME",
-        'record type (default: customers); "list" shows all',
-        selects=True,
-    )
-    # By name; those of [filters] too.
-    filter: Mapping[str, Filter] = option(
-        (),
-        name_and_value,
-        WHAT,
-        "NAME=VALUE",
-        "only records matching this API filter",
-        in_ini=False,
-        repeats=True,
-        selects=True,
-    )
-    match: tuple[Match, ...] = option(
-        (),
-        match_expression,
-        WHAT,
-        "FIELD=REGEX",
-        "only records whose FIELD matches REGEX (FIELD!=REGEX: does not match)",
-        repeats=True,
-        selects=True,
-    )
-    ids: Path | None = option(
-        None,
-        file_path,
-        WHAT,
-        "FILE",
-        "only records listed in FILE (ids, emails, skus, codes or paths)",
-        selects=True,
-    )
-    keep: tuple[Path, ...] = option(
-        (),
-        file_path,
-        WHAT,
-        "FILE",
-        "exclude records listed in FILE (may be repeated)",
-        repeats=True,
-        adds_up=True,
-        selects=True,
-    )
-    spare_with_orders: bool = option(
-        False, switch, WHAT, "", "exclude customers that have orders", selects=True
-    )
-    limit: int | None = option(
-        None, positive, WHAT, "N", "delete at most N records", selects=True
-    )
-    max_delete: int | None = option(
-        None,
-        not_negative,
-        SAFETY,
-        "N",
-        "refuse to delete more than N records",
-        resumes=True,
-    )
-    dry_run: bool = option(
-        False, switch, SAFETY, "", "list records and write the plan; delete nothing"
-    )
-    yes: bool = option(False, switch, SAFETY, "", "skip the confirmation prompt", in_ini=False)
-    resume: Path | None = option(
-        None,
-        file_path,
-        SAFETY,
-        "RUN_FOLDER",
-        "resume a run, or execute a dry run's plan",
-        in_ini=False,
-    )
-    runs_dir: Path = option(
-        Path("runs"),
-        file_path,
-        SAFETY,
-        "DIR",
-        "directory for run folders (default: runs)",
-    )
-    no_backup: bool = option(False, switch, SAFETY, "", "do not write backup.jsonl")
-    rate_limit: int | None = option(
-        None,
-        positive,
-        PACE,
-        "N",
-        "at most N requests in each of the store's rate-limit windows",
-        resumes=True,
-    )
-    batch_size: int | None = option(
-        None,
-        positive,
-        PACE,
-        "N",
-        "ids in one DELETE (default: as many as the API takes)",
-        resumes=True,
-    )
-    max_concurrent: int = option(
-        5,
-        number(1, 5, "a whole number from 1 to 5"),
-        PACE,
-        "N",
-        "requests in flight at once, 1 to 5 (default: 5)",
-        resumes=True,
-    )
-    min_requests_remaining: int = option(0, not_negative)
-    count_items: bool = option(False, switch)
-    max_retries: int = option(5, number(0, 20, "a whole number from 0 to 20"))
-    # Seconds to wait for an answer, or for more of it.
-    timeout: float = option(
-        60.0, number(1e-3, 3600, "a number of seconds above 0, at most 3600", of=float)
-    )
-    # In percent of the selection.
-    max_error_rate: float = option(10.0, percentage)
-    webhook_url: str = option("", web_address)
-    json: bool = option(
-        False,
-        switch,
-        OUTPUT,
-        "",
-        "print the summary as JSON on stdout, everything else on stderr",
-        in_ini=False,
-        resumes=True,
-    )
-    verbose: bool = option(False, switch, OUTPUT, "", "show every request")
-
-    # What --ids and --keep list.
-    ids_list: ListFile | None = None
-    keep_lists: Sequence[ListFile] = ()
-    # What selects, besides the filters, in the words given: option => words.
-    selection: Mapping[str, str] = field(default_factory=dict)
-    # Keys of the ini that exclude records, though --resume ignores them: key => value.
-    ini_protections: Mapping[str, str] = field(default_factory=dict)
-    # Options of the command line that the command to resume repeats.
-    resume_options: Sequence[str] = ()
-    warnings: Sequence[str] = ()
-
-    @property
-    def filters(self) -> dict[str, str]:
-        """The filters, in the words given."""
-        return {name: item.text for name, item in self.filter.items()}
-
-
-OPTIONS = {
-    item.name: replace(item.metadata["option"], name=item.name)
-    for item in fields(Config)
-    if item.metadata
-}
-STORE_KEYS = ("store_hash", "access_token", "client_id", "domain")
-CLEANUP_KEYS = [name for name, option in OPTIONS.items() if option.in_ini]
-FILTER_KEYS = sorted({name for r in RESOURCES.values() for name in r.filter_types()})
-INI_KEYS = {"store": STORE_KEYS, "cleanup": CLEANUP_KEYS, "filters": FILTER_KEYS}
-Keys = Mapping[str, str]  # of a section of the ini => their values
-QUOTES = "'\"“”„‘’"
-
-
-def is_quoted(value: str) -> bool:
-    """Tell whether a value begins or ends with a quote."""
-    return bool(value) and (value[0] in QUOTES or value[-1] in QUOTES)
-
-
-def read_ini(path: Path) -> dict[str, dict[str, str]]:
-    """Return the sections of an ini file, each as key => value; raises ConfigError.
-
-    Its values are taken as they are: = is the only delimiter, and there are no inline
-    comments, quotes, continuation lines or defaults, each of which could turn a
-    protection into one that protects nobody. N28: a message names the line and never
-    quotes it, since it may hold the token.
-    """
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError as error:
-        fault = "not found. Copy config.example.ini and edit it."
-        raise ConfigError(f"{path}: {fault}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 text. Save it as UTF-8.") from error
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"{path}: cannot be read ({reason}).") from error
-    if "\0" in text:
-        raise ConfigError(f"{path}: not UTF-8 text. Save it as UTF-8.")
-    sections: dict[str, dict[str, str]] = {}
-    section = ""
-    for number_, line in enumerate(re.split(r"\r\n|\r|\n", text), 1):
-        line = line.strip()
-        try:
-            if header := re.fullmatch(r"\[(.*)\]", line):
-                section = check_section(header[1], sections)
-                sections[section] = {}
-            elif line and line[0] not in "#;":
-                key, value = read_key(line, section)
-                if key in sections[section]:
-                    raise ValueError("duplicate key")
-                sections[section][key] = value
-        except ValueError as error:
-            raise ConfigError(f"{path}, line {number_}: {error}.") from None
-    if "store" not in sections:
-        raise ConfigError(f"{path}: section [store] is missing. See config.example.ini.")
-    return sections
-
-
-def check_section(name: str, sections: Container[str]) -> str:
-    """Return the name of a section; raises ValueError unless it is known and new."""
-    if name in sections:
-        raise ValueError("duplicate section")
-    if name not in INI_KEYS:
-        raise ValueError(f"unknown section ({suggest(name, INI_KEYS)})")
-    return name
-
-
-def read_key(line: str, section: str) -> tuple[str, str]:
-    """Return key and value of a line; raises ValueError, which never quotes it."""
-    key, equals, value = line.partition("=")
-    key, value = key.strip().lower(), value.strip()
-    if not equals:
-        raise ValueError("expected [section] or key = value")
-    if not section:
-        raise ValueError("expected a section such as [store] before the first key")
-    if section == "cleanup" and key in (*OPTIONS, "config", "version"):
-        if key not in CLEANUP_KEYS:
-            raise ValueError(f"--{key} can only be given on the command line")
-    elif key not in INI_KEYS[section]:
-        name = key if section == "filters" else key.partition(":")[0]
-        hint = suggest(name, INI_KEYS[section])
-        if section == "filters" and hint.startswith("known"):  # too many to list
-            hint = "see --resource list"
-        raise ValueError(f"unknown key in [{section}] ({hint})")
-    if is_quoted(value):
-        raise ValueError(f"{key} is in quotes; remove them")
-    if re.search(r"\s[;#]", value):
-        raise ValueError(f"{key} has a comment after its value; move it to its own line")
-    return key, value
-
-
-def read_store(path: Path, section: Keys, environ: Mapping[str, str]) -> dict[str, Any]:
-    """Return the fields of Config that [store] and the environment set."""
-    token, source = section.get("access_token", ""), f"{path}: access_token"
-    if not token and (token := environ.get("BIGCOMMERCE_ACCESS_TOKEN", "").strip()):
-        source = "BIGCOMMERCE_ACCESS_TOKEN"
-    SECRETS.update(filter(None, [token]))
-    store_hash = read_store_hash(path, section.get("store_hash", ""))
-    if not token:
-        raise ConfigError(f"{source} is empty. Fill it in, or set BIGCOMMERCE_ACCESS_TOKEN.")
-    if is_quoted(token):
-        raise ConfigError(f"{source} is in quotes. Remove them.")
-    client_id = section.get("client_id", "")
-    for name, value in ((source, token), (f"{path}: client_id", client_id)):
-        if not re.fullmatch(r"[!-~]*", value):
-            raise ConfigError(f"{name} has a space or a non-ASCII character. Paste it again.")
-    host = environ.get("BC_API_ENDPOINT") or DEFAULT_HOST
-    if not re.fullmatch(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?", host):
-        raise ConfigError(f"BC_API_ENDPOINT must be host or host:port, not {clean(host)!r}.")
-    domain = bare_domain(section.get("domain", ""))
-    if section.get("domain") and not domain:
-        raise ConfigError(f"{path}: domain must look like www.example.com.")
-    return {
-        "host": host,
-        "store_hash": store_hash,
-        "access_token": token,
-        "client_id": client_id,
-        "domain": domain,
-    }
-
-
-def read_store_hash(path: Path, text: str) -> str:
-    """Return the store hash, which may be given as the API path of the control panel."""
-    pasted = re.fullmatch(r"(?:(?:https?://)?[^/]+)?/?stores/([^/]+)(?:/.*)?", text)
-    store_hash = pasted[1] if pasted else text
-    if not store_hash:
-        raise ConfigError(f"{path}: store_hash is empty. Copy it from the API path.")
-    if not re.fullmatch(r"[A-Za-z0-9]+", store_hash):
-        fault = "store_hash must be letters and digits, or the whole API path"
-        raise ConfigError(f"{path}: {fault}.")
-    return store_hash
 
 
 def bare_domain(url: object) -> str:
@@ -1537,164 +1110,370 @@ def bare_domain(url: object) -> str:
     return re.sub(r"^https?://|/.*$", "", str(url).lower())
 
 
-def convert_text(option: Option, text: str, source: str) -> Any:
-    """Return the value of a text; a value of the ini is never shown (N28)."""
+def match_expression(text: str) -> Match:
+    """Convert FIELD=REGEX or FIELD!=REGEX."""
+    path, _, pattern = text.partition("=")
+    is_negated, path = path.endswith("!"), path.removesuffix("!").strip()
+    if QUOTED.search(pattern) or QUOTED.search(path):
+        raise ValueError('starts or ends with a quote; remove it, or write ["] to match one')
+    if re.search(r"\[:\^?[a-z]+:\]", pattern):
+        raise ValueError(r"has a POSIX class, which Python lacks; use \d, \w or [a-z]")
     try:
-        return option.convert(text)
-    except ValueError as error:
-        given = f" {clean(text)!r}" if source == option.flag else ""
-        raise ConfigError(f"{source}{given} {error}.") from error
+        return Match(path, is_negated, re.compile(pattern))
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"has an invalid regular expression ({error})") from error
 
 
-def read_options(arguments: argparse.Namespace, cleanup: Keys) -> dict[str, Any]:
-    """Return the fields of Config that options set; raises ConfigError."""
-    values: dict[str, Any] = {}
-    selection: dict[str, str] = {}
-    resume_options: list[str] = []
-    warnings: list[str] = []
-    for name, option in OPTIONS.items():
-        argv: list[str] = getattr(arguments, name, None) or []
-        ini = [cleanup[name]] if name in cleanup else []
-        if arguments.resume and (option.selects or name == "dry_run"):
-            if argv and option.selects:
-                raise ConfigError(f"{option.flag} cannot be used with --resume.")
-            ini = []  # the selection is the plan's
-        if len(argv if option.metavar else {*argv}) > 1 and not option.repeats:
-            raise ConfigError(f"{option.flag} can be given only once.")
-        source = f"{arguments.config}: {name}"
-        converted = [convert_text(option, text, source) for text in ini]
-        if argv and not option.adds_up:
-            if ini and ini != argv and (option.selects or name == "max_delete"):
-                overridden = f"{name} = {printable(ini[0], 80)} in {arguments.config}"
-                warnings.append(f"{option.flag} overrides {overridden}")
-            ini, converted = [], []
-        converted += [convert_text(option, text, option.flag) for text in argv]
-        if converted:
-            values[name] = tuple(converted) if option.repeats else converted[-1]
-        if option.selects and values.get(name) and name not in ("resource", "filter"):
-            selection[name] = " and ".join(ini + argv)
-        if option.resumes and argv and (option.metavar or values[name]):
-            resume_options += [option.flag, argv[-1]] if option.metavar else [option.flag]
-    lists = {"selection": selection, "resume_options": resume_options}
-    return values | lists | {"warnings": warnings}
+@dataclass(frozen=True)
+class Option:
+    """One option: how its text is read, and what --help says about it."""
+
+    # What its text must match, and that in words: "must be ...".
+    pattern: str
+    wanted: str
+    # text => value; raises ValueError that completes "--name ...".
+    convert: Callable[[str], Any] = str
+    # Its group in --help; "" if only the ini has it.
+    group: str = ""
+    help: str = ""
+    # The placeholder of its value; "" for a switch.
+    metavar: str = ""
+
+    def read(self, text: str) -> Any:
+        """Return the value of a text; raises ValueError that completes "--name ..."."""
+        if not re.fullmatch(self.pattern, text, re.DOTALL):
+            raise ValueError(f"must be {self.wanted}")
+        return self.convert(text)
 
 
-def read_protections(path: Path, cleanup: Keys) -> dict[str, str]:
-    """Return the keys of [cleanup] that exclude records, as key => value."""
-    protections = {name: cleanup[name] for name in ("keep", "match") if name in cleanup}
-    name = "spare_with_orders"
-    if convert_text(OPTIONS[name], cleanup.get(name, "no"), f"{path}: {name}"):
-        protections[name] = "yes"
-    return protections
+# Kinds of options: pattern, words and converter.
+SWITCH = (
+    "(?i)yes|no|true|false|on|off|1|0",
+    "yes or no",
+    lambda text: text.lower() in ("yes", "true", "on", "1"),
+)
+POSITIVE = ("0*[1-9][0-9]{0,17}", "a whole number of 1 or more", int)
+NOT_NEGATIVE = ("[0-9]{1,18}", "a whole number of 0 or more", int)
+FILE = (".+", "a path", lambda text: Path(os.path.expanduser(text)))
+MATCH = (
+    r"\s*[^=!\s][^=]*=[^ =].*",
+    "FIELD=REGEX or FIELD!=REGEX, without a space after =",
+    match_expression,
+)
+# The options of the first group select; with --resume, the selection is the plan's.
+WHAT, SAFETY, PACE, OUTPUT = "what to delete", "safety", "pace", "output"
+OPTIONS = {
+    "--resource": Option(
+        # N31: a misspelled name gets no suggestion to delete another kind of record.
+        "|".join(RESOURCES),
+        "a resource (see --resource list)",
+        RESOURCES.get,
+        WHAT,
+        'record type (default: customers); "list" shows all',
+        "NAME",
+    ),
+    "--filter": Option(
+        ".*", "", str, WHAT, "only records matching this API filter", "NAME=VALUE"
+    ),
+    "--match": Option(
+        *MATCH,
+        WHAT,
+        "only records whose FIELD matches REGEX (FIELD!=REGEX: does not match)",
+        "FIELD=REGEX",
+    ),
+    "--ids": Option(
+        *FILE, WHAT, "only records listed in FILE (ids, emails, skus, codes or paths)", "FILE"
+    ),
+    "--keep": Option(*FILE, WHAT, "exclude records listed in FILE (may be repeated)", "FILE"),
+    "--spare-with-orders": Option(*SWITCH, WHAT, "exclude customers that have orders"),
+    "--limit": Option(*POSITIVE, WHAT, "delete at most N records", "N"),
+    "--max-delete": Option(*NOT_NEGATIVE, SAFETY, "refuse to delete more than N records", "N"),
+    "--dry-run": Option(*SWITCH, SAFETY, "list records and write the plan; delete nothing"),
+    "--yes": Option(*SWITCH, SAFETY, "skip the confirmation prompt"),
+    "--resume": Option(
+        *FILE, SAFETY, "resume a run, or execute a dry run's plan", "RUN_FOLDER"
+    ),
+    "--runs-dir": Option(*FILE, SAFETY, "directory for run folders (default: runs)", "DIR"),
+    "--no-backup": Option(*SWITCH, SAFETY, "do not write backup.jsonl"),
+    "--rate-limit": Option(
+        *POSITIVE, PACE, "at most N requests in each of the store's rate-limit windows", "N"
+    ),
+    "--batch-size": Option(
+        *POSITIVE, PACE, "ids in one DELETE (default: as many as the API takes)", "N"
+    ),
+    "--max-concurrent": Option(
+        "[1-5]",
+        "a whole number from 1 to 5",
+        int,
+        PACE,
+        "requests in flight at once, 1 to 5 (default: 5)",
+        "N",
+    ),
+    "--json": Option(
+        *SWITCH, OUTPUT, "print the summary as JSON on stdout, everything else on stderr"
+    ),
+    "--verbose": Option(*SWITCH, OUTPUT, "show every request"),
+    # Only in the ini and the environment.
+    "--min-requests-remaining": Option(*NOT_NEGATIVE),
+    "--count-items": Option(*SWITCH),
+    "--max-retries": Option("1?[0-9]|20", "a whole number from 0 to 20", int),
+    "--timeout": Option(
+        r"(?=.*[1-9])[0-9]{1,4}(\.[0-9]{1,9})?", "a number of seconds above 0", float
+    ),
+    "--max-error-rate": Option(
+        r"[0-9]{1,2}(\.[0-9]{1,9})?|100", "a number from 0 to 100", float
+    ),
+    "--webhook-url": Option("https?://[A-Za-z0-9][!-~]*", "an http or https URL", secret),
+    "--store-hash": Option(
+        "(.*stores/)?[A-Za-z0-9]+(/v[0-9])?/?",
+        "letters and digits, or the whole API path",
+        partial(re.sub, "^.*stores/|/.*$", ""),
+    ),
+    "--access-token": Option(
+        "[!#-&(-~]+",
+        "ASCII without spaces or quotes, here or in BIGCOMMERCE_ACCESS_TOKEN",
+        secret,
+    ),
+    "--client-id": Option("[!-~]*", "ASCII without spaces"),
+    "--domain": Option(
+        "((https?://)?[^/:]+(/.*)?)?", "a domain such as www.example.com", bare_domain
+    ),
+    "--host": Option("[A-Za-z0-9.-]+(:[0-9]{1,5})?", "host or host:port in BC_API_ENDPOINT"),
+}
+SHORT_FORMS = {"--dry-run": ["-n"], "--yes": ["-y"], "--verbose": ["-v"]}
+STORE_OPTIONS = ("--store-hash", "--access-token", "--client-id", "--domain")
+NOT_IN_INI = ("--config", "--filter", "--yes", "--resume", "--json")
+REPEATABLE = ("--match", "--keep")
+# Compared with the plan's when a run is resumed.
+PROTECTIONS = ("--keep", "--match", "--spare-with-orders")
+# Repeated in the command that resumes the run.
+RESUMED = ("--max-delete", "--rate-limit", "--batch-size", "--max-concurrent")
 
 
-def read_filters(
-    path: Path, ini: Keys, argv: Iterable[tuple[str, str]], resource: Resource
-) -> tuple[dict[str, Filter], list[str]]:
-    """Return the filters by name and what to warn of; argv wins over the ini."""
-    types = resource.filter_types()
-    texts = {name: (f"{path}: {name}", text) for name, text in ini.items()}
-    warnings = []
-    for name, text in argv:
-        source = f"--filter {clean(name)}"
-        if texts.get(name, ("",))[0] == source:
-            raise ConfigError(f"{source} can be given only once.")
-        if name in texts and texts[name][1] != text:
-            overridden = f"{name} = {printable(texts[name][1], 80)} in {path}"
-            warnings.append(f"{source} overrides {overridden}")
-        texts[name] = (source, text)
-    filters = {}
-    for name, (source, text) in texts.items():
-        if name not in types:
-            suffix = name.partition(":")[2]  # the opposite of a filter is no suggestion
-            alike = [other for other in types if suffix in ("", other.partition(":")[2])]
-            hint = suggest(name, alike) if alike else "see --resource list"
-            raise ConfigError(f"{source}: not a filter for {resource.plural} ({hint}).")
+@dataclass(frozen=True, kw_only=True, repr=False)  # N17: a repr would show secrets
+class Config:
+    """The settings of one run."""
+
+    # The ini file.
+    path: Path
+    # Of the API; moved by BC_API_ENDPOINT.
+    host: str
+    # [store]; client_id and domain: "" if not given.
+    store_hash: str
+    access_token: str
+    client_id: str = ""
+    domain: str = ""
+
+    # [cleanup], [filters] and the command line.
+    resource: Resource
+    # By name; filters: in the words given.
+    filter: Mapping[str, Filter]
+    filters: Mapping[str, str]
+    match: Sequence[Match] = ()
+    ids: Path | None = None
+    spare_with_orders: bool = False
+    limit: int | None = None
+    max_delete: int | None = None
+    dry_run: bool = False
+    yes: bool = False
+    resume: Path | None = None
+    runs_dir: Path = Path("runs")
+    no_backup: bool = False
+    rate_limit: int | None = None
+    batch_size: int | None = None
+    max_concurrent: int = 5
+    min_requests_remaining: int = 0
+    count_items: bool = False
+    max_retries: int = 5
+    timeout: float = 60.0  # seconds to wait for an answer, or for more of it
+    max_error_rate: float = 10.0  # percent of the selection
+    webhook_url: str = ""
+    json: bool = False
+    verbose: bool = False
+
+    # What --ids and --keep list.
+    ids_list: ListFile | None = None
+    keep_lists: Sequence[ListFile]
+    # What selects, besides the filters, in the words given: option => words.
+    selection: Mapping[str, str]
+    # Keys of the ini that exclude records, though --resume ignores them: key => value.
+    ini_protections: Mapping[str, str]
+    # Options of the command line that the command to resume repeats.
+    resume_options: Sequence[str]
+    warnings: Sequence[str]
+
+
+def key_of(flag: str) -> str:
+    """Return the key of the ini for an option as it is typed."""
+    return flag.removeprefix("--filter ").removeprefix("--").replace("-", "_")
+
+
+Texts = dict[str, list[str]]  # option as typed => the texts that were given
+# Section of the ini => its keys => the options as which they are read.
+INI_KEYS = {
+    "store": {key_of(flag): flag for flag in STORE_OPTIONS},
+    "cleanup": {
+        key_of(flag): flag
+        for flag in OPTIONS
+        if flag not in (*STORE_OPTIONS, *NOT_IN_INI, "--host")
+    },
+    "filters": {key: f"--filter {key}" for r in RESOURCES.values() for key in r.filter_types()},
+}
+
+
+def read_ini(path: Path) -> Texts:
+    """Return what an ini file gives, as option => text; raises ConfigError.
+
+    Its values are taken as they are: = is the only delimiter, and there are no inline
+    comments, quotes, continuation lines or defaults, each of which could turn a
+    protection into one that protects nobody. N28: a message names the line and never
+    quotes it, since it may hold the token.
+    """
+    try:
+        text = path.read_text("utf-8-sig")
+        if "\0" in text:
+            raise ValueError("UTF-16")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", "not UTF-8 text")
+        fault = f"{reason}. Copy config.example.ini and save it as UTF-8"
+        raise ConfigError(f"{path}: {fault}.") from error
+    ini: Texts = {}
+    section = ""
+    for line_number, line in enumerate(text.split("\n"), 1):
         try:
-            filters[name] = make_filter(name, text, types[name])
+            section = read_line(line.strip(), section, ini)
         except ValueError as error:
-            raise ConfigError(f"{source} {error}.") from error
-    return filters, warnings
+            raise ConfigError(f"{path}, line {line_number}: {error}.") from None
+    return ini
 
 
-def read_list_file(option: str, path: Path, resource: Resource) -> ListFile:
+def read_line(line: str, section: str, ini: Texts) -> str:
+    """Add a line to what the ini gives; returns its section, and raises ValueError."""
+    if not line or line[0] in "#;":
+        return section
+    if header := re.fullmatch(r"\[(.*)\]", line):
+        if header[1] not in INI_KEYS:
+            hint = suggest(header[1], INI_KEYS, "see config.example.ini")
+            raise ValueError(f"unknown section ({hint})")
+        return header[1]
+    key, equals, value = line.partition("=")
+    key, value = key.strip().lower(), value.strip()
+    if not equals or not section:
+        raise ValueError("expected a section such as [store], then key = value")
+    flag = INI_KEYS[section].get(key)
+    if not flag:
+        hint = suggest(key, INI_KEYS[section], "see config.example.ini")
+        if key in map(key_of, NOT_IN_INI):
+            hint = f"give --{key} on the command line"
+        raise ValueError(f"unknown key in [{section}] ({hint})")
+    if flag in ini:
+        raise ValueError("duplicate key")
+    if QUOTED.search(value):
+        raise ValueError(f"{key} is in quotes; remove them")
+    if re.search(r"\s[;#]", value):
+        raise ValueError(f"{key} has a comment after its value; move it to its own line")
+    ini[flag] = [value]
+    return section
+
+
+def filter_named(resource: Resource, name: str, text: str) -> Filter:
+    """Convert the value of a filter."""
+    types = resource.filter_types()
+    if name not in types:
+        hint = suggest(name, types, "see --resource list")
+        raise ValueError(f"is not a filter for {resource.plural} ({hint})")
+    return make_filter(name, text, types[name])
+
+
+def read_options(path: Path, ini: Texts, argv: Texts) -> dict[str, Any]:
+    """Return the fields of Config that options set; raises ConfigError.
+
+    The ini is a command line before the command line: what an option gives replaces what
+    its key gives, which is told if it selects or protects; keep lists add up. N28: a
+    message has the text of an option, and never that of a key.
+    """
+    values: dict[str, Any] = {"resource": RESOURCES["customers"], "filter": {}}
+    values |= {"filters": {}, "selection": {}, "resume_options": [], "warnings": []}
+    for flag in dict.fromkeys(["--resource", *ini, *argv]):  # filters depend on it
+        key, in_ini, in_argv = key_of(flag), ini.get(flag, []), argv.get(flag, [])
+        option = OPTIONS.get(flag)
+        if not option:
+            option = Option(".*", "", partial(filter_named, values["resource"], key), WHAT)
+        converted = []
+        for text in in_ini + in_argv:  # an overridden one is checked too
+            try:
+                converted.append(option.read(text))
+            except ValueError as error:
+                source = f"{flag} {clean(text)!r}" if text in in_argv else f"{path}: {key}"
+                raise ConfigError(f"{source} {error}.") from error
+        if in_argv and flag != "--keep":
+            is_guard = option.group == WHAT or flag == "--max-delete"
+            if is_guard and in_ini not in ([], in_argv):
+                overridden = f"{key} = {printable(in_ini[0], 80)} in {path}"
+                values["warnings"].append(f"{flag} overrides {overridden}")
+            in_ini, converted = [], converted[len(in_ini) :]
+        if flag not in OPTIONS:
+            values["filter"][key], values["filters"][key] = converted[0], converted[0].text
+            continue
+        if converted:
+            values[key] = converted if flag in REPEATABLE else converted[0]
+        if option.group == WHAT and values.get(key) and flag != "--resource":
+            values["selection"][key] = " and ".join(in_ini + in_argv)
+        if flag in RESUMED and in_argv:
+            values["resume_options"] += [flag, *in_argv]
+    return values
+
+
+def read_list_file(flag: str, path: Path, resource: Resource) -> ListFile:
     """Return what the file of --ids or --keep lists; raises ConfigError."""
     try:
         return read_list(decode_list(path.read_bytes()), resource, str(path))
-    except FileNotFoundError as error:
-        raise ConfigError(f"{option} {path}: not found.") from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"{option} {path}: {reason}.") from error
+        raise ConfigError(f"{flag} {path}: {reason}.") from error
 
 
 def check_together(config: Config) -> None:
     """Raise ConfigError for options that exclude one another."""
-    resource, size = config.resource, config.batch_size
-    if config.filter and config.ids is not None:
+    resource, size = config.resource, config.batch_size or 0
+    if config.filter and config.ids:
         raise ConfigError("--ids cannot be combined with --filter or [filters]; use --match.")
     if config.spare_with_orders and resource.name != "customers":
-        raise ConfigError(
-            f"--spare-with-orders works only with customers, not {resource.plural}."
-        )
-    if size is not None and size > resource.max_batch and not config.resume:
-        is_argv = "--batch-size" in config.resume_options
-        name = "--batch-size" if is_argv else f"{config.path}: batch_size"
+        raise ConfigError("--spare-with-orders works only with customers.")
+    if size > resource.max_batch and not config.resume:
         limit = f"at most {resource.max_batch} for {resource.plural}"
+        name = f"--batch-size, or batch_size in {config.path},"
         raise ConfigError(f"{name} must be {limit}, not {size}.")
 
 
-def read_config(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Config:
+def read_config(argv: Texts, environ: Mapping[str, str]) -> Config:
     """Return the settings of a run; raises ConfigError naming file, key or option."""
-    path: Path = arguments.config
-    ini = read_ini(path)
-    cleanup = ini.get("cleanup", {})
-    store = read_store(path, ini["store"], environ)
-    options = read_options(arguments, cleanup)
-    argv_filters = options.pop("filter", ())
-    config = Config(
-        path=path, **store, **options, ini_protections=read_protections(path, cleanup)
-    )
-    resource, warnings = config.resource, list(config.warnings)
+    path = Path(argv.pop("--config")[0])
+    ini = {"--store-hash": [""]} | read_ini(path)
+    ini["--host"] = [environ.get("BC_API_ENDPOINT") or DEFAULT_HOST]
+    if ini.get("--access-token", [""]) == [""]:
+        ini["--access-token"] = [environ.get("BIGCOMMERCE_ACCESS_TOKEN", "").strip()]
+    protections = {}
+    if "--resume" in argv:  # the selection is the plan's
+        guards = {flag: ini[flag] for flag in PROTECTIONS if flag in ini}
+        protections = read_options(path, guards, {})["selection"]
+        ini.pop("--dry-run", None)
+        for flag in [*ini, *argv]:
+            if flag not in OPTIONS or OPTIONS[flag].group == WHAT:
+                if flag in argv:
+                    raise ConfigError(f"{flag} cannot be used with --resume.")
+                del ini[flag]
+    options = read_options(path, ini, argv)
+    resource, keep, ids = options["resource"], options.pop("keep", ()), options.get("ids")
+    options["keep_lists"] = [read_list_file("--keep", file, resource) for file in keep]
+    if ids:
+        options["ids_list"] = read_list_file("--ids", ids, resource)
     if mode := mode_readable_by_others(path):
         fault = f"{path} is readable by other users ({mode:04o})"
-        warnings.insert(0, f"{fault}. Run: chmod 600 {path}")
-    ini_filters = {} if arguments.resume else ini.get("filters", {})
-    filters, overrides = read_filters(path, ini_filters, argv_filters, resource)
-    config = replace(config, filter=filters, warnings=[*warnings, *overrides])
+        options["warnings"].append(f"{fault}. Run: chmod 600 {path}")
+    config = Config(path=path, **options, ini_protections=protections)
     check_together(config)
-    ids_list = read_list_file("--ids", config.ids, resource) if config.ids else None
-    keep_lists = [read_list_file("--keep", file, resource) for file in config.keep]
-    return replace(config, ids_list=ids_list, keep_lists=keep_lists)
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser that says in one sentence what is wrong."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise ConfigError instead of printing the usage."""
-        if missing := re.match(r"argument (?:-\w/)?(\S+): expected one argument", message):
-            message = f"{missing[1]} needs a value"
-        raise ConfigError(f"{message}.")
-
-    def parse(self, argv: Sequence[str] | None) -> argparse.Namespace:
-        """Return the arguments, --config as a path; raises ConfigError."""
-        arguments, unknown = self.parse_known_args(argv)
-        if unknown:
-            name = unknown[0].partition("=")[0]
-            if not name.startswith(("-", "–", "—")):
-                raise ConfigError(f"Unexpected argument: {clean(name)}")
-            flags = [flag[2:] for action in self._actions for flag in action.option_strings]
-            word = name.lower().lstrip("-–—")
-            close = difflib.get_close_matches(word, flags, n=1, cutoff=0.8)
-            hint = f"Did you mean --{close[0]}?" if close else "See --help."
-            raise ConfigError(f"Unknown option {clean(name)}. {hint}")
-        if len(arguments.config or ()) > 1:
-            raise ConfigError("--config can be given only once.")
-        if not arguments.config and arguments.resource != ["list"]:
-            raise ConfigError("--config FILE is required: the store's ini file.")
-        arguments.config = Path(*arguments.config or ())
-        return arguments
+    return config
 
 
 EXAMPLES = """\
@@ -1708,35 +1487,61 @@ examples:
 """
 
 
-def make_parser() -> Parser:
+def make_parser() -> argparse.ArgumentParser:
     """Return the command line; each option collects the texts that were given."""
-    parser = Parser(
-        prog="bulk_delete.py",
+    parser = argparse.ArgumentParser(
         usage="python bulk_delete.py --config FILE [option ...]",
         description="Delete many records from one BigCommerce store: review, delete, verify.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
+        exit_on_error=False,
     )
     help_text = "the store's ini file (required)"
-    parser.add_argument("--config", action="append", metavar="FILE", help=help_text)
-    for group in (WHAT, SAFETY, PACE, OUTPUT):
-        add = parser.add_argument_group(group).add_argument
-        for option in (item for item in OPTIONS.values() if item.group == group):
-            names = [*SHORT_FORMS.get(option.name, ()), option.flag]
-            if option.metavar:
-                add(*names, action="append", metavar=option.metavar, help=option.help)
-                continue
-            is_negative = option.flag.startswith("--no-")
-            opposite = "--" + option.flag[5:] if is_negative else "--no-" + option.flag[2:]
-            kind = {"dest": option.name, "action": "append_const"}
-            add(*names, **kind, const="yes", help=option.help)
-            add(opposite, **kind, const="no", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--config", dest="--config", action="append", metavar="FILE", help=help_text
+    )
     parser.add_argument("--version", action="version", version=f"bulk_delete.py {__version__}")
+    groups = {name: parser.add_argument_group(name) for name in (WHAT, SAFETY, PACE, OUTPUT)}
+    for flag, option in OPTIONS.items():
+        if not option.group:
+            continue
+        add = partial(groups[option.group].add_argument, dest=flag, help=option.help)
+        if option.metavar:
+            add(flag, action="append", metavar=option.metavar)
+            continue
+        opposite = f"--no-{flag[2:]}".replace("--no-no-", "--")
+        add(*SHORT_FORMS.get(flag, ()), flag, action="append_const", const="yes")
+        add(opposite, action="append_const", const="no", help=argparse.SUPPRESS)
     return parser
 
 
-SHORT_FORMS = {"dry_run": ["-n"], "yes": ["-y"], "verbose": ["-v"]}
+def parse_arguments(words: Sequence[str] | None) -> Texts:
+    """Return the options of the command line => the texts given; raises ConfigError."""
+    parser = make_parser()
+    try:
+        arguments, unknown = parser.parse_known_args(words)
+    except argparse.ArgumentError as error:
+        fault = str(error).removeprefix("argument ")
+        fault = fault.replace(": expected one argument", " needs a value")
+        raise ConfigError(f"{fault}.") from error
+    if unknown:
+        name = clean(unknown[0].partition("=")[0])
+        typed = f"--{name.lstrip('-–—')}"
+        hint = suggest(typed, parser._option_string_actions, "see --help", 0.8)
+        raise ConfigError(f"Unknown argument {name} ({hint}).")
+    argv = {flag: texts for flag, texts in vars(arguments).items() if texts}
+    if "--config" not in argv and argv.get("--resource") != ["list"]:
+        raise ConfigError("--config FILE is required: the store's ini file.")
+    for text in argv.pop("--filter", ()):
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"--filter {clean(text)!r} must be NAME=VALUE.")
+        argv.setdefault(f"--filter {key_of(clean(name).lower())}", []).append(value)
+    for flag, texts in argv.items():
+        if len(texts) > 1 and flag not in REPEATABLE:
+            raise ConfigError(f"{flag} can be given only once.")
+    return argv
 
 
 # --- rate limiting ------------------------------------------------------------------
@@ -4652,7 +4457,8 @@ def check_selection(selection: Selection, parents: Mapping[int, int], config: Co
             )
     if selection.listed:
         for path in sorted(selection.missing_paths):
-            hint = suggest(path, sorted(selection.field_names))
+            known = sorted(selection.field_names)
+            hint = suggest(path, known, f"known: {', '.join(known)}")
             raise Refused(f'Unknown field "{path}" in --match ({hint}).')
     for matcher in selection.keep_lists:
         if len(matcher.unmatched()) == len(matcher.entries):
@@ -5206,7 +5012,7 @@ class Run:
             with suppress(OSError):
                 self.show_result(summary)
         if not is_signaled:
-            is_complete = summary["exit_status"] in (0, Incomplete.exit_status)
+            is_complete = summary["exit_status"] in (0, 4)
             self.notify("completed" if is_complete else "interrupted", summary)
             self.await_webhook()
         if not self.is_kept():
@@ -5267,7 +5073,7 @@ class Run:
         """Wait for webhook_url a little, and not after a signal (N34)."""
         waited = 0.0
         while self.webhook.is_busy() and waited < WEBHOOK_PATIENCE:
-            if self.stop.is_signaled:
+            if self.stop.signals:
                 break
             time.sleep(POLL)
             waited += POLL
@@ -5326,11 +5132,13 @@ def run(config: Config, screen: Screen, stop: Stop) -> int:
         left = job.ledger.selected - len(job.ledger.gone)
         if left and not config.dry_run:
             count = f"{left:,} of {job.config.resource.counted(job.ledger.selected)}"
-            failure = Incomplete(f"{count} not verified as deleted.")
+            failure = RunError(f"{count} not verified as deleted.")
+            failure.exit_status, failure.status = 4, "completed"
     except RunError as error:
         failure = stop.set(error)
     except BaseException as error:
-        bug = Bug(f"Bug: {clean(repr(error))}")
+        bug = RunError(f"Bug: {clean(repr(error))}")
+        bug.exit_status = 1
         stop.set(bug)  # the workers send nothing more
         job.finish(bug)
         raise
@@ -5350,8 +5158,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if signal.getsignal(signum) is not signal.SIG_IGN:  # nohup
             signal.signal(signum, stop.on_signal)
     try:
-        arguments = make_parser().parse(argv)
-        if arguments.resource == ["list"]:
+        arguments = parse_arguments(argv)
+        if arguments.get("--resource") == ["list"]:
             screen.show(resource_table(), is_result=True)
             return 0
         status = run(read_config(arguments, os.environ), screen, stop)

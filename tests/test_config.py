@@ -99,9 +99,9 @@ def assert_refused(run: Run, tmp_path: Path) -> Callable[..., None]:
 
 BAD_FILES: list[tuple[str | bytes | None, str]] = [
     (None, "config.example.ini"),
-    ("", "[store]"),
+    ("", "store_hash"),
     ("store_hash = x\n", "line 1 [store]"),
-    ("[cleanup]\n", "[store]"),
+    ("[cleanup]\n", "store_hash"),
     (NO_HASH, "store_hash"),
     (NO_HASH + "store_hash =\n", "store_hash"),
     (NO_HASH + "store_hash = a-b\n", "store_hash"),
@@ -121,12 +121,8 @@ BAD_FILES: list[tuple[str | bytes | None, str]] = [
     (STORE.encode("utf-16-le"), "UTF-8"),
     (b"[store]\nstore_hash = \xfc\n", "UTF-8"),
     (STORE + "nonsense\n", "line 4"),
-    (STORE + f"access_token: {TOKEN}\n", "line 4"),
-    (STORE + f"{TOKEN}\n", "line 4"),
     (STORE + f"{TOKEN} = x\n", "line 4"),
-    (STORE + f"[{TOKEN}]\n", "line 4"),
     (STORE + "store_hash = y\n", "line 4"),
-    (STORE + "[store]\n", "line 4"),
     (STORE + "[DEFAULT]\nx = 1\n", "line 4"),
     (STORE + "[clean-up]\n", "line 4 cleanup"),
     (STORE + "acess_token = x\n", "line 4 access_token"),
@@ -135,7 +131,7 @@ BAD_FILES: list[tuple[str | bytes | None, str]] = [
     (CLEANUP + "resume = x\n", "line 5 --resume"),
     (CLEANUP + "json = yes\n", "line 5 --json"),
     (CLEANUP + "config = x\n", "line 5 --config"),
-    (CLEANUP + "version = 1\n", "line 5 version"),
+    (CLEANUP + "version = 1\n", "line 5"),
     (CLEANUP + "resource = custmers\n", "resource list"),
     (CLEANUP + "dry_run =\n", "dry_run yes no"),
     (CLEANUP + f"limit = {TOKEN}\n", "limit"),
@@ -147,6 +143,9 @@ def test_bad_ini_is_refused(assert_refused: Callable[..., None]) -> None:
     for ini, words in BAD_FILES:
         assert_refused(ini, f"store.ini {words}")
     assert_refused(EXAMPLE.read_bytes(), "store.ini store_hash")  # not filled in yet
+    Path("store.ini").unlink()
+    Path("store.ini").mkdir()
+    assert_refused(None, "store.ini")
 
 
 def test_bad_value_in_ini_is_refused(assert_refused: Callable[..., None]) -> None:
@@ -167,11 +166,6 @@ def test_bad_value_in_ini_is_refused(assert_refused: Callable[..., None]) -> Non
             assert_refused(f"{CLEANUP}{key} = {value}\n", f"store.ini {key}")
 
 
-def test_folder_as_config_is_refused(assert_refused: Callable[..., None], run: Run) -> None:
-    Path("store.ini").mkdir()
-    assert_refused(None, "store.ini")
-
-
 def test_bad_environment_is_refused(
     assert_refused: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,8 +173,9 @@ def test_bad_environment_is_refused(
         monkeypatch.setenv("BC_API_ENDPOINT", host)
         assert_refused(STORE, "BC_API_ENDPOINT")
     monkeypatch.setenv("BC_API_ENDPOINT", "localhost:1")
-    monkeypatch.setenv("BIGCOMMERCE_ACCESS_TOKEN", "a b")
-    assert_refused(NO_TOKEN, "BIGCOMMERCE_ACCESS_TOKEN")
+    for token in ("a b", '"ab"'):
+        monkeypatch.setenv("BIGCOMMERCE_ACCESS_TOKEN", token)
+        assert_refused(NO_TOKEN, "BIGCOMMERCE_ACCESS_TOKEN quotes")
 
 
 def test_ini_can_come_from_any_editor(make_store: MakeStore, tool: RiggedTool) -> None:
@@ -250,9 +245,6 @@ LISTS: dict[str, bytes] = {
     "sep.csv": b"sep=;\nid;name\n11;Ada\n",
     "decimals.csv": b"Customer ID\n11.0\n",
     "two.txt": b"11\na@x.example, b@x.example\n",
-    "named.txt": b"Ada <ada@x.example>\n",
-    "no-break.txt": "11\na@x.example\u00a0\n".encode(),
-    "unseen.txt": "a@x.example\nb@x.exa\u200bmple\n".encode(),
     "header.txt": b"Customer Email\na@x.example\n",
 }
 BAD_OPTIONS = [
@@ -261,17 +253,18 @@ BAD_OPTIONS = [
     ("--max-concurrent 6", "--max-concurrent 1 5"),
     ("--rate-limit 0", "--rate-limit"),
     ("--limit ten", "--limit ten"),
-    ("--limit 1 --limit 2", "--limit"),
     ("--limit", "--limit"),
+    ("--dry-run --no-dry-run", "--dry-run"),
+    ("--yes=5", "--yes"),
+    ("--filter name:like", "--filter NAME=VALUE"),
+    ("--filter name:like=a --filter NAME:LIKE=b", "--filter name:like"),
+    ("--match !=x", "--match FIELD=REGEX"),
     ("--ye", "--ye"),
     ("--dry", "--dry"),
-    ("--dryrun", "--dryrun --dry-run"),
     ("--force", "--force --help"),
     ("extra", "extra"),
     ("--ids my list.csv", "list.csv"),
-    ("--filter date_create:min=2024-01-01", "date_create:min date_created:min"),
     ("--filter date_created:min=01/02/2024", "date_created:min"),
-    ("--filter name:like=a --filter name:like=b", "name:like"),
     ("--spare-with-orders --resource products", "--spare-with-orders"),
     ("--resource brands --filter sku=SKU-11", "sku"),
     ("--resource products --batch-size 251", "--batch-size 250"),
@@ -290,9 +283,6 @@ BAD_OPTIONS = [
     ("--ids sep.csv", "sep.csv line 1 sep="),
     ("--ids decimals.csv", "decimals.csv line 2 11.0"),
     ("--ids two.txt", "two.txt line 2"),
-    ("--ids named.txt", "named.txt line 1"),
-    ("--ids no-break.txt", "no-break.txt line 2 \\xa0"),
-    ("--ids unseen.txt", "unseen.txt line 2 \\u200b"),
     ("--ids header.txt", "header.txt line 1 id email"),
 ]
 
@@ -307,11 +297,12 @@ def test_bad_option_is_refused(assert_refused: Callable[..., None]) -> None:
 
 def test_resource_is_never_suggested(run: Run) -> None:
     """N31: a name that is nearly one gets no suggestion to delete another kind of record."""
-    for name in ("orders", "product", "custmers", "Customers"):
-        status, _, err = run(STORE, "--resource", name)
-        assert status == 2, err
-        assert "--resource list" in err
-        assert not re.search("redirects|products|customers", err.replace(name, ""))
+    for name in ("orders", "order", "product", "customer", "custmers", "Customers", "users"):
+        for ini, *options in ((STORE, "--resource", name), (f"{CLEANUP}resource = {name}\n",)):
+            status, _, err = run(ini, *options)
+            assert status == 2, err
+            assert "--resource list" in err
+            assert not re.search(r"redirects|products|customers|\?", err.replace(name, ""))
 
 
 def test_config_is_required(

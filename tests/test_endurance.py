@@ -13,7 +13,7 @@ import signal
 import socket
 import subprocess
 import time
-from dataclasses import replace
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +42,8 @@ from tests.rigged import (
 from tests.test_wire import Proxy
 
 CUSTOMERS = RESOURCES["customers"]
-TEXTS: dict[str, Any] = dict.fromkeys(("host", *bulk_delete.STORE_KEYS), "x")
-CONFIG = bulk_delete.Config(path=Path("store.ini"), **TEXTS)
+REQUIRED = (item.name for item in fields(bulk_delete.Config) if item.default is MISSING)
+CONFIG = bulk_delete.Config(**dict.fromkeys(REQUIRED, "x"))
 OWNER = "The store owner account changed"
 DENIED: dict[str, Any] = {"status": 403, "times": math.inf, "body": {"title": OWNER}}
 COUNTS = {"deleted": "Deleted", "failed": "Failed", "already_gone": "Already gone"}

@@ -51,7 +51,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -468,7 +468,7 @@ def test_never_the_token_in_what_is_written(make_store: MakeStore, hurried: Rigg
 
 def test_never_the_token_in_a_repr() -> None:
     """N17: the configuration's repr leaves it out."""
-    assert [item.repr for item in fields(Config) if "token" in item.name] == [False]
+    assert Config.__repr__ is object.__repr__
 
 
 # --- locks, clocks and odd answers ------------------------------------------------------------

@@ -84,9 +84,10 @@ def assert_refused(tool: Tool, store: FakeStore, words: str, *options: Any, **in
 
 def settings(folder: Path, ini: str, *options: str) -> Config:
     """Return the settings of a run with these lines in [cleanup] and these options."""
-    path, parser = folder / "settings.ini", bulk_delete.make_parser()
+    path = folder / "settings.ini"
     write_private(path, f"{INI}[cleanup]\n{ini}\n")
-    return bulk_delete.read_config(parser.parse(["--config", str(path), *options]), {})
+    argv = bulk_delete.parse_arguments(["--config", str(path), *options])
+    return bulk_delete.read_config(argv, {})
 
 
 def matches(text: str, records: Iterable[Record] = RECORDS) -> tuple[set[int], str]:
