@@ -638,7 +638,7 @@ def suggest(name: str, known: Iterable[str], otherwise: str, cutoff: float = 0.5
     operator = name[len(name.partition(":")[0]) :]
     alike = [other for other in known if other.endswith(operator)]
     for close in difflib.get_close_matches(name.lower(), alike, n=1, cutoff=cutoff):
-        return f"did you mean {close}?"
+        return f"Did you mean {close}?"
     return otherwise
 
 
@@ -1221,7 +1221,9 @@ OPTIONS = {
         r"(?=.*[1-9])[0-9]{1,4}(\.[0-9]{1,9})?", "a number of seconds above 0", float
     ),
     "--max-error-rate": Option(
-        r"[0-9]{1,2}(\.[0-9]{1,9})?|100", "a number from 0 to 100", float
+        r"([0-9]{1,2}(\.[0-9]{1,9})?|100)\s?%?",
+        "a percentage from 0 to 100",
+        lambda text: float(text.rstrip(" %")),
     ),
     "--webhook-url": Option("https?://[A-Za-z0-9][!-~]*", "an http or https URL", secret),
     "--store-hash": Option(
@@ -1333,17 +1335,19 @@ def read_ini(path: Path) -> Texts:
         text = path.read_text("utf-8-sig")
         if "\0" in text:
             raise ValueError("UTF-16")
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: not found. Copy config.example.ini and edit it.") from error
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", "not UTF-8 text")
-        fault = f"{reason}. Copy config.example.ini and save it as UTF-8"
-        raise ConfigError(f"{path}: {fault}.") from error
+        reason = getattr(error, "strerror", "not UTF-8 text; save it as UTF-8")
+        raise ConfigError(f"{path}: {reason}.") from error
     ini: Texts = {}
     section = ""
     for line_number, line in enumerate(text.split("\n"), 1):
         try:
             section = read_line(line.strip(), section, ini)
         except ValueError as error:
-            raise ConfigError(f"{path}, line {line_number}: {error}.") from None
+            fault = f"{path}, line {line_number}: {error}."
+            raise ConfigError(fault.replace("?.", "?")) from None
     return ini
 
 
@@ -1353,8 +1357,8 @@ def read_line(line: str, section: str, ini: Texts) -> str:
         return section
     if header := re.fullmatch(r"\[(.*)\]", line):
         if header[1] not in INI_KEYS:
-            hint = suggest(header[1], INI_KEYS, "see config.example.ini")
-            raise ValueError(f"unknown section ({hint})")
+            hint = suggest(header[1], INI_KEYS, "See config.example.ini")
+            raise ValueError(f"unknown section. {hint}")
         return header[1]
     key, equals, value = line.partition("=")
     key, value = key.strip().lower(), value.strip()
@@ -1362,10 +1366,10 @@ def read_line(line: str, section: str, ini: Texts) -> str:
         raise ValueError("expected a section such as [store], then key = value")
     flag = INI_KEYS[section].get(key)
     if not flag:
-        hint = suggest(key, INI_KEYS[section], "see config.example.ini")
+        hint = suggest(key, INI_KEYS[section], "See config.example.ini")
         if key in map(key_of, NOT_IN_INI):
-            hint = f"give --{key} on the command line"
-        raise ValueError(f"unknown key in [{section}] ({hint})")
+            hint = f"Give --{key} on the command line"
+        raise ValueError(f"unknown key in [{section}]. {hint}")
     if flag in ini:
         raise ValueError("duplicate key")
     if QUOTED.search(value):
@@ -1380,8 +1384,8 @@ def filter_named(resource: Resource, name: str, text: str) -> Filter:
     """Convert the value of a filter."""
     types = resource.filter_types()
     if name not in types:
-        hint = suggest(name, types, "see --resource list")
-        raise ValueError(f"is not a filter for {resource.plural} ({hint})")
+        hint = suggest(name, types, "See --resource list")
+        raise ValueError(f"is not a filter for {resource.plural}. {hint}")
     return make_filter(name, text, types[name])
 
 
@@ -1405,7 +1409,8 @@ def read_options(path: Path, ini: Texts, argv: Texts) -> dict[str, Any]:
                 converted.append(option.read(text))
             except ValueError as error:
                 source = f"{flag} {clean(text)!r}" if text in in_argv else f"{path}: {key}"
-                raise ConfigError(f"{source} {error}.") from error
+                fault = f"{source} {error}."
+                raise ConfigError(fault.replace("?.", "?")) from error
         if in_argv and flag != "--keep":
             is_guard = option.group == WHAT or flag == "--max-delete"
             if is_guard and in_ini not in ([], in_argv):
@@ -1527,9 +1532,11 @@ def parse_arguments(words: Sequence[str] | None) -> Texts:
         raise ConfigError(f"{fault}.") from error
     if unknown:
         name = clean(unknown[0].partition("=")[0])
+        if not name.startswith(("-", "–", "—")):
+            raise ConfigError(f"Unexpected argument: {name}")
         typed = f"--{name.lstrip('-–—')}"
-        hint = suggest(typed, parser._option_string_actions, "see --help", 0.8)
-        raise ConfigError(f"Unknown argument {name} ({hint}).")
+        hint = suggest(typed, parser._option_string_actions, "See --help.", 0.8)
+        raise ConfigError(f"Unknown option {name}. {hint}")
     argv = {flag: texts for flag, texts in vars(arguments).items() if texts}
     if "--config" not in argv and argv.get("--resource") != ["list"]:
         raise ConfigError("--config FILE is required: the store's ini file.")
@@ -4458,8 +4465,8 @@ def check_selection(selection: Selection, parents: Mapping[int, int], config: Co
     if selection.listed:
         for path in sorted(selection.missing_paths):
             known = sorted(selection.field_names)
-            hint = suggest(path, known, f"known: {', '.join(known)}")
-            raise Refused(f'Unknown field "{path}" in --match ({hint}).')
+            hint = suggest(path, known, f"Known: {', '.join(known)}.")
+            raise Refused(f'Unknown field "{path}" in --match. {hint}')
     for matcher in selection.keep_lists:
         if len(matcher.unmatched()) == len(matcher.entries):
             raise Refused(
