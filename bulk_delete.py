@@ -642,6 +642,26 @@ def suggest(name: str, known: Iterable[str], otherwise: str, cutoff: float = 0.5
     return otherwise
 
 
+def read_text(path: Path) -> str:
+    """Return the text of a file in UTF-8; raises ValueError that says what is wrong."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise ValueError("not found") from error
+    except OSError as error:
+        raise ValueError(error.strerror) from error
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise ValueError(
+            f"line {line}: not UTF-8 text; save it as UTF-8 (in Excel: CSV UTF-8)"
+        ) from error
+    if "\0" in text:
+        raise ValueError("not UTF-8 text; save it as UTF-8 (in Excel: CSV UTF-8)")
+    return text
+
+
 # --- selection ----------------------------------------------------------------------
 #
 # Decides whether a record is one of those that were selected: the filters, each checked
@@ -873,15 +893,6 @@ KEY_COLUMNS = {
     "code": ("code",),
     "from_path": ("frompath",),
 }
-
-
-def decode_list(content: bytes) -> str:
-    """Return the text of a list file; raises ValueError for anything but UTF-8."""
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise ValueError(f"line {line}: not UTF-8 text; save it as CSV UTF-8") from error
 
 
 def csv_rows(text: str) -> Iterator[tuple[int, list[str]]]:
@@ -1332,17 +1343,12 @@ def read_ini(path: Path) -> Texts:
     quotes it, since it may hold the token.
     """
     try:
-        text = path.read_text("utf-8-sig")
-        if "\0" in text:
-            raise ValueError("UTF-16")
-    except FileNotFoundError as error:
-        raise ConfigError(f"{path}: not found. Copy config.example.ini and edit it.") from error
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", "not UTF-8 text; save it as UTF-8")
-        raise ConfigError(f"{path}: {reason}.") from error
+        text = read_text(path)
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}. Copy config.example.ini and edit it.") from error
     ini: Texts = {}
     section = ""
-    for line_number, line in enumerate(text.split("\n"), 1):
+    for line_number, line in enumerate(re.split(r"\r\n|\r|\n", text), 1):
         try:
             section = read_line(line.strip(), section, ini)
         except ValueError as error:
@@ -1432,10 +1438,9 @@ def read_options(path: Path, ini: Texts, argv: Texts) -> dict[str, Any]:
 def read_list_file(flag: str, path: Path, resource: Resource) -> ListFile:
     """Return what the file of --ids or --keep lists; raises ConfigError."""
     try:
-        return read_list(decode_list(path.read_bytes()), resource, str(path))
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"{flag} {path}: {reason}.") from error
+        return read_list(read_text(path), resource, str(path))
+    except ValueError as error:
+        raise ConfigError(f"{flag} {path}: {error}.") from error
 
 
 def check_together(config: Config) -> None:

@@ -160,7 +160,7 @@ def test_selected_csv_is_a_list_of_its_own_resource_only(tmp_path: Path, name: s
     files.restart()
     files.write([dict.fromkeys(resource.display_fields, "a@b.cd") | {resource.id_field: 7}])
     files.close()
-    text = bulk_delete.decode_list((tmp_path / "selected.csv").read_bytes())
+    text = bulk_delete.read_text(tmp_path / "selected.csv")
     assert text.startswith(f"{column},")
     for other in set(RESOURCES) - {name}:
         with pytest.raises(ValueError, match=f"line 1: lists {column}s, not"):
@@ -190,7 +190,7 @@ def test_selected_csv_can_be_saved_by_a_spreadsheet(make_store: MakeStore, tool:
     for saved in SAVED:
         with open(path, "w", encoding="utf-8-sig", newline="") as file:
             csv.writer(file, **saved).writerows(rows)
-        text = bulk_delete.decode_list(path.read_bytes())
+        text = bulk_delete.read_text(path)
         assert matches(text, store.customers.values()) == ({*range(11, 17)}, ""), saved
     assert dry_run(tool, store, "--keep", path)[1] == [17]
     assert_deletes(tool, store, range(11, 17), "--ids", path)
