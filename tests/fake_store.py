@@ -1604,6 +1604,7 @@ def cookbook_lists(people: Sequence[Record]) -> dict[str, str]:
         "addresses.txt": "".join(f"{row['email']}\n" for row in [*people[25::50], *staff]),
         "staff.txt": "".join(f"{row['email']}\n" for row in staff[:-1])
         + "".join(f"{row['id']}\n" for row in staff[-1:]),
+        "person.txt": f"{ADA}\n",
     }
 
 
