@@ -81,7 +81,7 @@ from decimal import Decimal
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
+from typing import Any, NoReturn, TextIO, TypeVar
 from urllib.parse import unquote, urlencode, urlsplit
 
 if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
@@ -97,6 +97,8 @@ try:
     from rich import box
     from rich.console import Console, Group
     from rich.panel import Panel
+    from rich.progress import BarColumn, TaskProgressColumn
+    from rich.progress import Progress as Bars
     from rich.table import Column, Table
     from rich.terminal_theme import TerminalTheme
     from rich.text import Text
@@ -106,9 +108,6 @@ except ImportError as error:
         needed = f"its packages ({error}). Run: python -m pip install -r requirements.txt"
     print(f"bulk_delete.py needs {needed}", file=sys.stderr)
     sys.exit(2)
-
-if TYPE_CHECKING:
-    from rich.progress import Progress as Bars
 
 __version__ = "1.1.0"
 
@@ -256,15 +255,13 @@ class Progress:
     """The progress of the current phase; main thread only."""
 
     def __init__(self, warn: Callable[[str], None]) -> None:
-        # Records to come; 0 if that is not known.
-        self.total = 0
-        self.done = 0
         # Tells the person something meanwhile.
         self.warn = warn
+        self.begin(0)
 
     def begin(self, total: int) -> None:
-        """Begin at 0 of `total` records."""
-        self.total, self.done = total, 0
+        """Begin at 0 of `total` records; 0 if that is not known."""
+        self.total, self.done, self.began_at = total, 0, time.monotonic()
 
     def advance(self, count: int) -> None:
         """Add `count` records that are done."""
@@ -4446,8 +4443,7 @@ class Executor:
 # What the person sees: messages, bars and the question on stderr, the result on stdout,
 # and report.html. It decides nothing; a terminal that is gone never ends a run.
 
-LINE_EVERY = 2.0  # seconds between plain lines of progress, without a terminal
-REDRAW_EVERY = 0.1  # seconds between drawings of a bar
+LINE_EVERY = 2.0  # seconds between plain lines of progress, without a terminal (N32)
 
 
 def duration(seconds: float) -> str:
@@ -4457,19 +4453,6 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minute} min"
     return f"{minutes} min {second} s" if minutes else f"{second} s"
-
-
-def progress_text(progress: Progress, elapsed: float, waiting: str, *, is_last: bool) -> str:
-    """Return count, rate a second, and the time left or what is waited for."""
-    done, total = progress.done, progress.total
-    count = f"{done:,}/{total:,}" if total else f"{done:,}"
-    if is_last:
-        return f"{count} in {duration(elapsed)}"
-    if waiting:
-        return f"{count} · {waiting}"
-    rate = done / elapsed if elapsed > 0 else 0.0
-    left = f" · {duration((total - done) / rate)} left" if rate and total else ""
-    return f"{count} · {rate:,.0f}/s{left}"
 
 
 class PatientConsole(Console):
@@ -4485,48 +4468,25 @@ class PatientConsole(Console):
             super().__exit__(*exception)
 
 
-class PhaseDisplay:
-    """Shows the progress of a phase: a bar on a terminal, else a line now and then."""
-
-    def __init__(self, screen: Screen, name: str, progress: Progress, bars: Bars) -> None:
-        self._screen, self._name, self._progress, self._bars = screen, name, progress, bars
-        self._began = self._shown_at = time.monotonic()
-        self._task = bars.add_task(f"{name:<9}", total=None, detail="…")
-
-    def show(self, waiting: str = "", *, is_last: bool = False) -> None:
-        """Show the progress; called often, so it mostly does nothing."""
-        now, is_plain = time.monotonic(), self._bars.disable
-        if not is_last and now - self._shown_at < (LINE_EVERY if is_plain else REDRAW_EVERY):
-            return
-        self._shown_at = now
-        done, total = self._progress.done, self._progress.total
-        text = progress_text(self._progress, now - self._began, waiting, is_last=is_last)
-        total = total or (done if is_last else 0)
-        self._bars.update(self._task, completed=done, total=total or None, detail=text)
-        if is_plain and (total or done or waiting):
-            share = f"{100 * done // total}% · " if total else ""
-            self._screen.say(f"{self._name}: {share}{text}")
-
-
-class Screen:
-    """Prints messages, bars and tables, and asks."""
+class Screen(logging.Handler):
+    """Prints messages, bars and tables, and asks; with -v, the lines of run.log too."""
 
     def __init__(self) -> None:
-        for stream in (sys.stdin, sys.stdout, sys.stderr):
+        super().__init__()
+        for stream in (sys.stdout, sys.stderr):
             with suppress(AttributeError):  # a test's stand-in, or closed
                 stream.reconfigure(errors="replace")  # type: ignore[union-attr]
-        if os.environ.get("COLUMNS") == "0":  # as in some containers: nothing would be seen
-            del os.environ["COLUMNS"]
         self._err = PatientConsole(stderr=True, highlight=False, markup=False)
         self._out = PatientConsole(highlight=False, markup=False)
-        self._phase: PhaseDisplay | None = None
-        # What was last said to be waited for, outside of a phase, and when.
-        self._waiting, self._said_at = "", 0.0
+        self.progress = Progress(self.warn)
+        # The bar of the current phase; without a terminal it is disabled.
+        self._bars: Bars | None = None
+        # When a line of progress was last printed.
+        self._said_at = 0.0
 
-    def say(self, text: str, style: str = "", *, is_command: bool = False) -> None:
-        """Print a message; a command, which is to be copied, is not wrapped."""
-        soft_wrap = is_command or not self._err.is_terminal
-        self._err.print(Text(text, style=style), soft_wrap=soft_wrap)
+    def say(self, text: str, style: str = "") -> None:
+        """Print a message; it is not wrapped, since commands and paths are copied."""
+        self._err.print(Text(text, style=style), soft_wrap=True)
 
     def warn(self, text: str) -> None:
         """Print a warning."""
@@ -4535,6 +4495,10 @@ class Screen:
     def fail(self, text: str) -> None:
         """Print why the run ended."""
         self.say(f"bulk_delete.py: {text}", "bold red")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a line of the log."""
+        self.say(record.getMessage(), "dim")
 
     def show(self, renderable: Any, *, is_result: bool = False) -> None:
         """Print a table or panel; the result goes to stdout."""
@@ -4559,73 +4523,65 @@ class Screen:
             stop.raises_on_signal = False
 
     @contextmanager
-    def phase(self, name: str, progress: Progress, total: int = 0) -> Iterator[None]:
-        """Show the progress of a phase while it lasts; `tick` redraws it."""
-        progress.begin(total)
-        with make_bars(self._err) as bars:
-            self._phase = display = PhaseDisplay(self, name, progress, bars)
+    def phase(self, name: str, total: int = 0) -> Iterator[None]:
+        """Show the progress of a phase while it lasts: a bar, or a line now and then."""
+        is_plain = not self._err.is_terminal or self._err.is_dumb_terminal
+        bar = BarColumn(16, style="bright_black", complete_style="green")
+        columns = ("{task.description:<10}", bar, TaskProgressColumn(), "{task.fields[detail]}")
+        self.progress.begin(total)
+        self._said_at = self.progress.began_at
+        with Bars(*columns, console=self._err, disable=is_plain) as self._bars:
+            self._bars.add_task(name, detail="…")
             try:
                 yield
-                progress.total = progress.done  # less was found than expected
+                self.progress.total = self.progress.done  # less was found than expected
             finally:
-                self._phase = None
-                display.show(is_last=True)
+                self.tick("", is_last=True)
+                self._bars.live.transient = not self.progress.done
+                self._bars = None
 
-    def tick(self, waiting: str) -> None:
-        """Redraw; waiting: what a wait is for, if there is one."""
-        if self._phase is not None:
-            self._phase.show(waiting)
+    def tick(self, waiting: str, *, is_last: bool = False) -> None:
+        """Redraw: count, rate, and the time left or what a wait is for."""
+        if self._bars is None:
             return
-        words, now = waiting.rpartition(" ")[0], time.monotonic()
-        is_due = not self._err.is_terminal and now - self._said_at >= LINE_EVERY
-        if waiting and (is_due or self._waiting != words):
+        now, task = time.monotonic(), self._bars.tasks[0]
+        done, total = self.progress.done, self.progress.total
+        elapsed = max(now - self.progress.began_at, 0.1)
+        detail = f"{done:,}/{total:,}" if total else f"{done:,}"
+        if is_last:
+            detail += f" in {duration(elapsed)}"
+        elif waiting:
+            detail += f" · {waiting}"
+        elif done:
+            detail += f" · {done / elapsed:,.0f}/s"
+            if total:
+                detail += f" · {duration((total - done) * elapsed / done)} left"
+        self._bars.update(task.id, completed=done, total=total or None, detail=detail)
+        is_due = (is_last and done) or now - self._said_at >= LINE_EVERY
+        if self._bars.disable and is_due:
             self._said_at = now
-            self.say(waiting)
-        self._waiting = words
-
-
-def make_bars(console: Console) -> Bars:
-    """Return rich's bars for a console; where it is no terminal, they are disabled."""
-    from rich.progress import BarColumn, TaskProgressColumn, TextColumn  # slow to load
-    from rich.progress import Progress as RichProgress
-
-    green = "bold green"
-    bar = BarColumn(16, style="bright_black", complete_style=green, finished_style=green)
-    detail = TextColumn("{task.fields[detail]}", markup=False)
-    columns = (TextColumn("{task.description}"), bar, TaskProgressColumn(), detail)
-    is_plain = not console.is_terminal or console.is_dumb_terminal
-    return RichProgress(*columns, console=console, refresh_per_second=8, disable=is_plain)
-
-
-class ScreenHandler(logging.Handler):
-    """Shows on the screen what goes to run.log."""
-
-    def __init__(self, screen: Screen) -> None:
-        super().__init__()
-        self._screen = screen
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Show a line of the log."""
-        self._screen.say(record.getMessage(), "dim")
+            self.say(f"{task.description}: {detail}")
 
 
 Rows = Sequence[tuple[str, str]]  # label and text; rows without a text are left out
 
 
-def grid(rows: Rows, first_style: str = "") -> Table:
-    """Return labels and texts in two columns; first_style: of the first text."""
+def grid(rows: Rows, **styles: str) -> Table:
+    """Return labels and texts in two columns; styles: of the rows with these labels."""
     table = Table.grid(Column(no_wrap=True), Column(overflow="fold"), padding=(0, 2))
-    for number, (label, text) in enumerate(row for row in rows if row[1]):
-        style = "bold yellow" if label == "WARNING" else "" if number else first_style
-        table.add_row(Text(label, style=style if label == "WARNING" else ""), Text(text, style))
+    for label, text in rows:
+        if text:
+            table.add_row(label, Text(text), style=styles.get(label))
     return table
 
 
 def plan_panel(rows: Rows, *, is_dry_run: bool) -> Panel:
     """Return the panel of a plan."""
-    title = "Dry run: nothing will be deleted" if is_dry_run else "This cannot be undone"
-    style = "cyan" if is_dry_run else "red"
-    return Panel(grid(rows), title=title, title_align="left", border_style=style)
+    title, style = "This cannot be undone", "red"
+    if is_dry_run:
+        title, style = "Dry run: nothing will be deleted", "cyan"
+    content = grid(rows, WARNING="bold yellow")
+    return Panel(content, title=title, title_align="left", border_style=style)
 
 
 def result_words(summary: Mapping[str, Any]) -> str:
@@ -4685,7 +4641,8 @@ def result_rows(summary: Mapping[str, Any], store_name: str, resource: Resource)
 def result_panel(rows: Rows, exit_status: int) -> Panel:
     """Return the result table."""
     style = "red" if exit_status else "green"
-    return Panel(grid(rows, f"bold {style}"), box=box.HORIZONTALS, border_style=style)
+    content = grid(rows, Result=f"bold {style}")
+    return Panel(content, box=box.HORIZONTALS, border_style=style)
 
 
 REPORT_ROWS = 100  # of each of these files
@@ -5060,14 +5017,13 @@ class Run:
             ledger = self.folder.journal.replay({*self.plan.ids})
             config = replace(config, resource=RESOURCES[self.plan.resource])
         if config.verbose:
-            self.folder.log.addHandler(ScreenHandler(screen))
+            self.folder.log.addHandler(screen)
         self.config, self.screen, self.stop, self.ledger = config, screen, stop, ledger
-        self.progress = Progress(screen.warn)
         self.client = Client(config, stop, self.folder.log)
         workers = min(config.max_concurrent, config.resource.max_concurrent)
         self.workers = Workers(workers, stop, self.tick)
         self.store = Store(config, self.client)
-        parts = (self.store, self.workers, self.progress)
+        parts = (self.store, self.workers, screen.progress)
         self.collector = Collector(*parts, config)
         self.executor = Executor(*parts, ledger, self.folder.journal, config.max_error_rate)
         self.orders = Orders()
@@ -5094,7 +5050,8 @@ class Run:
             self.screen.warn(warning)
         self.notify("started", self.summary(is_ended=False))
         self.client.bucket.set_remaining(4)  # this and the first pages
-        self.info = self.workers.call(self.store.info)
+        with self.screen.phase("Connecting"):
+            self.info = self.workers.call(self.store.info)
         check_domain(self.config, self.info, self.store_name)
         plan = self.plan or self.make_plan()
         ids = self.read_what_is_left(plan) if self.config.resume else plan.ids
@@ -5105,19 +5062,19 @@ class Run:
         self.approve(plan, ids)
         self.is_executing = True
         self.client.bucket.set_remaining(self.store.requests_for(len(ids)))
-        with self.screen.phase("Deleting", self.progress, len(ids)):
+        with self.screen.phase("Deleting", len(ids)):
             self.executor.delete(ids)
-        with self.screen.phase("Verifying", self.progress, len(ids)):
+        with self.screen.phase("Verifying", len(ids)):
             self.executor.verify(ids)
 
     def make_plan(self) -> Plan:
         """List, select, and freeze the plan on disk."""
         config, collector = self.config, self.collector
         if config.spare_with_orders:
-            with self.screen.phase("Orders", self.progress):
-                self.orders.update(self.store, self.workers, self.progress)
+            with self.screen.phase("Orders"):
+                self.orders.update(self.store, self.workers, self.screen.progress)
         files = RecordFiles(self.folder.path, config.resource, backup=not config.no_backup)
-        with self.screen.phase("Listing", self.progress), closing(files):
+        with self.screen.phase("Listing"), closing(files):
             selection = collector.collect(self.orders, files)
             parents = collector.parents()
         self.folder.write_unmatched(selection.unmatched_entries())
@@ -5135,7 +5092,7 @@ class Run:
         unverified = [number for number in plan.ids if number not in self.ledger.gone]
         reads = math.ceil(len(unverified) / self.store.chunk_size)
         self.client.bucket.set_remaining(reads + self.store.requests_for(len(unverified)))
-        with self.screen.phase("Checking", self.progress, len(unverified)):
+        with self.screen.phase("Checking", len(unverified)):
             if known := self.executor.known_ids() if unverified else ():
                 self.executor.check_reads(unverified, known)
             result = self.executor.read_back(unverified, is_resume=True)
@@ -5160,20 +5117,21 @@ class Run:
                 self.began += time.monotonic() - asked_at
         self.check_changes(plan, ids)
         if not self.config.resume:  # a resume has done so
-            self.executor.check_reads(ids)
+            with self.screen.phase("Checking"):
+                self.executor.check_reads(ids)
 
     def check_changes(self, plan: Plan, ids: Sequence[int]) -> None:
         """Raise Refused for a planned customer who has ordered since, or a new child."""
         resource = self.config.resource
         if "spare_with_orders" in plan.selection:
-            with self.screen.phase("Orders", self.progress):
-                self.orders.update(self.store, self.workers, self.progress)
+            with self.screen.phase("Orders"):
+                self.orders.update(self.store, self.workers, self.screen.progress)
             if late := sorted(self.orders.customers.intersection(ids)):
                 verb = "has placed an order" if len(late) == 1 else "have placed orders"
                 fault = f"{resource.counted(len(late))} {verb} since the plan was made"
                 raise Refused(f"{fault}: {first_few([*map(str, late)])}. Start a new run.")
         if resource.parent:
-            with self.screen.phase("Checking", self.progress):
+            with self.screen.phase("Checking"):
                 self.executor.parents = self.collector.parents()
             check_cascade(ids, self.executor.parents, resource)
 
@@ -5391,7 +5349,7 @@ class Run:
             is_untouched = not self.ledger.applied and not self.ledger.gone
             exactly = "Nothing was deleted. To delete exactly these records, run:"
             screen.say(exactly if is_untouched else "To resume, run:")
-            screen.say(f"  {summary['resume']}", is_command=True)
+            screen.say(f"  {summary['resume']}")
 
     def await_webhook(self) -> None:
         """Wait for webhook_url a little, and not after a signal (N34)."""
