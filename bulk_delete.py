@@ -95,12 +95,11 @@ try:
     from bigcommerce.connection import OAuthConnection
     from bigcommerce.resources.base import ListableApiResource
     from rich import box
-    from rich.console import Console, Group
+    from rich.console import Console
     from rich.panel import Panel
     from rich.progress import BarColumn, TaskProgressColumn
     from rich.progress import Progress as Bars
     from rich.table import Column, Table
-    from rich.terminal_theme import TerminalTheme
     from rich.text import Text
 except ImportError as error:
     needed = "Python 3.11 or newer"
@@ -4608,7 +4607,9 @@ def verified_words(summary: Mapping[str, Any]) -> str:
     return f"no, {selected - gone:,} not verified"
 
 
-def result_rows(summary: Mapping[str, Any], store_name: str, resource: Resource) -> Rows:
+def result_rows(
+    summary: Mapping[str, Any], store_name: str, resource: Resource
+) -> list[tuple[str, str]]:
     """Return the rows of the result table."""
 
     def count(key: str, remark: str = "") -> str:
@@ -4646,52 +4647,27 @@ def result_panel(rows: Rows, exit_status: int) -> Panel:
 
 
 REPORT_ROWS = 100  # of each of these files
-REPORT_FILES = {"failed.csv": "Failed records", "unmatched.csv": "Unmatched entries"}
-REPORT_COLUMNS = 120
-# Readable on white and on black: black, red, green, yellow, blue, magenta, cyan, white.
-COLORS = "5a5a5a d72832 1e8c3c 966e00 286edc aa46be 00828c 808080"
-ANSI_COLORS = [tuple(bytes.fromhex(color)) for color in COLORS.split()]
-REPORT_THEME = TerminalTheme((255, 255, 255), (0, 0, 0), ANSI_COLORS)  # type: ignore[arg-type]
-REPORT_FORMAT = """<!DOCTYPE html>
+REPORT_FILES = {"Failed records": "failed.csv", "Unmatched entries": "unmatched.csv"}
+REPORT_HEAD = """<!DOCTYPE html>
 <html lang="en">
-<head>
 <meta charset="UTF-8">
-<title>bulk_delete.py: TITLE</title>
+<title>bulk_delete.py</title>
 <style>
-:root {{ color-scheme: light dark; }}
-pre {{ font: 13px/1.3 Menlo, Consolas, "DejaVu Sans Mono", monospace; }}
-@page {{ margin: 10mm; }}
-@media print {{ pre {{ font-size: 7.2pt; }} }}
+:root { color-scheme: light dark; font: 14px/1.4 system-ui, sans-serif; }
+h2 { font-size: 16px; margin: 24px 0 4px; }
+td { vertical-align: top; padding: 0 16px 0 0; white-space: pre-wrap; }
+@page { margin: 10mm; }
 </style>
-</head>
-<body><pre>{code}</pre></body>
-</html>
 """
 
 
-def file_table(folder: RunFolder, name: str) -> Table | None:
-    """Return the first rows of a CSV of the run folder; None if it has none."""
-    rows = folder.rows(name)
-    shown = [*itertools.islice(rows, REPORT_ROWS + 1)]
-    more = sum(1 for _ in rows)
-    if len(shown) < 2:
-        return None
-    columns = [Column(Text(header), overflow="fold") for header in shown[0]]
-    title = f"{REPORT_FILES[name]} ({name})"
-    table = Table(*columns, title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    for row in shown[1:]:
-        table.add_row(*map(Text, row))
-    table.caption = f"and {more:,} more in {name}" if more else None
-    return table
-
-
-def report_html(title: str, parts: Iterable[Any]) -> str:
-    """Return one HTML file without external resources, for the ticket."""
-    output = io.StringIO()
-    console = Console(record=True, file=output, width=REPORT_COLUMNS, legacy_windows=False)
-    console.print(Group(*parts))
-    page = REPORT_FORMAT.replace("TITLE", html.escape(title))
-    return console.export_html(theme=REPORT_THEME, code_format=page, inline_styles=True)
+def html_table(title: str, rows: Iterable[Sequence[str]]) -> str:
+    """Return a table of the report, with its title; rows with a label only are left out."""
+    lines = [f"<h2>{html.escape(title)}</h2>", "<table>"]
+    for row in rows:
+        if any(row[1:]):
+            lines += ["<tr>", *(f"<td>{html.escape(cell)}" for cell in row)]
+    return "\n".join([*lines, "</table>", ""])
 
 
 def resource_table() -> Table:
@@ -5308,25 +5284,30 @@ class Run:
         if self.plan is not None:
             self.folder.write_failed(self.ledger.failed, self.config.resource)
         self.folder.write_summary(summary, durable=True)
-        self.folder.write("report.html", report_html(summary["status"], self.report(summary)))
+        self.folder.write("report.html", self.report(summary))
 
-    def report(self, summary: Mapping[str, Any]) -> Iterator[Any]:
-        """Yield the parts of the report, as rich prints them."""
+    def report(self, summary: Mapping[str, Any]) -> str:
+        """Return the whole run as one HTML file without external resources."""
         rows = result_rows(summary, self.store_name, self.config.resource)
-        rows = [*rows, ("Finished", summary["finished_at"])]
-        yield result_panel(rows, summary["exit_status"])
+        command = [short_path(sys.argv[0]), *sys.argv[1:]]
+        rows += [
+            ("Finished", summary["finished_at"]),
+            ("Version", f"bulk_delete.py {__version__}"),
+            ("Command", printable(shell_command(command), 1000)),
+            ("Resume", printable(summary["resume"] or "", 1000)),
+        ]
+        tables = [REPORT_HEAD, html_table("Result", rows)]
         if self.plan is not None:
-            plan_rows = self.plan_rows(self.plan, len(self.plan.ids))
-            warnings = [*self.plan.warnings, *self.plan.slips]
-            plan_rows += [("WARNING", printable(warning, 2000)) for warning in warnings]
-            yield plan_panel(plan_rows, is_dry_run=False)
-        for name in REPORT_FILES:
-            if table := file_table(self.folder, name):
-                yield table
-        command = printable(shell_command([short_path(sys.argv[0]), *sys.argv[1:]]), 1000)
-        yield Text(f"bulk_delete.py {__version__}: {command}")
-        if summary["resume"]:
-            yield Text(f"To resume, run: {printable(summary['resume'], 1000)}")
+            rows = self.plan_rows(self.plan, len(self.plan.ids))
+            rows += [("WARNING", text) for text in (*self.plan.warnings, *self.plan.slips)]
+            tables.append(html_table("Plan", rows))
+        for title, name in REPORT_FILES.items():
+            lines = [*self.folder.rows(name)]
+            if len(lines) > 1:
+                more = len(lines) - 1 - REPORT_ROWS
+                note = f": the first {REPORT_ROWS} of {len(lines) - 1:,}" * (more > 0)
+                tables.append(html_table(f"{title} ({name}){note}", lines[: REPORT_ROWS + 1]))
+        return "".join(tables)
 
     def show_result(self, summary: Mapping[str, Any]) -> None:
         """Show the result, and what to do next."""
