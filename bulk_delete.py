@@ -4620,7 +4620,6 @@ def result_rows(
     took = duration(summary["elapsed_seconds"])
     return [
         ("Result", f"{result_words(summary)} (exit status {summary['exit_status']})"),
-        ("Reason", summary["reason"] or ""),
         ("Store", store_name),
         ("Selected", resource.counted(summary["selected"])),
         ("Deleted", f"{summary['deleted']:,}"),
@@ -4927,51 +4926,28 @@ def selection_slips(config: Config, selection: Selection) -> list[str]:
     return [*filter(None, slips)]
 
 
-class Webhook:
-    """Posts events to webhook_url, one after the other, while the run goes on."""
+def post_event(
+    url: str, event: Mapping[str, Any], before: threading.Thread | None, faults: list[str]
+) -> None:
+    """POST an event once the one before is posted; adds to faults if it is not accepted.
 
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._pool = ThreadPoolExecutor(max_workers=1)
-        self._posts: list[tuple[str, Future[str]]] = []
-
-    def send(self, event: Mapping[str, Any]) -> None:
-        """Post an event after those before it; does nothing without a URL."""
-        if self._url:
-            self._posts.append(
-                (event["event"], self._pool.submit(post_event, self._url, event))
-            )
-
-    def is_busy(self) -> bool:
-        """Tell whether an event is not answered yet."""
-        return not all(future.done() for _, future in self._posts)
-
-    def faults(self) -> list[str]:
-        """Return a sentence on each event that was not accepted."""
-        found = []
-        for event, future in self._posts:
-            if fault := future.result() if future.done() else "no answer":
-                found.append(f"webhook_url was not notified ({event}): {fault}")
-        return found
-
-
-def post_event(url: str, body: Mapping[str, Any]) -> str:
-    """POST an event; returns why that failed, without a part of the URL, or ""."""
+    Whatever is wrong with the webhook never changes the run, nor is its URL shown (N18).
+    """
+    if before is not None:
+        before.join()
     try:
         with requests.Session() as session:
             session.auth = lambda request: request  # N16: else ~/.netrc adds a password
             # stream: its body, which may never end, is not read
             response = session.post(
-                url, json=body, timeout=5, allow_redirects=False, stream=True
+                url, json=event, timeout=5, allow_redirects=False, stream=True
             )
-    except requests.Timeout:
-        return "no answer within 5 s"
-    except requests.exceptions.SSLError:
-        return "its certificate is not trusted"
-    except Exception:  # whatever is wrong with it never changes the run
-        return "it cannot be reached"
-    is_accepted = response.ok and not response.is_redirect
-    return "" if is_accepted else f"it answered {response.status_code}"
+        if 200 <= response.status_code <= 299:
+            return
+        fault = f"it answered {response.status_code}"
+    except Exception as error:
+        fault = type(error).__name__
+    faults.append(f"webhook_url was not notified ({event['event']}): {fault}")
 
 
 STORE_FIELDS = {"name": "name", "domain": "domain", "plan": "plan_name"}  # summary => API
@@ -5003,7 +4979,9 @@ class Run:
         self.collector = Collector(*parts, config)
         self.executor = Executor(*parts, ledger, self.folder.journal, config.max_error_rate)
         self.orders = Orders()
-        self.webhook = Webhook(config.webhook_url)
+        # The thread that posts the last event, and what went wrong with events.
+        self.posting: threading.Thread | None = None
+        self.webhook_faults: list[str] = []
         # GET /v2/store; None if the token may not read it.
         self.info: Record | None = None
         # A resume leaves all files as they were until it has read something new.
@@ -5245,10 +5223,15 @@ class Run:
         return shell_command(words)
 
     def notify(self, event: str, summary: Mapping[str, Any]) -> None:
-        """Send an event to webhook_url; it never changes the run."""
+        """Post an event to webhook_url, in a thread that no exit waits for."""
+        if not self.config.webhook_url:
+            return
         names = ("status", "exit_status", "selected", *Outcome)
         counts = {str(name): summary[name] for name in names}
-        self.webhook.send({"event": event, **counts, "run_folder": self.folder.path.name})
+        body = {"event": event, **counts, "run_folder": self.folder.path.name}
+        args = (self.config.webhook_url, body, self.posting, self.webhook_faults)
+        self.posting = threading.Thread(target=post_event, args=args, daemon=True)
+        self.posting.start()
 
     def finish(self, failure: RunError | None) -> int:
         """Write and show the result, and notify the webhook; returns the exit status."""
@@ -5291,6 +5274,7 @@ class Run:
         rows = result_rows(summary, self.store_name, self.config.resource)
         command = [short_path(sys.argv[0]), *sys.argv[1:]]
         rows += [
+            ("Reason", summary["reason"] or ""),
             ("Finished", summary["finished_at"]),
             ("Version", f"bulk_delete.py {__version__}"),
             ("Command", printable(shell_command(command), 1000)),
@@ -5320,7 +5304,7 @@ class Run:
             rows = result_rows(summary, self.store_name, self.config.resource)
             panel = result_panel(rows, summary["exit_status"])
             screen.show(panel, is_result=not self.config.json)
-        if reason and not (has_table and is_same_output() and not self.config.json):
+        if reason:
             screen.fail(reason)
         if has_table and summary["failed"]:
             screen.say(f"Failed records: {self.folder.path / 'failed.csv'}")
@@ -5334,41 +5318,27 @@ class Run:
 
     def await_webhook(self) -> None:
         """Wait for webhook_url a little, and not after a signal (N34)."""
-        waited = 0.0
-        while self.webhook.is_busy() and waited < WEBHOOK_PATIENCE:
-            if self.stop.is_signaled:
-                break
-            time.sleep(POLL)
-            waited += POLL
-            if waited > 2:
+        deadline = time.monotonic() + WEBHOOK_PATIENCE
+        with self.screen.phase("Notifying"):
+            while self.posting is not None and self.posting.is_alive():
                 self.screen.tick("waiting for the webhook")
-        for fault in self.webhook.faults():
+                self.posting.join(POLL)
+                if self.stop.is_signaled or time.monotonic() > deadline:
+                    self.webhook_faults.append("webhook_url was not notified: no answer")
+                    break
+        for fault in self.webhook_faults:
             self.screen.warn(fault)
 
 
 def short_python() -> str:
-    """Return the shortest name of this Python: python, where the shell finds it."""
+    """Return the name of this Python where the shell finds it, else its path."""
     name = Path(sys.executable).name
-    for known in ("python", name):
-        if shutil.which(known) == sys.executable:
-            return known
-    return short_path(sys.executable)
+    return name if shutil.which(name) == sys.executable else short_path(sys.executable)
 
 
 def short_path(path: str) -> str:
-    """Return a path relative to the current folder if it is in it."""
-    with suppress(ValueError):  # another drive of Windows
-        relative = os.path.relpath(path)
-        if not relative.startswith(".."):
-            return relative
-    return path
-
-
-def is_same_output() -> bool:
-    """Tell whether stdout and stderr go to the same place, such as a terminal."""
-    with suppress(OSError):  # one of them is closed
-        return os.path.sameopenfile(1, 2)
-    return False
+    """Return a path as it is seen from the current folder."""
+    return str(Path(path).absolute()).removeprefix(f"{Path.cwd()}{os.sep}")
 
 
 def ending(
@@ -5406,8 +5376,7 @@ def run(config: Config, screen: Screen, stop: Stop) -> int:
     finally:
         job.workers.close()
     status = job.finish(failure)
-    # N9, N34: neither a read in flight nor the webhook is waited for.
-    stop.force_exit |= job.client.in_flight() > 0 or job.webhook.is_busy()
+    stop.force_exit |= job.client.in_flight() > 0  # N9: a read is not waited for
     return status
 
 
