@@ -71,6 +71,7 @@ import ssl
 import sys
 import threading
 import time
+import traceback
 import unicodedata
 from collections import Counter, deque
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence, Set
@@ -4475,8 +4476,9 @@ class Screen(logging.Handler):
         for stream in (sys.stdout, sys.stderr):
             with suppress(AttributeError):  # a test's stand-in, or closed
                 stream.reconfigure(errors="replace")  # type: ignore[union-attr]
-        self._err = PatientConsole(stderr=True, highlight=False, markup=False)
-        self._out = PatientConsole(highlight=False, markup=False)
+        # The result goes to stdout, all else to stderr.
+        self.out = PatientConsole(highlight=False, markup=False)
+        self.err = PatientConsole(stderr=True, highlight=False, markup=False)
         self.progress = Progress(self.warn)
         # The bar of the current phase; without a terminal it is disabled.
         self._bars: Bars | None = None
@@ -4485,7 +4487,7 @@ class Screen(logging.Handler):
 
     def say(self, text: str, style: str = "") -> None:
         """Print a message; it is not wrapped, since commands and paths are copied."""
-        self._err.print(Text(text, style=style), soft_wrap=True)
+        self.err.print(Text(text, style=style), soft_wrap=True)
 
     def warn(self, text: str) -> None:
         """Print a warning."""
@@ -4499,16 +4501,12 @@ class Screen(logging.Handler):
         """Print a line of the log."""
         self.say(record.getMessage(), "dim")
 
-    def show(self, renderable: Any, *, is_result: bool = False) -> None:
-        """Print a table or panel; the result goes to stdout."""
-        (self._out if is_result else self._err).print(renderable)
-
     def ask(self, question: str, stop: Stop) -> str:
         """Return the line that the person types; "" at the end of the input.
 
         A signal ends it: its handler raises, since no signal ends a read everywhere.
         """
-        self._err.print(Text(question, style="bold"), end="")
+        self.err.print(Text(question, style="bold"), end="")
         stop.raises_on_signal = True
         try:
             stop.check()
@@ -4524,12 +4522,12 @@ class Screen(logging.Handler):
     @contextmanager
     def phase(self, name: str, total: int = 0) -> Iterator[None]:
         """Show the progress of a phase while it lasts: a bar, or a line now and then."""
-        is_plain = not self._err.is_terminal or self._err.is_dumb_terminal
+        is_plain = not self.err.is_terminal or self.err.is_dumb_terminal
         bar = BarColumn(16, style="bright_black", complete_style="green")
         columns = ("{task.description:<10}", bar, TaskProgressColumn(), "{task.fields[detail]}")
         self.progress.begin(total)
         self._said_at = self.progress.began_at
-        with Bars(*columns, console=self._err, disable=is_plain) as self._bars:
+        with Bars(*columns, console=self.err, disable=is_plain) as self._bars:
             self._bars.add_task(name, detail="…")
             try:
                 yield
@@ -4556,8 +4554,8 @@ class Screen(logging.Handler):
             if total:
                 detail += f" · {duration((total - done) * elapsed / done)} left"
         self._bars.update(task.id, completed=done, total=total or None, detail=detail)
-        is_due = (is_last and done) or now - self._said_at >= LINE_EVERY
-        if self._bars.disable and is_due:
+        is_due = is_last or now - self._said_at >= LINE_EVERY
+        if self._bars.disable and is_due and (done or waiting):
             self._said_at = now
             self.say(f"{task.description}: {detail}")
 
@@ -4574,25 +4572,35 @@ def grid(rows: Rows, **styles: str) -> Table:
     return table
 
 
-def plan_panel(rows: Rows, *, is_dry_run: bool) -> Panel:
-    """Return the panel of a plan."""
-    title, style = "This cannot be undone", "red"
-    if is_dry_run:
-        title, style = "Dry run: nothing will be deleted", "cyan"
-    content = grid(rows, WARNING="bold yellow")
-    return Panel(content, title=title, title_align="left", border_style=style)
+def panel(rows: Rows, style: str, **options: Any) -> Panel:
+    """Return labels and texts in a frame of that color."""
+    content = grid(rows, WARNING="bold yellow", Result=f"bold {style}")
+    return Panel(content, border_style=style, title_align="left", **options)
+
+
+RESULTS = {0: "Completed", 3: "Canceled", 4: "Completed with failures"}  # by exit status
+# Label, key of summary.json and remark of the counts that are left out if they are 0.
+REMAINDERS = (
+    ("Remaining", "not_attempted", ""),
+    ("Unverified", "unknown", " (accepted, or possibly accepted, by the store)"),
+    ("Already gone", "already_gone", " (not by this run)"),
+    ("Excluded", "spared", ""),
+    ("Unmatched", "not_found", " of --ids (unmatched.csv)"),
+    ("Not kept", "keep_unknown", " of --keep match no record (unmatched.csv)"),
+    ("Duplicates", "duplicates", " (each counted once)"),
+)
 
 
 def result_words(summary: Mapping[str, Any]) -> str:
     """Return the result of a run in a word or two."""
     status, exit_status = summary["status"], summary["exit_status"]
-    if status == "completed":
-        return "Completed with failures" if exit_status else "Completed"
-    if status == "planned":
-        return "Canceled" if exit_status else "Dry run complete"
-    if exit_status == Refused.exit_status:
-        return "Refused" if status == "refused" else "Canceled"
-    return "Interrupted" if exit_status > 128 else "Stopped"
+    if status == "refused":
+        return "Refused"
+    if status == "planned" and exit_status == 0:
+        return "Dry run complete"
+    if exit_status > 128:
+        return "Interrupted"
+    return RESULTS.get(exit_status, "Stopped")
 
 
 def verified_words(summary: Mapping[str, Any]) -> str:
@@ -4607,45 +4615,6 @@ def verified_words(summary: Mapping[str, Any]) -> str:
     return f"no, {selected - gone:,} not verified"
 
 
-def result_rows(
-    summary: Mapping[str, Any], store_name: str, resource: Resource
-) -> list[tuple[str, str]]:
-    """Return the rows of the result table."""
-
-    def count(key: str, remark: str = "") -> str:
-        return f"{summary[key]:,}{remark}" if summary[key] else ""
-
-    waits = f"{summary['retries']:,} retries, {summary['rate_limited']:,} rate-limited"
-    started = summary["started_at"][:19].replace("T", " ")
-    took = duration(summary["elapsed_seconds"])
-    return [
-        ("Result", f"{result_words(summary)} (exit status {summary['exit_status']})"),
-        ("Store", store_name),
-        ("Selected", resource.counted(summary["selected"])),
-        ("Deleted", f"{summary['deleted']:,}"),
-        ("Failed", f"{summary['failed']:,}"),
-        ("Remaining", count("not_attempted")),
-        ("Unverified", count("unknown", " (accepted, or possibly accepted, by the store)")),
-        ("Already gone", count("already_gone", " (not by this run)")),
-        ("Verified", verified_words(summary)),
-        ("Excluded", count("spared")),
-        ("Unmatched", count("not_found", " of --ids (unmatched.csv)")),
-        ("Not kept", count("keep_unknown", " of --keep match no record (unmatched.csv)")),
-        ("Duplicates", count("duplicates", " (each counted once)")),
-        ("Requests", f"{summary['requests']:,} ({waits})"),
-        ("Duration", f"{took} (started {started} UTC)"),
-        ("Run folder", summary["run_folder"] or ""),
-    ]
-
-
-def result_panel(rows: Rows, exit_status: int) -> Panel:
-    """Return the result table."""
-    style = "red" if exit_status else "green"
-    content = grid(rows, Result=f"bold {style}")
-    return Panel(content, box=box.HORIZONTALS, border_style=style)
-
-
-REPORT_ROWS = 100  # of each of these files
 REPORT_FILES = {"Failed records": "failed.csv", "Unmatched entries": "unmatched.csv"}
 REPORT_HEAD = """<!DOCTYPE html>
 <html lang="en">
@@ -4691,11 +4660,11 @@ def resource_table() -> Table:
 # `RunFolder`, a store whose reads are unreliable in `Executor.check_reads`.
 
 
-def check_domain(config: Config, info: Record | None, store_name: str) -> None:
+def check_domain(config: Config, info: Record, store_name: str) -> None:
     """Raise Refused if [store] domain is not the domain of the store."""
     if not config.domain:
         return
-    if info is None:
+    if not info:
         fault = f"{config.path}: cannot check domain, since the token cannot read GET /v2/store"
         raise Refused(f"{fault}. Add the scope {STORE_INFO.scope}, or remove domain.")
     domains = [bare_domain(info.get(name, "")) for name in ("domain", "secure_url")]
@@ -4757,10 +4726,10 @@ def check_age(config: Config, plan: Plan) -> None:
         raise Canceled(f"Plan is {days} old. Resume without --yes to review it.")
 
 
-def check_slips(config: Config, slips: Sequence[str]) -> None:
+def check_mistakes(config: Config, mistakes: Sequence[str]) -> None:
     """Raise Refused for likely mistakes if nobody looks at the panel: with --yes (N23)."""
-    if config.yes and slips:
-        fault = ". ".join([*slips, "Correct this, or run without --yes to review it."])
+    if config.yes and mistakes:
+        fault = ". ".join([*mistakes, "Correct this, or run without --yes to review it."])
         raise Canceled(fault) if config.resume else Refused(fault)
 
 
@@ -4781,7 +4750,7 @@ def confirm(screen: Screen, stop: Stop, count: int, what: str) -> None:
 
     N21: what was typed before the question does not count.
     """
-    if not all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr)):
+    if not (os.isatty(0) and os.isatty(2)):
         raise Canceled("Cannot prompt: not a terminal. Add --yes to delete without asking.")
     stop.check()
     discard_typed_ahead()
@@ -4798,18 +4767,20 @@ def confirm(screen: Screen, stop: Stop, count: int, what: str) -> None:
 # place where a failure becomes an exit status, and `main` what the shell calls.
 
 
-def make_plan(config: Config, selection: Selection, facts: Mapping[str, str]) -> Plan:
-    """Return the plan of a selection; facts: what the panel says of it."""
+def make_plan(config: Config, selection: Selection, time_zone: str) -> Plan:
+    """Return the plan of a selection, with all that the panel says of it."""
+    mistakes, warnings = selection_warnings(config, selection)
+    facts = selection_facts(config, selection, time_zone)
     return Plan(
         host=config.host,
         store_hash=config.store_hash,
         resource=config.resource.name,
         filters=config.filters,
         selection=config.selection,
-        facts={label: text for label, text in facts.items() if text},
+        facts={label: printable(text, 2000) for label, text in facts.items()},
         sample=selection.sample.lines(config.resource),
-        warnings=selection_warnings(config, selection),
-        slips=selection_slips(config, selection),
+        warnings=[printable(text, 2000) for text in warnings],
+        slips=[printable(text, 2000) for text in mistakes],
         created_at=utc_now(),
         duplicates=selection.duplicates,
         not_found=len(selection.unmatched_ids()),
@@ -4822,132 +4793,98 @@ def make_plan(config: Config, selection: Selection, facts: Mapping[str, str]) ->
 
 
 def selection_facts(config: Config, selection: Selection, time_zone: str) -> dict[str, str]:
-    """Return what the panel says of a selection: label => text, which may be empty."""
+    """Return what the panel says of a selection: label => text."""
+    resource, sample = config.resource, selection.sample
+    facts = {"Selection": selection_words(config, selection)}
+    if selection.excluded:
+        facts["Excluded"] = f"{selection.excluded:,}"
+    if resource.name == "customers" and not config.spare_with_orders:
+        facts["Orders"] = "not checked (--spare-with-orders)"
+    if any(item.type is FILTER_TYPES["date"] for item in config.filter.values()):
+        facts["Time zone"] = f"filters use UTC; the store uses {time_zone}"
     shared = [email for matcher in selection.lists() for email in matcher.shared_emails()]
-    values = selection.unmatched_values.items()
-    unmatched = [f"{name}={text}" for name, texts in values for text in sorted(texts)]
-    first, last = selection.sample.first_created[:10], selection.sample.last_created[:10]
-    has_dates = any(item.type is FILTER_TYPES["date"] for item in config.filter.values())
-    is_customers = config.resource.name == "customers"
-    return {
-        "Selection": selection_words(config, selection),
-        "Excluded": f"{selection.excluded:,}" if selection.excluded else "",
-        "Orders": NOT_CHECKED if is_customers and not config.spare_with_orders else "",
-        "Time zone": f"filters use UTC; the store uses {time_zone}" if has_dates else "",
-        "Shared": f"{first_few(shared)} (used by several {config.resource.plural})"
-        * bool(shared),
-        "Unmatched": "" if selection.is_full else first_few(unmatched),
-        "Created": f"{first} to {last}" if first else "",
-    }
-
-
-NOT_CHECKED = "not checked (--spare-with-orders)"
+    if shared:
+        facts["Shared"] = f"{first_few(shared)} (used by several {resource.plural})"
+    if not selection.is_full:
+        values = selection.unmatched_values.items()
+        unmatched = [f"{name}={text}" for name, texts in values for text in sorted(texts)]
+        facts["Unmatched"] = first_few(unmatched)
+    if sample.first_created:
+        facts["Created"] = f"{sample.first_created[:10]} to {sample.last_created[:10]}"
+    return facts
 
 
 def selection_words(config: Config, selection: Selection) -> str:
     """Return what is selected, in the words given, and whether that is everything."""
-    plural = config.resource.plural
+    plural, scope = config.resource.plural, ""
     conditions = [f"{name}={text}" for name, text in config.filters.items()]
     for match in config.match:
         verb = "does not match" if match.negated else "matches"
         conditions.append(f"{match.path} {verb} {match.pattern.pattern}")
-    words = plural
     if config.ids:
-        words += f" in {config.ids}"
+        scope += f" in {config.ids}"
     if conditions:
-        words += f" where {' and '.join(conditions)}"
+        scope += f" where {' and '.join(conditions)}"
+    words = plural + (scope or " in the store")
     if 0 < len(selection.ids) == selection.total:
-        is_plain = words == plural and config.limit is None
         everything = f"ALL {plural} in the store"
-        words = everything if is_plain else f"{words} ({everything})"
-    elif words == plural:
-        words += " in the store"
+        words = f"{words} ({everything})" if scope or config.limit else everything
     if config.limit is not None:
         is_by_date = "date_created" in config.resource.params.get("sort", "")
         order = "oldest" if is_by_date and not config.ids else "first"
         words = f"the {config.limit:,} {order} {words}"
     excluded = [
-        f"{m.excluded:,} of the {len(m.entries):,} in {m.entries.name}"
-        for m in selection.keep_lists
+        f"{matcher.excluded:,} of the {len(matcher.entries):,} in {matcher.entries.name}"
+        for matcher in selection.keep_lists
     ]
     if config.spare_with_orders:
         excluded.append(f"{selection.excluded_by_orders:,} with orders")
-    return words + (f", excluding {' and '.join(excluded)}" if excluded else "")
+    return ", excluding ".join(filter(None, [words, " and ".join(excluded)]))
 
 
-IN_UNMATCHED = " (unmatched.csv)"
+def selection_warnings(config: Config, selection: Selection) -> tuple[list[str], list[str]]:
+    """Return the likely mistakes of a selection (N23), and what else the panel warns of.
 
-
-def unmatched_words(matcher: ListMatcher, resource: Resource) -> str:
-    """Return a sentence on the entries that match no record; "" if there are none."""
-    entries = matcher.unmatched()
-    if not entries:
-        return ""
-    is_one = len(entries) == 1
-    subject = f"{len(entries):,} {'entry' if is_one else 'entries'} of {matcher.entries.name}"
-    verb = f"{'matches' if is_one else 'match'} no {resource.singular}"
-    shown = first_few([printable(entry) for entry in entries])
-    may_mind_case = matcher.is_looked_up and matcher.unmatched_emails()
-    remark = "; look-ups by address may be case-sensitive" if may_mind_case else ""
-    return f"{subject} {verb}: {shown}{remark}{IN_UNMATCHED}"
-
-
-def selection_warnings(config: Config, selection: Selection) -> list[str]:
-    """Return what the panel warns of, besides slips."""
-    resource, warnings = config.resource, [*config.warnings]
-    for match in selection.idle_exclusions if selection.is_full else ():
-        shown = printable(match.pattern.pattern, 80)
-        warnings.append(
-            f"--match {match.path}!={shown} has excluded none of those listed so far"
-        )
+    A likely mistake is a protection that excludes nobody: --yes refuses it.
+    """
+    resource, mistakes, warnings = config.resource, list[str](), [*config.warnings]
+    for matcher in selection.keep_lists:
+        if matcher.unmatched():
+            mistakes.append(unmatched_words(matcher, selection, resource))
+    for match in selection.idle_exclusions if selection.ids else ():
+        expression = f"--match {match.path}!={printable(match.pattern.pattern, 80)}"
+        if selection.is_full:
+            warnings.append(f"{expression} has excluded none of those listed so far")
+        else:
+            mistakes.append(f"{expression} excludes no {resource.singular}")
+    if config.spare_with_orders and not selection.has_orders:
+        mistakes.append("--spare-with-orders excludes no customer: no order belongs to one")
     for name, number in selection.ignored_filters.items():
         returned = f"it returned {resource.singular} {number}, which does not match"
         warnings.append(
             f"The store ignored the filter {name}: {returned} (and is not selected)"
         )
     if selection.ids_list and selection.unmatched_ids():
-        warnings.append(unmatched_words(selection.ids_list, resource))
+        warnings.append(unmatched_words(selection.ids_list, selection, resource))
     if selection.truncated and not config.no_backup:
-        count = resource.counted(selection.truncated)
         verb = "has" if selection.truncated == 1 else "have"
-        fault = f"{count} {verb} more addresses or attributes than the API returns"
-        warnings.append(f"Backup incomplete: {fault}")
-    return warnings
+        fault = f"{resource.counted(selection.truncated)} {verb} more addresses or attributes"
+        warnings.append(f"Backup incomplete: {fault} than the API returns")
+    return mistakes, warnings
 
 
-def selection_slips(config: Config, selection: Selection) -> list[str]:
-    """Return the likely mistakes of a selection: protections that exclude nobody (N23)."""
-    slips = [unmatched_words(matcher, config.resource) for matcher in selection.keep_lists]
-    for match in selection.idle_exclusions if selection.ids and not selection.is_full else ():
-        expression = f"{match.path}!={printable(match.pattern.pattern, 80)}"
-        slips.append(f"--match {expression} excludes no {config.resource.singular}")
-    if config.spare_with_orders and not selection.has_orders:
-        slips.append("--spare-with-orders excludes no customer: no order belongs to one")
-    return [*filter(None, slips)]
-
-
-def post_event(
-    url: str, event: Mapping[str, Any], before: threading.Thread | None, faults: list[str]
-) -> None:
-    """POST an event once the one before is posted; adds to faults if it is not accepted.
-
-    Whatever is wrong with the webhook never changes the run, nor is its URL shown (N18).
-    """
-    if before is not None:
-        before.join()
-    try:
-        with requests.Session() as session:
-            session.auth = lambda request: request  # N16: else ~/.netrc adds a password
-            # stream: its body, which may never end, is not read
-            response = session.post(
-                url, json=event, timeout=5, allow_redirects=False, stream=True
-            )
-        if 200 <= response.status_code <= 299:
-            return
-        fault = f"it answered {response.status_code}"
-    except Exception as error:
-        fault = type(error).__name__
-    faults.append(f"webhook_url was not notified ({event['event']}): {fault}")
+def unmatched_words(matcher: ListMatcher, selection: Selection, resource: Resource) -> str:
+    """Return a sentence on the entries that match no record."""
+    entries, name = matcher.unmatched(), matcher.entries.name
+    text = f"{len(entries):,} entries of {name} match no {resource.singular}"
+    if len(entries) == 1:
+        text = f"1 entry of {name} matches no {resource.singular}"
+    text += f": {first_few([printable(entry) for entry in entries])}"
+    if matcher.is_looked_up and matcher.unmatched_emails():
+        text += "; look-ups by address may be case-sensitive"
+    if selection.ids:  # else the run folder is not kept
+        text += " (unmatched.csv)"
+    return text
 
 
 STORE_FIELDS = {"name": "name", "domain": "domain", "plan": "plan_name"}  # summary => API
@@ -4959,15 +4896,15 @@ class Run:
     """One run, from the run folder to the summary."""
 
     def __init__(self, config: Config, screen: Screen, stop: Stop) -> None:
-        self.folder = (
-            RunFolder.open(config.resume) if config.resume else RunFolder.create(config)
-        )
         self.plan: Plan | None = None
         ledger = Ledger(0)
         if config.resume:
+            self.folder = RunFolder.open(config.resume)
             self.plan = self.folder.read_plan(config)
             ledger = self.folder.journal.replay({*self.plan.ids})
             config = replace(config, resource=RESOURCES[self.plan.resource])
+        else:
+            self.folder = RunFolder.create(config)
         if config.verbose:
             self.folder.log.addHandler(screen)
         self.config, self.screen, self.stop, self.ledger = config, screen, stop, ledger
@@ -4979,98 +4916,139 @@ class Run:
         self.collector = Collector(*parts, config)
         self.executor = Executor(*parts, ledger, self.folder.journal, config.max_error_rate)
         self.orders = Orders()
-        # The thread that posts the last event, and what went wrong with events.
+        # Name, domain and plan of the store; None if the token may not read them.
+        self.store_info: dict[str, str | None] = dict.fromkeys(STORE_FIELDS)
+        # Name and domain of the store, its hash, and the API host if it was moved.
+        self.store_name = ""
+        # The thread that posts the last event.
         self.posting: threading.Thread | None = None
-        self.webhook_faults: list[str] = []
-        # GET /v2/store; None if the token may not read it.
-        self.info: Record | None = None
-        # A resume leaves all files as they were until it has read something new.
-        self.has_results = not config.resume
-        # Whether this session may have sent a DELETE.
-        self.is_executing = False
+        # started; read: a resume has read something new; deleting: a DELETE may be sent.
+        self.stage = "started"
+        # The summary of the sessions before.
         self.earlier = self.folder.earlier_summary()
         self.started_at = str(self.earlier.get("started_at") or utc_now())
         # When the work began, without the wait at the question.
         self.began = time.monotonic()
         # When summary.json was last written.
         self.written_at = -math.inf
-        self.announced_stop = False
+        self.has_announced_stop = False
 
     # The run
 
     def work(self) -> None:
         """Do all phases of the run; raises the RunError that ends it."""
-        for warning in self.config.warnings:
-            self.screen.warn(warning)
+        config, screen = self.config, self.screen
+        for warning in config.warnings:
+            screen.warn(warning)
         self.notify("started", self.summary(is_ended=False))
+        plan = self.connect()
+        ids: Sequence[int] = plan.ids
+        if config.resume:
+            ids = self.read_remaining(plan)
+        check_count(config, len(ids))
+        mistakes = self.likely_mistakes(plan)
+        if not ids:
+            for warning in (*plan.warnings, *mistakes):
+                screen.warn(warning)
+            nothing = f"No {config.resource.plural} match"
+            if config.resume:
+                nothing = "No records remain"
+            screen.say(f"{nothing}. Nothing to delete.")
+            return
+        self.show_plan(plan, ids, mistakes)
+        if config.dry_run:
+            return
+        self.approve(plan, ids, mistakes)
+        self.stage = "deleting"
+        self.client.bucket.set_remaining(self.store.requests_for(len(ids)))
+        with screen.phase("Deleting", len(ids)):
+            self.executor.delete(ids)
+        with screen.phase("Verifying", len(ids)):
+            self.executor.verify(ids)
+        if unverified := self.ledger.selected - len(self.ledger.gone):
+            count = f"{unverified:,} of {config.resource.counted(self.ledger.selected)}"
+            raise Incomplete(f"{count} not verified as deleted.")
+
+    def connect(self) -> Plan:
+        """Read which store it is, and return the plan; raises Refused for another one."""
+        config = self.config
         self.client.bucket.set_remaining(4)  # this and the first pages
         with self.screen.phase("Connecting"):
-            self.info = self.workers.call(self.store.info)
-        check_domain(self.config, self.info, self.store_name)
-        plan = self.plan or self.make_plan()
-        ids = self.read_what_is_left(plan) if self.config.resume else plan.ids
-        check_count(self.config, len(ids))
-        self.show_plan(plan, ids)
-        if self.config.dry_run or not ids:
-            return
-        self.approve(plan, ids)
-        self.is_executing = True
-        self.client.bucket.set_remaining(self.store.requests_for(len(ids)))
-        with self.screen.phase("Deleting", len(ids)):
-            self.executor.delete(ids)
-        with self.screen.phase("Verifying", len(ids)):
-            self.executor.verify(ids)
+            info = self.workers.call(self.store.info) or {}
+        for name, key in STORE_FIELDS.items():
+            text = str(info.get(key) or "").replace(config.access_token, "[secret]")
+            self.store_info[name] = printable(text, 60) or None
+        parts = [self.store_info["name"], self.store_info["domain"]]
+        parts.append(f"hash {config.store_hash}")
+        if config.host != DEFAULT_HOST:
+            parts.append(f"API at {config.host}")
+        self.store_name = " · ".join(filter(None, parts))
+        check_domain(config, info, self.store_name)
+        time_zone = printable(value_at(info, "timezone.name") or "an unknown one", 60)
+        return self.plan or self.list_records(time_zone)
 
-    def make_plan(self) -> Plan:
+    def list_records(self, time_zone: str) -> Plan:
         """List, select, and freeze the plan on disk."""
         config, collector = self.config, self.collector
         if config.spare_with_orders:
-            with self.screen.phase("Orders"):
-                self.orders.update(self.store, self.workers, self.screen.progress)
+            self.read_orders()
         files = RecordFiles(self.folder.path, config.resource, backup=not config.no_backup)
         with self.screen.phase("Listing"), closing(files):
             selection = collector.collect(self.orders, files)
             parents = collector.parents()
         self.folder.write_unmatched(selection.unmatched_entries())
         check_selection(selection, parents, config)
-        time_zone = printable(value_at(self.info, "timezone.name") or "an unknown one", 60)
-        facts = selection_facts(config, selection, time_zone)
         selection.ids = [n for level in levels(selection.ids, parents) for n in level]
-        plan = make_plan(config, selection, facts)
+        plan = make_plan(config, selection, time_zone)
         self.folder.write("plan.json", plan.text())
         self.plan, self.ledger.selected = plan, len(plan.ids)
         return plan
 
-    def read_what_is_left(self, plan: Plan) -> Sequence[int]:
-        """Return the planned ids that still exist, those rejected before last."""
-        unverified = [number for number in plan.ids if number not in self.ledger.gone]
-        reads = math.ceil(len(unverified) / self.store.chunk_size)
-        self.client.bucket.set_remaining(reads + self.store.requests_for(len(unverified)))
-        with self.screen.phase("Checking", len(unverified)):
-            if known := self.executor.known_ids() if unverified else ():
-                self.executor.check_reads(unverified, known)
-            result = self.executor.read_back(unverified, is_resume=True)
-        is_new = bool(unverified) or self.earlier.get("status") != "completed"
-        self.has_results = is_new and not self.config.dry_run
-        left = {*result.existing, *result.failed, *result.unknown}
-        last = self.ledger.rejected_before | self.ledger.failed.keys()
-        return sorted((n for n in unverified if n in left), key=last.__contains__)
+    def read_orders(self) -> None:
+        """Read the orders that were placed since they were last read."""
+        with self.screen.phase("Orders"):
+            self.orders.update(self.store, self.workers, self.screen.progress)
 
-    def approve(self, plan: Plan, ids: Sequence[int]) -> None:
-        """Return once guards and person have agreed; raises Refused or Canceled."""
+    def read_remaining(self, plan: Plan) -> Sequence[int]:
+        """Return the planned ids that still exist, those rejected before last."""
+        ledger, executor = self.ledger, self.executor
+        unverified = [number for number in plan.ids if number not in ledger.gone]
+        self.client.bucket.set_remaining(self.store.requests_for(len(unverified)))
+        with self.screen.phase("Checking", len(unverified)):
+            if unverified and (known := executor.known_ids()):
+                executor.check_reads(unverified, known)
+            result = executor.read_back(unverified, is_resume=True)
+        is_new = bool(unverified) or self.earlier.get("status") != "completed"
+        if is_new and not self.config.dry_run:
+            self.stage = "read"
+        last = ledger.rejected_before | ledger.failed.keys()
+        remaining = [*result.existing, *result.failed, *result.unknown]
+        return sorted(remaining, key=last.__contains__)
+
+    def likely_mistakes(self, plan: Plan) -> list[str]:
+        """Return the likely mistakes that a person must see."""
+        mistakes = [*plan.slips]
         if self.config.resume:
-            check_age(self.config, plan)
-        check_slips(self.config, self.slips(plan))
-        if not self.config.yes:
-            name = self.store_field("name", 60) or f"the store {self.config.store_hash}"
-            what = f"{self.config.resource.counted(len(ids))} from {name}"
+            mistakes += missing_protections(self.config, plan)
+            mistakes += filter(None, [self.folder.backup_fault(plan)])
+        return mistakes
+
+    def approve(self, plan: Plan, ids: Sequence[int], mistakes: Sequence[str]) -> None:
+        """Return once guards and person have agreed; raises Refused or Canceled."""
+        config = self.config
+        if config.resume:
+            check_age(config, plan)
+        check_mistakes(config, mistakes)
+        if not config.yes:
+            store = self.store_info["name"] or f"the store {config.store_hash}"
             asked_at = time.monotonic()
             try:
+                what = f"{config.resource.counted(len(ids))} from {store}"
                 confirm(self.screen, self.stop, len(ids), what)
             finally:
                 self.began += time.monotonic() - asked_at
         self.check_changes(plan, ids)
-        if not self.config.resume:  # a resume has done so
+        if not config.resume:  # a resume has done so
             with self.screen.phase("Checking"):
                 self.executor.check_reads(ids)
 
@@ -5078,8 +5056,7 @@ class Run:
         """Raise Refused for a planned customer who has ordered since, or a new child."""
         resource = self.config.resource
         if "spare_with_orders" in plan.selection:
-            with self.screen.phase("Orders"):
-                self.orders.update(self.store, self.workers, self.screen.progress)
+            self.read_orders()
             if late := sorted(self.orders.customers.intersection(ids)):
                 verb = "has placed an order" if len(late) == 1 else "have placed orders"
                 fault = f"{resource.counted(len(late))} {verb} since the plan was made"
@@ -5089,64 +5066,37 @@ class Run:
                 self.executor.parents = self.collector.parents()
             check_cascade(ids, self.executor.parents, resource)
 
-    def slips(self, plan: Plan) -> list[str]:
-        """Return the likely mistakes that a person must see."""
-        if not self.config.resume:
-            return [*plan.slips]
-        backup = self.folder.backup_fault(plan)
-        return [*plan.slips, *missing_protections(self.config, plan), *filter(None, [backup])]
-
     # What is shown
-
-    def store_field(self, key: str, limit: int = 200) -> str:
-        """Return a field of GET /v2/store, "" if it is unknown."""
-        text = str((self.info or {}).get(key) or "")
-        return printable(text.replace(self.config.access_token, "[secret]"), limit)
-
-    @property
-    def store_name(self) -> str:
-        """Name and domain of the store, its hash, and the API host if it was moved."""
-        config = self.config
-        moved = f"API at {config.host}" if config.host != DEFAULT_HOST else ""
-        known = (self.store_field("name", 60), self.store_field("domain", 60))
-        return " · ".join(filter(None, [*known, f"hash {config.store_hash}", moved]))
 
     def plan_rows(self, plan: Plan, count: int) -> list[tuple[str, str]]:
         """Return the rows of a plan of which so many records are to be deleted."""
         resource = self.config.resource
-        facts = [(label, printable(text, 2000)) for label, text in plan.facts.items()]
-        sample = "\n".join(line[:200] for line in plan.sample)
         files = f"selected.csv, {'backup.jsonl' if plan.backup else 'no backup'}"
         return [
             ("Delete", resource.counted(count)),
             ("Store", self.store_name),
-            *facts,
-            ("Sample", sample),
+            *plan.facts.items(),
+            ("Sample", "\n".join(plan.sample)),
             ("Also deleted", resource.also_deleted),
             ("Note", resource.note),
             ("Run folder", f"{self.folder.path} ({files})"),
         ]
 
-    def show_plan(self, plan: Plan, ids: Sequence[int]) -> None:
+    def show_plan(self, plan: Plan, ids: Sequence[int], mistakes: Sequence[str]) -> None:
         """Show what will be deleted and how long that takes, warnings last."""
-        config, resource = self.config, self.config.resource
-        warnings = [*plan.warnings, *self.slips(plan)]
-        if not ids:
-            for warning in warnings:  # the run folder is not kept
-                self.screen.warn(printable(warning.removesuffix(IN_UNMATCHED), 2000))
-            nothing = "No records remain" if config.resume else f"No {resource.plural} match"
-            self.screen.say(f"{nothing}. Nothing to delete.")
-            return
         rows = self.plan_rows(plan, len(ids))
-        if config.resume:
+        if self.config.resume:
+            count = self.config.resource.counted(len(plan.ids))
             age = duration(plan.age().total_seconds())
-            about = f"{resource.counted(len(plan.ids))}, created {age} ago"
-            rows.append(("Plan", f"{self.folder.path} ({about})"))
+            rows.append(("Plan", f"{self.folder.path} ({count}, created {age} ago)"))
         requests = self.store.requests_for(len(ids))
-        seconds = self.estimate(requests)
-        rows.append(("Estimate", f"about {duration(seconds)} ({requests:,} requests)"))
-        rows += [("WARNING", printable(warning, 2000)) for warning in warnings]
-        self.screen.show(plan_panel(rows, is_dry_run=config.dry_run))
+        estimate = f"about {duration(self.estimate(requests))} ({requests:,} requests)"
+        rows.append(("Estimate", estimate))
+        rows += [("WARNING", text) for text in (*plan.warnings, *mistakes)]
+        title, style = "This cannot be undone", "red"
+        if self.config.dry_run:
+            title, style = "Dry run: nothing will be deleted", "cyan"
+        self.screen.err.print(panel(rows, style, title=title))
 
     def estimate(self, requests: int) -> float:
         """Return the seconds for so many requests, by the quota and the latency so far."""
@@ -5158,47 +5108,58 @@ class Run:
 
     def tick(self) -> None:
         """Redraw, and rewrite summary.json about once a second; called in every wait."""
-        self.client.tick()
-        if isinstance(self.stop.failure, Interrupted) and not self.announced_stop:
-            self.announced_stop = True
-            count = self.client.in_flight() if self.folder.journal.unanswered() else 0
-            requests = "1 request" if count == 1 else f"{count} requests"
-            waits = f"waiting for {requests} in flight (Ctrl-C again to quit now)"
-            self.screen.say(f"Stopping: {waits if count else 'saving progress'}", "bold")
-        self.screen.tick(self.client.waiting_for())
-        if self.client.longest_wait() > 2 * RESPONSE_TIMEOUTS * self.config.timeout:
-            self.stop.set(StoreError("Cannot reach the store: its response does not end."))
-            self.stop.force_exit = True
-        if self.has_results and time.monotonic() - self.written_at >= 1.0:
-            self.written_at = time.monotonic()
+        client, stop, now = self.client, self.stop, time.monotonic()
+        client.tick()
+        if stop.is_signaled and not self.has_announced_stop:
+            self.has_announced_stop = True
+            text = "saving progress"
+            if self.folder.journal.unanswered() and (count := client.in_flight()):
+                requests = f"{count} request{'s' * (count > 1)} in flight"
+                text = f"waiting for {requests} (Ctrl-C again to quit now)"
+            self.screen.say(f"Stopping: {text}", "bold")
+        self.screen.tick(client.waiting_for())
+        if client.longest_wait() > 2 * RESPONSE_TIMEOUTS * self.config.timeout:
+            stop.set(StoreError("Cannot reach the store: its response does not end."))
+            stop.force_exit = True
+        if self.has_results() and now - self.written_at >= 1.0:
+            self.written_at = now
             try:
                 self.folder.write_summary(self.summary(is_ended=False), durable=False)
             except RunError as failure:
-                self.stop.set(failure)
+                stop.set(failure)
 
     # The result
+
+    def has_results(self) -> bool:
+        """Return whether there is something to write: what was selected, or read again."""
+        if self.config.resume:
+            return self.stage != "started"
+        return self.store.has_listed and (self.plan is None or bool(self.plan.ids))
+
+    def is_kept(self) -> bool:
+        """Return whether the run folder is of use."""
+        return bool(self.config.resume) or self.has_results()
 
     def summary(self, failure: RunError | None = None, *, is_ended: bool = True) -> Record:
         """Return summary.json of a run that ended so, or that is in progress."""
         plan, counts = self.plan or self.config, self.ledger.counts()
-        status, exit_status = "in_progress", None
+        status, exit_status, resume = "in_progress", None, None
         if is_ended:
             status, exit_status = ending(failure, self.plan, counts)
         is_verified = status == "completed" and not counts["unknown"] + counts["not_attempted"]
-        is_complete = status == "completed" and exit_status == 0
-        can_resume = self.plan is not None and status != "refused" and not is_complete
-        store = {name: self.store_field(key) or None for name, key in STORE_FIELDS.items()}
+        if self.plan and status != "refused" and (status, exit_status) != ("completed", 0):
+            resume = self.resume_command()
         return {
             "status": status,
             "exit_status": exit_status,
             "reason": str(failure) if failure else None,
             "version": __version__,
-            "store": store,
+            "store": self.store_info,
             "store_hash": self.config.store_hash,
             "run_folder": str(self.folder.path) if self.is_kept() else None,
             "resource": self.config.resource.name,
-            "filters": {**plan.filters},
-            "selection": {**plan.selection},
+            "filters": plan.filters,
+            "selection": plan.selection,
             "selected": self.ledger.selected,
             **counts,
             **{name: getattr(plan, name, 0) for name in PLAN_COUNTS},
@@ -5207,31 +5168,14 @@ class Run:
             "started_at": self.started_at,
             "finished_at": utc_now() if is_ended else None,
             "elapsed_seconds": round(time.monotonic() - self.began, 3),
-            "resume": self.resume_command() if can_resume else None,
+            "resume": resume,
         }
 
-    def is_kept(self) -> bool:
-        """Tell whether the run folder is of use: something was listed and selected."""
-        if self.config.resume:
-            return True
-        return self.store.has_listed and (self.plan is None or bool(self.plan.ids))
-
     def resume_command(self) -> str:
-        """Return the shortest command that resumes this run, without --yes."""
+        """Return the shortest command that resumes this run, without --yes (N22)."""
         words = [short_python(), short_path(sys.argv[0]), "--config", str(self.config.path)]
         words += ["--resume", str(self.folder.path), *self.config.resume_options]
         return shell_command(words)
-
-    def notify(self, event: str, summary: Mapping[str, Any]) -> None:
-        """Post an event to webhook_url, in a thread that no exit waits for."""
-        if not self.config.webhook_url:
-            return
-        names = ("status", "exit_status", "selected", *Outcome)
-        counts = {str(name): summary[name] for name in names}
-        body = {"event": event, **counts, "run_folder": self.folder.path.name}
-        args = (self.config.webhook_url, body, self.posting, self.webhook_faults)
-        self.posting = threading.Thread(target=post_event, args=args, daemon=True)
-        self.posting.start()
 
     def finish(self, failure: RunError | None) -> int:
         """Write and show the result, and notify the webhook; returns the exit status."""
@@ -5241,17 +5185,9 @@ class Run:
             self.notify("interrupted", summary)
         try:
             self.write_results(summary)
-            self.show_result(summary)
-        except OSError as error:
-            reason = f"Cannot print the summary ({error.strerror}). See summary.json."
-            summary = self.summary(StoreError(reason))
-            with suppress(RunError):
-                self.write_results(summary)
-            self.screen.fail(reason)
         except RunError as unwritten:
             summary = self.summary(unwritten)
-            with suppress(OSError):
-                self.show_result(summary)
+        self.show_result(summary)
         if not is_signaled:
             is_complete = summary["exit_status"] in (0, Incomplete.exit_status)
             self.notify("completed" if is_complete else "interrupted", summary)
@@ -5262,59 +5198,115 @@ class Run:
 
     def write_results(self, summary: Mapping[str, Any]) -> None:
         """Write failed.csv, summary.json and report.html."""
-        if not self.has_results or not self.is_kept():
-            return
-        if self.plan is not None:
-            self.folder.write_failed(self.ledger.failed, self.config.resource)
-        self.folder.write_summary(summary, durable=True)
-        self.folder.write("report.html", self.report(summary))
+        if self.has_results():
+            if self.plan is not None:
+                self.folder.write_failed(self.ledger.failed, self.config.resource)
+            self.folder.write_summary(summary, durable=True)
+            self.folder.write("report.html", self.report(summary))
+
+    def result_rows(self, summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+        """Return the rows of the result table."""
+        rows = [
+            ("Result", f"{result_words(summary)} (exit status {summary['exit_status']})"),
+            ("Store", self.store_name),
+            ("Selected", self.config.resource.counted(summary["selected"])),
+            ("Deleted", f"{summary['deleted']:,}"),
+            ("Failed", f"{summary['failed']:,}"),
+        ]
+        for label, key, remark in REMAINDERS:
+            if summary[key]:
+                rows.append((label, f"{summary[key]:,}{remark}"))
+        waits = f"{summary['retries']:,} retries, {summary['rate_limited']:,} rate-limited"
+        started = summary["started_at"][:19].replace("T", " ")
+        took = duration(summary["elapsed_seconds"])
+        return [
+            *rows,
+            ("Verified", verified_words(summary)),
+            ("Requests", f"{summary['requests']:,} ({waits})"),
+            ("Duration", f"{took} (started {started} UTC)"),
+            ("Run folder", summary["run_folder"] or ""),
+        ]
 
     def report(self, summary: Mapping[str, Any]) -> str:
         """Return the whole run as one HTML file without external resources."""
-        rows = result_rows(summary, self.store_name, self.config.resource)
-        command = [short_path(sys.argv[0]), *sys.argv[1:]]
-        rows += [
+        command = shell_command([short_path(sys.argv[0]), *sys.argv[1:]])
+        rows = [
+            *self.result_rows(summary),
             ("Reason", summary["reason"] or ""),
             ("Finished", summary["finished_at"]),
             ("Version", f"bulk_delete.py {__version__}"),
-            ("Command", printable(shell_command(command), 1000)),
+            ("Command", printable(command, 1000)),
             ("Resume", printable(summary["resume"] or "", 1000)),
         ]
         tables = [REPORT_HEAD, html_table("Result", rows)]
-        if self.plan is not None:
-            rows = self.plan_rows(self.plan, len(self.plan.ids))
-            rows += [("WARNING", text) for text in (*self.plan.warnings, *self.plan.slips)]
+        if plan := self.plan:
+            rows = self.plan_rows(plan, len(plan.ids))
+            rows += [("WARNING", text) for text in (*plan.warnings, *plan.slips)]
             tables.append(html_table("Plan", rows))
         for title, name in REPORT_FILES.items():
             lines = [*self.folder.rows(name)]
             if len(lines) > 1:
-                more = len(lines) - 1 - REPORT_ROWS
-                note = f": the first {REPORT_ROWS} of {len(lines) - 1:,}" * (more > 0)
-                tables.append(html_table(f"{title} ({name}){note}", lines[: REPORT_ROWS + 1]))
+                tables.append(html_table(f"{title} ({name})", lines))
         return "".join(tables)
 
     def show_result(self, summary: Mapping[str, Any]) -> None:
         """Show the result, and what to do next."""
-        screen, reason, status = self.screen, summary["reason"], summary["status"]
+        screen, exit_status, is_kept = self.screen, summary["exit_status"], self.is_kept()
+        is_deleting, console = self.stage == "deleting", screen.out
         if self.config.json:
-            with suppress(BrokenPipeError):  # nobody reads it
+            console = screen.err
+            with suppress(OSError):  # `main` flushes it once more
                 print(json.dumps(summary), flush=True)
-        has_table = self.is_executing or (status == "completed" and self.is_kept())
-        if has_table:
-            rows = result_rows(summary, self.store_name, self.config.resource)
-            panel = result_panel(rows, summary["exit_status"])
-            screen.show(panel, is_result=not self.config.json)
-        if reason:
-            screen.fail(reason)
-        if has_table and summary["failed"]:
+        if is_deleting or (is_kept and summary["status"] == "completed"):
+            style = "red" if exit_status else "green"
+            console.print(panel(self.result_rows(summary), style, box=box.HORIZONTALS))
+        if summary["reason"]:
+            screen.fail(summary["reason"])
+        if is_deleting and summary["failed"]:
             screen.say(f"Failed records: {self.folder.path / 'failed.csv'}")
-        if self.is_kept() and not summary["exit_status"]:
+        if is_kept and not exit_status:
             screen.say(f"{self.folder.path} contains personal data. Delete it when done.")
-        if summary["resume"] is not None:
-            is_untouched = not self.ledger.applied and not self.ledger.gone
-            exactly = "Nothing was deleted. To delete exactly these records, run:"
-            screen.say(exactly if is_untouched else "To resume, run:")
-            screen.say(f"  {summary['resume']}")
+        if summary["resume"]:
+            heading = "To resume, run:"
+            if not self.ledger.applied and not self.ledger.gone:
+                heading = "Nothing was deleted. To delete exactly these records, run:"
+            screen.say(f"{heading}\n  {summary['resume']}")
+
+    def notify(self, event: str, summary: Mapping[str, Any]) -> None:
+        """Post an event to webhook_url, in a thread that no exit waits for."""
+        if not self.config.webhook_url:
+            return
+        names = ("status", "exit_status", "selected", *Outcome)
+        counts = {name: summary[name] for name in names}
+        body = {"event": event, **counts, "run_folder": self.folder.path.name}
+        args = (body, self.posting)
+        self.posting = threading.Thread(target=self.post, args=args, daemon=True)
+        self.posting.start()
+
+    def post(self, body: Mapping[str, Any], before: threading.Thread | None) -> None:
+        """POST an event once the one before is posted, or warn.
+
+        Whatever is wrong with the webhook never changes the run, nor is its URL shown (N18).
+        """
+        if before is not None:
+            before.join()
+        try:
+            with requests.Session() as session:
+                session.auth = lambda request: request  # N16: else ~/.netrc adds a password
+                # stream: its body, which may never end, is not read
+                response = session.post(
+                    self.config.webhook_url,
+                    json=body,
+                    timeout=5,
+                    allow_redirects=False,
+                    stream=True,
+                )
+            fault = f"it answered {response.status_code}"
+            if 200 <= response.status_code <= 299:
+                return
+        except Exception as error:
+            fault = type(error).__name__
+        self.screen.warn(f"webhook_url was not notified ({body['event']}): {fault}")
 
     def await_webhook(self) -> None:
         """Wait for webhook_url a little, and not after a signal (N34)."""
@@ -5324,10 +5316,8 @@ class Run:
                 self.screen.tick("waiting for the webhook")
                 self.posting.join(POLL)
                 if self.stop.is_signaled or time.monotonic() > deadline:
-                    self.webhook_faults.append("webhook_url was not notified: no answer")
+                    self.screen.warn("webhook_url was not notified: no answer")
                     break
-        for fault in self.webhook_faults:
-            self.screen.warn(fault)
 
 
 def short_python() -> str:
@@ -5345,13 +5335,12 @@ def ending(
     failure: RunError | None, plan: Plan | None, counts: Mapping[str, int]
 ) -> tuple[str, int]:
     """Return the status of the summary and the exit status of a run that ended so."""
+    selected, gone = sum(counts.values()), counts["deleted"] + counts["already_gone"]
     if failure is None:
-        gone = counts["deleted"] + counts["already_gone"]
-        return "completed" if gone == sum(counts.values()) else "planned", 0
+        return "completed" if gone == selected else "planned", 0
     if plan is not None and isinstance(failure, (ReadRejected, InvalidResponse, ConfigError)):
         return "interrupted", StoreError.exit_status  # what was deleted stays deleted
-    is_untouched = counts["not_attempted"] == sum(counts.values())
-    if isinstance(failure, Refused) and not is_untouched:
+    if isinstance(failure, Refused) and counts["not_attempted"] < selected:
         return "interrupted", failure.exit_status  # an earlier session has deleted something
     return failure.status, failure.exit_status
 
@@ -5362,19 +5351,12 @@ def run(config: Config, screen: Screen, stop: Stop) -> int:
     failure: RunError | None = None
     try:
         job.work()
-        left = job.ledger.selected - len(job.ledger.gone)
-        if left and not config.dry_run:
-            count = f"{left:,} of {job.config.resource.counted(job.ledger.selected)}"
-            failure = Incomplete(f"{count} not verified as deleted.")
     except RunError as error:
         failure = stop.set(error)
-    except BaseException as error:
-        bug = Bug(f"Bug: {clean(repr(error))}")
-        stop.set(bug)  # the workers send nothing more
-        job.finish(bug)
-        raise
-    finally:
-        job.workers.close()
+    except Exception as error:
+        traceback.print_exc()
+        failure = stop.set(Bug(f"Bug: {clean(repr(error))}"))
+    job.workers.close()
     status = job.finish(failure)
     stop.force_exit |= job.client.in_flight() > 0  # N9: a read is not waited for
     return status
@@ -5390,19 +5372,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments = make_parser().parse(argv)
         if arguments.resource == ["list"]:
-            screen.show(resource_table(), is_result=True)
+            screen.out.print(resource_table())
             return 0
         status = run(read_config(arguments, os.environ), screen, stop)
-    except SystemExit as leaving:  # --help, --version
-        return int(leaving.code or 0)
     except RunError as failure:
         screen.fail(str(failure))
         status = failure.exit_status
     try:
         for stream in filter(None, (sys.stdout, sys.stderr)):  # None: closed by the shell
             stream.flush()
-    except OSError:  # nobody reads it
+    except BrokenPipeError:  # nobody reads it
         stop.force_exit = True
+    except OSError as error:
+        screen.fail(f"Cannot print the result ({error.strerror}).")
+        status, stop.force_exit = status or StoreError.exit_status, True
     if stop.force_exit:
         os._exit(status)  # the interpreter would wait for the pool
     return status
