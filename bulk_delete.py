@@ -252,12 +252,7 @@ class Stop:
 
 
 class Progress:
-    """The progress of the current phase; main thread only."""
-
-    def __init__(self, warn: Callable[[str], None]) -> None:
-        # Tells the person something meanwhile.
-        self.warn = warn
-        self.begin(0)
+    """The progress of the current phase, as the core sees the screen; main thread only."""
 
     def begin(self, total: int) -> None:
         """Begin at 0 of `total` records; 0 if that is not known."""
@@ -268,6 +263,10 @@ class Progress:
         self.done += count
         if self.total:
             self.done = min(self.done, self.total)
+
+    def warn(self, text: str) -> None:
+        """Tell the person something meanwhile."""
+        raise NotImplementedError
 
 
 # --- portability --------------------------------------------------------------------
@@ -4468,18 +4467,16 @@ class PatientConsole(Console):
             super().__exit__(*exception)
 
 
-class Screen(logging.Handler):
-    """Prints messages, bars and tables, and asks; with -v, the lines of run.log too."""
+class Screen(Progress):
+    """Prints messages, and a bar on a terminal, else a line of progress now and then."""
 
     def __init__(self) -> None:
-        super().__init__()
         for stream in (sys.stdout, sys.stderr):
             with suppress(AttributeError):  # a test's stand-in, or closed
                 stream.reconfigure(errors="replace")  # type: ignore[union-attr]
         # The result goes to stdout, all else to stderr.
         self.out = PatientConsole(highlight=False, markup=False)
         self.err = PatientConsole(stderr=True, highlight=False, markup=False)
-        self.progress = Progress(self.warn)
         # The bar of the current phase; without a terminal it is disabled.
         self._bars: Bars | None = None
         # When a line of progress was last printed.
@@ -4497,27 +4494,9 @@ class Screen(logging.Handler):
         """Print why the run ended."""
         self.say(f"bulk_delete.py: {text}", "bold red")
 
-    def emit(self, record: logging.LogRecord) -> None:
-        """Print a line of the log."""
-        self.say(record.getMessage(), "dim")
-
-    def ask(self, question: str, stop: Stop) -> str:
-        """Return the line that the person types; "" at the end of the input.
-
-        A signal ends it: its handler raises, since no signal ends a read everywhere.
-        """
-        self.err.print(Text(question, style="bold"), end="")
-        stop.raises_on_signal = True
-        try:
-            stop.check()
-            return sys.stdin.readline()
-        except (OSError, ValueError):  # the terminal is gone
-            return ""
-        except Interrupted:
-            self.say("")  # the cursor is behind ^C
-            raise
-        finally:
-            stop.raises_on_signal = False
+    def write(self, line: str) -> None:
+        """Print a line of run.log, with -v."""
+        self.say(line.rstrip(), "dim")
 
     @contextmanager
     def phase(self, name: str, total: int = 0) -> Iterator[None]:
@@ -4525,16 +4504,16 @@ class Screen(logging.Handler):
         is_plain = not self.err.is_terminal or self.err.is_dumb_terminal
         bar = BarColumn(16, style="bright_black", complete_style="green")
         columns = ("{task.description:<10}", bar, TaskProgressColumn(), "{task.fields[detail]}")
-        self.progress.begin(total)
-        self._said_at = self.progress.began_at
+        self.begin(total)
+        self._said_at = self.began_at
         with Bars(*columns, console=self.err, disable=is_plain) as self._bars:
             self._bars.add_task(name, detail="…")
             try:
                 yield
-                self.progress.total = self.progress.done  # less was found than expected
+                self.total = self.done  # less was found than expected
             finally:
                 self.tick("", is_last=True)
-                self._bars.live.transient = not self.progress.done
+                self._bars.live.transient = not self.done
                 self._bars = None
 
     def tick(self, waiting: str, *, is_last: bool = False) -> None:
@@ -4542,8 +4521,7 @@ class Screen(logging.Handler):
         if self._bars is None:
             return
         now, task = time.monotonic(), self._bars.tasks[0]
-        done, total = self.progress.done, self.progress.total
-        elapsed = max(now - self.progress.began_at, 0.1)
+        done, total, elapsed = self.done, self.total, max(now - self.began_at, 0.1)
         detail = f"{done:,}/{total:,}" if total else f"{done:,}"
         if is_last:
             detail += f" in {duration(elapsed)}"
@@ -4642,14 +4620,9 @@ def resource_table() -> Table:
     """Return all resources, for --resource list."""
     rows = []
     for item in RESOURCES.values():
-        how = "one at a time"
-        if item.delete_filter:
-            how = f"{item.largest_batch} at a time by {item.delete_filter}"
-        if item.max_concurrent == 1:
-            how += ", one request in flight"
-        lines = [f"{item.path}, deleted {how}", f"scope: {item.scope}"]
-        lines.append(f"filters: {' '.join(item.filter_types())}")
-        rows.append((item.name, "\n".join([*lines, *filter(None, [item.note])])))
+        lines = [f"{item.path}, deleted {item.largest_batch} at a time", f"scope: {item.scope}"]
+        lines += [f"filters: {' '.join(item.filter_types())}", item.note]
+        rows.append((item.name, "\n".join(filter(None, lines))))
     return grid(rows)
 
 
@@ -4748,13 +4721,23 @@ def missing_protections(config: Config, plan: Plan) -> list[str]:
 def confirm(screen: Screen, stop: Stop, count: int, what: str) -> None:
     """Ask the person to type the number of records; raises Canceled if they do not.
 
-    N21: what was typed before the question does not count.
+    N21: what was typed before the question does not count. A signal ends it: its handler
+    raises, since no signal ends a read everywhere.
     """
     if not (os.isatty(0) and os.isatty(2)):
         raise Canceled("Cannot prompt: not a terminal. Add --yes to delete without asking.")
-    stop.check()
     discard_typed_ahead()
-    typed = screen.ask(f"To delete {what}, type {count}: ", stop)
+    screen.err.print(Text(f"To delete {what}, type {count}: ", style="bold"), end="")
+    typed, stop.raises_on_signal = "", True
+    try:
+        stop.check()
+        with suppress(OSError, ValueError):  # the terminal is gone
+            typed = sys.stdin.readline()
+    except Interrupted:
+        screen.say("")  # the cursor is behind ^C
+        raise
+    finally:
+        stop.raises_on_signal = False
     if not typed:
         stop.sleep(POLL)  # a terminal that closes ends the input before its signal comes
     if typed.strip().replace(",", "") != str(count):
@@ -4839,7 +4822,9 @@ def selection_words(config: Config, selection: Selection) -> str:
     ]
     if config.spare_with_orders:
         excluded.append(f"{selection.excluded_by_orders:,} with orders")
-    return ", excluding ".join(filter(None, [words, " and ".join(excluded)]))
+    if excluded:
+        words += f", excluding {' and '.join(excluded)}"
+    return words
 
 
 def selection_warnings(config: Config, selection: Selection) -> tuple[list[str], list[str]]:
@@ -4889,6 +4874,7 @@ def unmatched_words(matcher: ListMatcher, selection: Selection, resource: Resour
 
 STORE_FIELDS = {"name": "name", "domain": "domain", "plan": "plan_name"}  # summary => API
 PLAN_COUNTS = ("duplicates", "not_found", "spared", "keep_unknown", "backup_cut")
+EVENTS = {None: "started", 0: "completed", Incomplete.exit_status: "completed"}
 WEBHOOK_PATIENCE = 10.0  # seconds to wait for webhook_url at the end of a run
 
 
@@ -4906,13 +4892,13 @@ class Run:
         else:
             self.folder = RunFolder.create(config)
         if config.verbose:
-            self.folder.log.addHandler(screen)
+            self.folder.log.addHandler(logging.StreamHandler(screen))
         self.config, self.screen, self.stop, self.ledger = config, screen, stop, ledger
         self.client = Client(config, stop, self.folder.log)
         workers = min(config.max_concurrent, config.resource.max_concurrent)
         self.workers = Workers(workers, stop, self.tick)
         self.store = Store(config, self.client)
-        parts = (self.store, self.workers, screen.progress)
+        parts = (self.store, self.workers, screen)
         self.collector = Collector(*parts, config)
         self.executor = Executor(*parts, ledger, self.folder.journal, config.max_error_rate)
         self.orders = Orders()
@@ -4940,13 +4926,14 @@ class Run:
         config, screen = self.config, self.screen
         for warning in config.warnings:
             screen.warn(warning)
-        self.notify("started", self.summary(is_ended=False))
+        self.notify(self.summary(is_ended=False))
         plan = self.connect()
-        ids: Sequence[int] = plan.ids
+        ids, mistakes = plan.ids, [*plan.slips]
         if config.resume:
             ids = self.read_remaining(plan)
+            mistakes += missing_protections(config, plan)
+            mistakes += filter(None, [self.folder.backup_fault(plan)])
         check_count(config, len(ids))
-        mistakes = self.likely_mistakes(plan)
         if not ids:
             for warning in (*plan.warnings, *mistakes):
                 screen.warn(warning)
@@ -5007,7 +4994,7 @@ class Run:
     def read_orders(self) -> None:
         """Read the orders that were placed since they were last read."""
         with self.screen.phase("Orders"):
-            self.orders.update(self.store, self.workers, self.screen.progress)
+            self.orders.update(self.store, self.workers, self.screen)
 
     def read_remaining(self, plan: Plan) -> Sequence[int]:
         """Return the planned ids that still exist, those rejected before last."""
@@ -5024,14 +5011,6 @@ class Run:
         last = ledger.rejected_before | ledger.failed.keys()
         remaining = [*result.existing, *result.failed, *result.unknown]
         return sorted(remaining, key=last.__contains__)
-
-    def likely_mistakes(self, plan: Plan) -> list[str]:
-        """Return the likely mistakes that a person must see."""
-        mistakes = [*plan.slips]
-        if self.config.resume:
-            mistakes += missing_protections(self.config, plan)
-            mistakes += filter(None, [self.folder.backup_fault(plan)])
-        return mistakes
 
     def approve(self, plan: Plan, ids: Sequence[int], mistakes: Sequence[str]) -> None:
         """Return once guards and person have agreed; raises Refused or Canceled."""
@@ -5180,18 +5159,14 @@ class Run:
     def finish(self, failure: RunError | None) -> int:
         """Write and show the result, and notify the webhook; returns the exit status."""
         summary = self.summary(failure)
-        is_signaled = isinstance(failure, Interrupted)
-        if is_signaled:  # sent before the files are written: nothing waits for it later
-            self.notify("interrupted", summary)
+        self.notify(summary)  # before the files are written: after a signal nothing waits
         try:
             self.write_results(summary)
         except RunError as unwritten:
             summary = self.summary(unwritten)
+            self.notify(summary)
         self.show_result(summary)
-        if not is_signaled:
-            is_complete = summary["exit_status"] in (0, Incomplete.exit_status)
-            self.notify("completed" if is_complete else "interrupted", summary)
-            self.await_webhook()
+        self.await_webhook()
         if not self.is_kept():
             self.folder.discard()
         return int(summary["exit_status"])
@@ -5224,7 +5199,7 @@ class Run:
             ("Verified", verified_words(summary)),
             ("Requests", f"{summary['requests']:,} ({waits})"),
             ("Duration", f"{took} (started {started} UTC)"),
-            ("Run folder", summary["run_folder"] or ""),
+            ("Run folder", summary["run_folder"]),
         ]
 
     def report(self, summary: Mapping[str, Any]) -> str:
@@ -5232,11 +5207,11 @@ class Run:
         command = shell_command([short_path(sys.argv[0]), *sys.argv[1:]])
         rows = [
             *self.result_rows(summary),
-            ("Reason", summary["reason"] or ""),
+            ("Reason", summary["reason"]),
             ("Finished", summary["finished_at"]),
             ("Version", f"bulk_delete.py {__version__}"),
-            ("Command", printable(command, 1000)),
-            ("Resume", printable(summary["resume"] or "", 1000)),
+            ("Command", command),
+            ("Resume", summary["resume"]),
         ]
         tables = [REPORT_HEAD, html_table("Result", rows)]
         if plan := self.plan:
@@ -5272,10 +5247,11 @@ class Run:
                 heading = "Nothing was deleted. To delete exactly these records, run:"
             screen.say(f"{heading}\n  {summary['resume']}")
 
-    def notify(self, event: str, summary: Mapping[str, Any]) -> None:
+    def notify(self, summary: Mapping[str, Any]) -> None:
         """Post an event to webhook_url, in a thread that no exit waits for."""
         if not self.config.webhook_url:
             return
+        event = EVENTS.get(summary["exit_status"], "interrupted")
         names = ("status", "exit_status", "selected", *Outcome)
         counts = {name: summary[name] for name in names}
         body = {"event": event, **counts, "run_folder": self.folder.path.name}
@@ -5312,10 +5288,10 @@ class Run:
         """Wait for webhook_url a little, and not after a signal (N34)."""
         deadline = time.monotonic() + WEBHOOK_PATIENCE
         with self.screen.phase("Notifying"):
-            while self.posting is not None and self.posting.is_alive():
+            while self.posting and self.posting.is_alive() and not self.stop.is_signaled:
                 self.screen.tick("waiting for the webhook")
                 self.posting.join(POLL)
-                if self.stop.is_signaled or time.monotonic() > deadline:
+                if time.monotonic() > deadline:
                     self.screen.warn("webhook_url was not notified: no answer")
                     break
 
