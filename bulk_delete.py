@@ -4599,8 +4599,7 @@ REPORT_HEAD = """<!DOCTYPE html>
 <meta charset="UTF-8">
 <title>bulk_delete.py</title>
 <style>
-:root { color-scheme: light dark; font: 14px/1.4 system-ui, sans-serif; }
-h2 { font-size: 16px; margin: 24px 0 4px; }
+:root { color-scheme: light dark; font: 13px/1.4 Menlo, Consolas, monospace; }
 td { vertical-align: top; padding: 0 16px 0 0; white-space: pre-wrap; }
 @page { margin: 10mm; }
 </style>
@@ -4676,10 +4675,10 @@ def check_cascade(ids: Sequence[int], parents: Mapping[int, int], resource: Reso
         if number not in planned and not planned.isdisjoint(ancestors(number, parents))
     ]
     if unplanned:
-        children = f"child {resource.singular if len(unplanned) == 1 else resource.plural}"
-        verb = "is" if len(unplanned) == 1 else "are"
-        fault = f"{len(unplanned):,} {children} {verb} not selected but would be deleted with"
-        shown = f"their parents: {first_few(unplanned)}"
+        fault = f"{len(unplanned):,} child {resource.plural} are not selected but would be"
+        if len(unplanned) == 1:
+            fault = f"1 child {resource.singular} is not selected but would be"
+        shown = f"deleted with their parents: {first_few(unplanned)}"
         raise Refused(f"{fault} {shown}. Select them too, or leave out the parents.")
 
 
@@ -4694,9 +4693,10 @@ def check_age(config: Config, plan: Plan) -> None:
     """Raise Refused for a plan from the future, or one over a day old with --yes."""
     if plan.age() < -timedelta(minutes=1):
         raise Canceled(f"Plan is from the future ({clean(plan.created_at)}). Check the clock.")
-    if config.yes and plan.age() > timedelta(days=1):
-        days = "1 day" if plan.age().days == 1 else f"{plan.age().days} days"
-        raise Canceled(f"Plan is {days} old. Resume without --yes to review it.")
+    days = plan.age().days
+    if config.yes and days > 0:
+        age = f"{days} day{'s' * (days > 1)}"
+        raise Canceled(f"Plan is {age} old. Resume without --yes to review it.")
 
 
 def check_mistakes(config: Config, mistakes: Sequence[str]) -> None:
@@ -4762,8 +4762,8 @@ def make_plan(config: Config, selection: Selection, time_zone: str) -> Plan:
         selection=config.selection,
         facts={label: printable(text, 2000) for label, text in facts.items()},
         sample=selection.sample.lines(config.resource),
-        warnings=[printable(text, 2000) for text in warnings],
-        slips=[printable(text, 2000) for text in mistakes],
+        warnings=warnings,
+        slips=mistakes,
         created_at=utc_now(),
         duplicates=selection.duplicates,
         not_found=len(selection.unmatched_ids()),
@@ -5037,8 +5037,7 @@ class Run:
         if "spare_with_orders" in plan.selection:
             self.read_orders()
             if late := sorted(self.orders.customers.intersection(ids)):
-                verb = "has placed an order" if len(late) == 1 else "have placed orders"
-                fault = f"{resource.counted(len(late))} {verb} since the plan was made"
+                fault = f"New orders since the plan was made, by {resource.counted(len(late))}"
                 raise Refused(f"{fault}: {first_few([*map(str, late)])}. Start a new run.")
         if resource.parent:
             with self.screen.phase("Checking"):
@@ -5255,17 +5254,11 @@ class Run:
         names = ("status", "exit_status", "selected", *Outcome)
         counts = {name: summary[name] for name in names}
         body = {"event": event, **counts, "run_folder": self.folder.path.name}
-        args = (body, self.posting)
-        self.posting = threading.Thread(target=self.post, args=args, daemon=True)
+        self.posting = threading.Thread(target=self.post, args=(body,), daemon=True)
         self.posting.start()
 
-    def post(self, body: Mapping[str, Any], before: threading.Thread | None) -> None:
-        """POST an event once the one before is posted, or warn.
-
-        Whatever is wrong with the webhook never changes the run, nor is its URL shown (N18).
-        """
-        if before is not None:
-            before.join()
+    def post(self, body: Mapping[str, Any]) -> None:
+        """POST an event, or warn; it never changes the run, nor is the URL shown (N18)."""
         try:
             with requests.Session() as session:
                 session.auth = lambda request: request  # N16: else ~/.netrc adds a password
@@ -5357,11 +5350,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         for stream in filter(None, (sys.stdout, sys.stderr)):  # None: closed by the shell
             stream.flush()
-    except BrokenPipeError:  # nobody reads it
+    except OSError:  # nobody reads it
         stop.force_exit = True
-    except OSError as error:
-        screen.fail(f"Cannot print the result ({error.strerror}).")
-        status, stop.force_exit = status or StoreError.exit_status, True
     if stop.force_exit:
         os._exit(status)  # the interpreter would wait for the pool
     return status
