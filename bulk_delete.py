@@ -4832,7 +4832,7 @@ def selection_warnings(config: Config, selection: Selection) -> tuple[list[str],
 
     A likely mistake is a protection that excludes nobody: --yes refuses it.
     """
-    resource, mistakes, warnings = config.resource, list[str](), [*config.warnings]
+    resource, mistakes, warnings = config.resource, list[str](), list[str]()
     for matcher in selection.keep_lists:
         if matcher.unmatched():
             mistakes.append(unmatched_words(matcher, selection, resource))
@@ -4965,8 +4965,8 @@ class Run:
         for name, key in STORE_FIELDS.items():
             text = str(info.get(key) or "").replace(config.access_token, "[secret]")
             self.store_info[name] = printable(text, 60) or None
-        parts = [self.store_info["name"], self.store_info["domain"]]
-        parts.append(f"hash {config.store_hash}")
+        known, store_hash = self.store_info, f"hash {config.store_hash}"
+        parts = [known["name"], known["domain"], store_hash]
         if config.host != DEFAULT_HOST:
             parts.append(f"API at {config.host}")
         self.store_name = " · ".join(filter(None, parts))
@@ -5048,8 +5048,9 @@ class Run:
 
     def plan_rows(self, plan: Plan, count: int) -> list[tuple[str, str]]:
         """Return the rows of a plan of which so many records are to be deleted."""
-        resource = self.config.resource
-        files = f"selected.csv, {'backup.jsonl' if plan.backup else 'no backup'}"
+        resource, backup = self.config.resource, "no backup"
+        if plan.backup:
+            backup = "backup.jsonl"
         return [
             ("Delete", resource.counted(count)),
             ("Store", self.store_name),
@@ -5057,20 +5058,22 @@ class Run:
             ("Sample", "\n".join(plan.sample)),
             ("Also deleted", resource.also_deleted),
             ("Note", resource.note),
-            ("Run folder", f"{self.folder.path} ({files})"),
+            ("Files", f"selected.csv, {backup}"),
         ]
 
     def show_plan(self, plan: Plan, ids: Sequence[int], mistakes: Sequence[str]) -> None:
         """Show what will be deleted and how long that takes, warnings last."""
-        rows = self.plan_rows(plan, len(ids))
-        if self.config.resume:
-            count = self.config.resource.counted(len(plan.ids))
-            age = duration(plan.age().total_seconds())
-            rows.append(("Plan", f"{self.folder.path} ({count}, created {age} ago)"))
+        count = self.config.resource.counted(len(plan.ids))
+        age = duration(plan.age().total_seconds())
         requests = self.store.requests_for(len(ids))
-        estimate = f"about {duration(self.estimate(requests))} ({requests:,} requests)"
-        rows.append(("Estimate", estimate))
-        rows += [("WARNING", text) for text in (*plan.warnings, *mistakes)]
+        seconds = duration(self.estimate(requests))
+        warnings = (*self.config.warnings, *plan.warnings, *mistakes)
+        rows = [
+            *self.plan_rows(plan, len(ids)),
+            ("Plan", f"{self.folder.path} ({count}, created {age} ago)"),
+            ("Estimate", f"about {seconds} ({requests:,} requests)"),
+            *(("WARNING", text) for text in warnings),
+        ]
         title, style = "This cannot be undone", "red"
         if self.config.dry_run:
             title, style = "Dry run: nothing will be deleted", "cyan"
@@ -5080,7 +5083,7 @@ class Run:
         """Return the seconds for so many requests, by the quota and the latency so far."""
         client = self.client
         windows = math.ceil(requests / max(1, client.bucket.largest())) - 1
-        latency = client.busy_seconds / max(1, client.counts["requests"])
+        latency = client.busy_seconds / client.counts["requests"]
         by_latency = requests * latency / self.workers.count
         return max(1.0, windows * client.bucket.window.seconds, by_latency)
 
@@ -5151,7 +5154,10 @@ class Run:
 
     def resume_command(self) -> str:
         """Return the shortest command that resumes this run, without --yes (N22)."""
-        words = [short_python(), short_path(sys.argv[0]), "--config", str(self.config.path)]
+        python = Path(sys.executable).name
+        if shutil.which(python) != sys.executable:
+            python = short_path(sys.executable)
+        words = [python, short_path(sys.argv[0]), "--config", str(self.config.path)]
         words += ["--resume", str(self.folder.path), *self.config.resume_options]
         return shell_command(words)
 
@@ -5260,16 +5266,14 @@ class Run:
     def post(self, body: Mapping[str, Any]) -> None:
         """POST an event, or warn; it never changes the run, nor is the URL shown (N18)."""
         try:
-            with requests.Session() as session:
-                session.auth = lambda request: request  # N16: else ~/.netrc adds a password
-                # stream: its body, which may never end, is not read
-                response = session.post(
-                    self.config.webhook_url,
-                    json=body,
-                    timeout=5,
-                    allow_redirects=False,
-                    stream=True,
-                )
+            response = requests.post(
+                self.config.webhook_url,
+                json=body,
+                auth=lambda request: request,  # N16: else ~/.netrc adds a password
+                timeout=5,
+                allow_redirects=False,
+                stream=True,  # its body, which may never end, is not read
+            )
             fault = f"it answered {response.status_code}"
             if 200 <= response.status_code <= 299:
                 return
@@ -5287,12 +5291,6 @@ class Run:
                 if time.monotonic() > deadline:
                     self.screen.warn("webhook_url was not notified: no answer")
                     break
-
-
-def short_python() -> str:
-    """Return the name of this Python where the shell finds it, else its path."""
-    name = Path(sys.executable).name
-    return name if shutil.which(name) == sys.executable else short_path(sys.executable)
 
 
 def short_path(path: str) -> str:
