@@ -98,7 +98,12 @@ try:
     from rich import box
     from rich.console import Console
     from rich.panel import Panel
-    from rich.progress import BarColumn, TaskProgressColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        TaskProgressColumn,
+        TimeRemainingColumn,
+    )
     from rich.progress import Progress as Bars
     from rich.table import Column, Table
     from rich.text import Text
@@ -256,7 +261,7 @@ class Progress:
 
     def begin(self, total: int) -> None:
         """Begin at 0 of `total` records; 0 if that is not known."""
-        self.total, self.done, self.began_at = total, 0, time.monotonic()
+        self.total, self.done = total, 0
 
     def advance(self, count: int) -> None:
         """Add `count` records that are done."""
@@ -4502,12 +4507,18 @@ class Screen(Progress):
     def phase(self, name: str, total: int = 0) -> Iterator[None]:
         """Show the progress of a phase while it lasts: a bar, or a line now and then."""
         is_plain = not self.err.is_terminal or self.err.is_dumb_terminal
-        bar = BarColumn(16, style="bright_black", complete_style="green")
-        columns = ("{task.description:<10}", bar, TaskProgressColumn(), "{task.fields[detail]}")
+        columns = (
+            "{task.description:<10}",
+            BarColumn(10, complete_style="green"),
+            TaskProgressColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            "{task.fields[waiting]}",
+        )
         self.begin(total)
-        self._said_at = self.began_at
+        self._said_at = time.monotonic()
         with Bars(*columns, console=self.err, disable=is_plain) as self._bars:
-            self._bars.add_task(name, detail="…")
+            self._bars.add_task(name, total=None, waiting="")
             try:
                 yield
                 self.total = self.done  # less was found than expected
@@ -4517,25 +4528,19 @@ class Screen(Progress):
                 self._bars = None
 
     def tick(self, waiting: str, *, is_last: bool = False) -> None:
-        """Redraw: count, rate, and the time left or what a wait is for."""
+        """Redraw; waiting: what a wait is for, if there is one."""
         if self._bars is None:
             return
         now, task = time.monotonic(), self._bars.tasks[0]
-        done, total, elapsed = self.done, self.total, max(now - self.began_at, 0.1)
-        detail = f"{done:,}/{total:,}" if total else f"{done:,}"
-        if is_last:
-            detail += f" in {duration(elapsed)}"
-        elif waiting:
-            detail += f" · {waiting}"
-        elif done:
-            detail += f" · {done / elapsed:,.0f}/s"
-            if total:
-                detail += f" · {duration((total - done) * elapsed / done)} left"
-        self._bars.update(task.id, completed=done, total=total or None, detail=detail)
+        total = self.total or None
+        self._bars.update(task.id, completed=self.done, total=total, waiting=waiting)
         is_due = is_last or now - self._said_at >= LINE_EVERY
-        if self._bars.disable and is_due and (done or waiting):
+        if self._bars.disable and is_due and (self.done or waiting):
             self._said_at = now
-            self.say(f"{task.description}: {detail}")
+            count = f"{self.done:,}"
+            if self.total:
+                count += f"/{self.total:,}"
+            self.say(f"{task.description}: {count} {waiting}")
 
 
 Rows = Sequence[tuple[str, str]]  # label and text; rows without a text are left out
@@ -4838,10 +4843,8 @@ def selection_warnings(config: Config, selection: Selection) -> tuple[list[str],
             mistakes.append(unmatched_words(matcher, selection, resource))
     for match in selection.idle_exclusions if selection.ids else ():
         expression = f"--match {match.path}!={printable(match.pattern.pattern, 80)}"
-        if selection.is_full:
-            warnings.append(f"{expression} has excluded none of those listed so far")
-        else:
-            mistakes.append(f"{expression} excludes no {resource.singular}")
+        text = f"{expression} excludes no {resource.singular} listed"
+        (warnings if selection.is_full else mistakes).append(text)
     if config.spare_with_orders and not selection.has_orders:
         mistakes.append("--spare-with-orders excludes no customer: no order belongs to one")
     for name, number in selection.ignored_filters.items():
