@@ -5327,9 +5327,7 @@ def run(config: Config, screen: Screen, stop: Stop) -> int:
         traceback.print_exc()
         failure = stop.set(Bug(f"Bug: {clean(repr(error))}"))
     job.workers.close()
-    status = job.finish(failure)
-    stop.force_exit |= job.client.in_flight() > 0  # N9: a read is not waited for
-    return status
+    return job.finish(failure)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -5348,18 +5346,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RunError as failure:
         screen.fail(str(failure))
         status = failure.exit_status
-    try:
+    with suppress(OSError):  # nobody reads it
         for stream in filter(None, (sys.stdout, sys.stderr)):  # None: closed by the shell
             stream.flush()
-    except OSError:  # nobody reads it
-        stop.force_exit = True
-    if stop.force_exit:
-        os._exit(status)  # the interpreter would wait for the pool
     return status
 
 
 if __name__ == "__main__":
-    exit_status = main()
-    for signum in SIGNALS:
-        signal.signal(signum, signal.SIG_IGN)  # everything is written
-    sys.exit(exit_status)
+    os._exit(main())  # N9, N34: neither a read in flight nor the webhook is waited for

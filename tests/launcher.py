@@ -201,4 +201,4 @@ def run(rig: Rig, argv: list[str], environ: Mapping[str, str], folder: str) -> N
     sys.argv = argv
     import bulk_delete  # preloaded, unless the wall clock is rigged
 
-    sys.exit(bulk_delete.main())
+    os._exit(bulk_delete.main())
