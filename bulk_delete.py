@@ -4598,7 +4598,6 @@ def verified_words(summary: Mapping[str, Any]) -> str:
     return f"no, {selected - gone:,} not verified"
 
 
-REPORT_FILES = {"Failed records": "failed.csv", "Unmatched entries": "unmatched.csv"}
 REPORT_HEAD = """<!DOCTYPE html>
 <html lang="en">
 <meta charset="UTF-8">
@@ -4612,12 +4611,11 @@ td { vertical-align: top; padding: 0 16px 0 0; white-space: pre-wrap; }
 
 
 def html_table(title: str, rows: Iterable[Sequence[str]]) -> str:
-    """Return a table of the report, with its title; rows with a label only are left out."""
-    lines = [f"<h2>{html.escape(title)}</h2>", "<table>"]
-    for row in rows:
-        if any(row[1:]):
-            lines += ["<tr>", *(f"<td>{html.escape(cell)}" for cell in row)]
-    return "\n".join([*lines, "</table>", ""])
+    """Return a table of the report, without rows that only have a label; "" for no rows."""
+    lines = ["\n<td>".join(["<tr>", *map(html.escape, row)]) for row in rows if any(row[1:])]
+    if len(lines) < 2:  # the header of a CSV
+        return ""
+    return "\n".join([f"<h2>{title}</h2>", "<table>", *lines, "</table>\n"])
 
 
 def resource_table() -> Table:
@@ -5189,21 +5187,20 @@ class Run:
 
     def result_rows(self, summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         """Return the rows of the result table."""
-        rows = [
+        waits = f"{summary['retries']:,} retries, {summary['rate_limited']:,} rate-limited"
+        started = summary["started_at"][:19].replace("T", " ")
+        took = duration(summary["elapsed_seconds"])
+        return [
             ("Result", f"{result_words(summary)} (exit status {summary['exit_status']})"),
             ("Store", self.store_name),
             ("Selected", self.config.resource.counted(summary["selected"])),
             ("Deleted", f"{summary['deleted']:,}"),
             ("Failed", f"{summary['failed']:,}"),
-        ]
-        for label, key, remark in REMAINDERS:
-            if summary[key]:
-                rows.append((label, f"{summary[key]:,}{remark}"))
-        waits = f"{summary['retries']:,} retries, {summary['rate_limited']:,} rate-limited"
-        started = summary["started_at"][:19].replace("T", " ")
-        took = duration(summary["elapsed_seconds"])
-        return [
-            *rows,
+            *(
+                (label, f"{summary[key]:,}{remark}")
+                for label, key, remark in REMAINDERS
+                if summary[key]
+            ),
             ("Verified", verified_words(summary)),
             ("Requests", f"{summary['requests']:,} ({waits})"),
             ("Duration", f"{took} (started {started} UTC)"),
@@ -5221,16 +5218,14 @@ class Run:
             ("Command", command),
             ("Resume", summary["resume"]),
         ]
-        tables = [REPORT_HEAD, html_table("Result", rows)]
+        parts = [REPORT_HEAD, html_table("Result", rows)]
         if plan := self.plan:
             rows = self.plan_rows(plan, len(plan.ids))
             rows += [("WARNING", text) for text in (*plan.warnings, *plan.slips)]
-            tables.append(html_table("Plan", rows))
-        for title, name in REPORT_FILES.items():
-            lines = [*self.folder.rows(name)]
-            if len(lines) > 1:
-                tables.append(html_table(f"{title} ({name})", lines))
-        return "".join(tables)
+            parts.append(html_table("Plan", rows))
+        for name in ("failed.csv", "unmatched.csv"):
+            parts.append(html_table(name, self.folder.rows(name)))
+        return "".join(parts)
 
     def show_result(self, summary: Mapping[str, Any]) -> None:
         """Show the result, and what to do next."""

@@ -16,7 +16,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from html.parser import HTMLParser
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -339,23 +338,6 @@ def test_text_of_others_is_shown_without_control_codes(
 # --- report.html ------------------------------------------------------------------------------
 
 
-class Page(HTMLParser):
-    """The tags of a page and its references to other files."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.references: list[str] = []
-        self.tags: set[str] = set()
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Note a tag and its references."""
-        self.tags.add(tag)
-        self.references += [
-            str(value) for name, value in attrs if name in ("src", "href", "data", "action")
-        ]
-
-
 def test_report_is_one_file(make_store: MakeStore, hurried: RiggedTool) -> None:
     """It has plan, result, failures, unmatched entries, version and command."""
     store = make_store(customers=60, **QUIET)
@@ -368,10 +350,10 @@ def test_report_is_one_file(make_store: MakeStore, hurried: RiggedTool) -> None:
     assert outcome.status == 4, outcome.text
     assert outcome.folder is not None
     report = (outcome.folder / "report.html").read_text(encoding="utf-8")
-    page = Page(report)
-    assert not page.references
+    assert not re.search(r"<[^>]*\b(src|href|data|action)=", report)
     assert not re.search(r"url\(|@import|https?://(?!localhost)", report)
-    assert page.tags <= {"html", "meta", "title", "style", "h2", "table", "tr", "td"}
+    tags = {"html", "meta", "title", "style", "h2", "table", "tr", "td"}
+    assert {*re.findall(r"<(\w+)", report)} == tags
     text = " ".join(re.sub(r"<[^>]*>", "", report).split())
     for words in ("40 customers", "failed.csv", "unmatched.csv", "999999", "--ids"):
         assert words in text
