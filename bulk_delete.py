@@ -168,7 +168,7 @@ class Canceled(Refused):
     status = "planned"
 
 
-class ReadRejected(Refused):  # exit status 5 once there is a plan: see `ending`
+class ReadRejected(Refused):  # exit status 5 once there is a plan: see `Run.ending`
     """The store answered a GET with 4xx."""
 
     def __init__(self, message: str, http_status: int) -> None:
@@ -4749,7 +4749,7 @@ def confirm(screen: Screen, stop: Stop, count: int, what: str) -> None:
 
 # --- run ----------------------------------------------------------------------------
 #
-# Puts the parts together: `Run.work` is the table of contents of a run, `ending` the one
+# Puts the parts together: `Run.work` is the table of contents of a run, `Run.ending` the one
 # place where a failure becomes an exit status, and `main` what the shell calls.
 
 
@@ -4922,6 +4922,19 @@ class Run:
 
     # The run
 
+    def run(self) -> int:
+        """Do the run, with its summary whatever happens to it; returns the exit status."""
+        failure: RunError | None = None
+        try:
+            self.work()
+        except RunError as error:
+            failure = self.stop.set(error)
+        except Exception as error:
+            traceback.print_exc()
+            failure = self.stop.set(Bug(f"Bug: {clean(repr(error))}"))
+        self.workers.close()
+        return self.finish(failure)
+
     def work(self) -> None:
         """Do all phases of the run; raises the RunError that ends it."""
         config, screen = self.config, self.screen
@@ -5015,35 +5028,27 @@ class Run:
 
     def approve(self, plan: Plan, ids: Sequence[int], mistakes: Sequence[str]) -> None:
         """Return once guards and person have agreed; raises Refused or Canceled."""
-        config = self.config
+        config, screen, resource = self.config, self.screen, self.config.resource
         if config.resume:
             check_age(config, plan)
         check_mistakes(config, mistakes)
         if not config.yes:
             store = self.store_info["name"] or f"the store {config.store_hash}"
-            asked_at = time.monotonic()
+            what, asked_at = f"{resource.counted(len(ids))} from {store}", time.monotonic()
             try:
-                what = f"{config.resource.counted(len(ids))} from {store}"
-                confirm(self.screen, self.stop, len(ids), what)
+                confirm(screen, self.stop, len(ids), what)
             finally:
                 self.began += time.monotonic() - asked_at
-        self.check_changes(plan, ids)
-        if not config.resume:  # a resume has done so
-            with self.screen.phase("Checking"):
-                self.executor.check_reads(ids)
-
-    def check_changes(self, plan: Plan, ids: Sequence[int]) -> None:
-        """Raise Refused for a planned customer who has ordered since, or a new child."""
-        resource = self.config.resource
         if "spare_with_orders" in plan.selection:
             self.read_orders()
             if late := sorted(self.orders.customers.intersection(ids)):
                 fault = f"New orders since the plan was made, by {resource.counted(len(late))}"
                 raise Refused(f"{fault}: {first_few([*map(str, late)])}. Start a new run.")
-        if resource.parent:
-            with self.screen.phase("Checking"):
-                self.executor.parents = self.collector.parents()
+        with screen.phase("Checking"):
+            self.executor.parents = self.collector.parents()
             check_cascade(ids, self.executor.parents, resource)
+            if not config.resume:  # a resume has done so
+                self.executor.check_reads(ids)
 
     # What is shown
 
@@ -5122,12 +5127,23 @@ class Run:
         """Return whether the run folder is of use."""
         return bool(self.config.resume) or self.has_results()
 
+    def ending(self, failure: RunError | None, counts: Mapping[str, int]) -> tuple[str, int]:
+        """Return the status of the summary and the exit status of a run that ended so."""
+        selected, gone = self.ledger.selected, counts["deleted"] + counts["already_gone"]
+        if failure is None:
+            return "completed" if gone == selected else "planned", 0
+        if self.plan and isinstance(failure, (ReadRejected, InvalidResponse, ConfigError)):
+            return "interrupted", StoreError.exit_status  # what was deleted stays deleted
+        if isinstance(failure, Refused) and counts["not_attempted"] < selected:
+            return "interrupted", failure.exit_status  # an earlier session deleted something
+        return failure.status, failure.exit_status
+
     def summary(self, failure: RunError | None = None, *, is_ended: bool = True) -> Record:
         """Return summary.json of a run that ended so, or that is in progress."""
         plan, counts = self.plan or self.config, self.ledger.counts()
         status, exit_status, resume = "in_progress", None, None
         if is_ended:
-            status, exit_status = ending(failure, self.plan, counts)
+            status, exit_status = self.ending(failure, counts)
         is_verified = status == "completed" and not counts["unknown"] + counts["not_attempted"]
         if self.plan and status != "refused" and (status, exit_status) != ("completed", 0):
             resume = self.resume_command()
@@ -5164,26 +5180,21 @@ class Run:
 
     def finish(self, failure: RunError | None) -> int:
         """Write and show the result, and notify the webhook; returns the exit status."""
-        summary = self.summary(failure)
+        summary, folder = self.summary(failure), self.folder
         self.notify(summary)  # before the files are written: after a signal nothing waits
         try:
-            self.write_results(summary)
+            if self.has_results():
+                folder.write_failed(self.ledger.failed, self.config.resource)
+                folder.write_summary(summary, durable=True)
+                folder.write("report.html", self.report(summary))
         except RunError as unwritten:
             summary = self.summary(unwritten)
             self.notify(summary)
         self.show_result(summary)
         self.await_webhook()
         if not self.is_kept():
-            self.folder.discard()
+            folder.discard()
         return int(summary["exit_status"])
-
-    def write_results(self, summary: Mapping[str, Any]) -> None:
-        """Write failed.csv, summary.json and report.html."""
-        if self.has_results():
-            if self.plan is not None:
-                self.folder.write_failed(self.ledger.failed, self.config.resource)
-            self.folder.write_summary(summary, durable=True)
-            self.folder.write("report.html", self.report(summary))
 
     def result_rows(self, summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         """Return the rows of the result table."""
@@ -5296,35 +5307,6 @@ def short_path(path: str) -> str:
     return str(Path(path).absolute()).removeprefix(f"{Path.cwd()}{os.sep}")
 
 
-def ending(
-    failure: RunError | None, plan: Plan | None, counts: Mapping[str, int]
-) -> tuple[str, int]:
-    """Return the status of the summary and the exit status of a run that ended so."""
-    selected, gone = sum(counts.values()), counts["deleted"] + counts["already_gone"]
-    if failure is None:
-        return "completed" if gone == selected else "planned", 0
-    if plan is not None and isinstance(failure, (ReadRejected, InvalidResponse, ConfigError)):
-        return "interrupted", StoreError.exit_status  # what was deleted stays deleted
-    if isinstance(failure, Refused) and counts["not_attempted"] < selected:
-        return "interrupted", failure.exit_status  # an earlier session has deleted something
-    return failure.status, failure.exit_status
-
-
-def run(config: Config, screen: Screen, stop: Stop) -> int:
-    """Do one run, with its summary whatever happens to it; returns the exit status."""
-    job = Run(config, screen, stop)
-    failure: RunError | None = None
-    try:
-        job.work()
-    except RunError as error:
-        failure = stop.set(error)
-    except Exception as error:
-        traceback.print_exc()
-        failure = stop.set(Bug(f"Bug: {clean(repr(error))}"))
-    job.workers.close()
-    return job.finish(failure)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, run, and return the exit status."""
     os.umask(0o077)  # what is written is for nobody else
@@ -5337,7 +5319,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.resource == ["list"]:
             screen.out.print(resource_table())
             return 0
-        status = run(read_config(arguments, os.environ), screen, stop)
+        status = Run(read_config(arguments, os.environ), screen, stop).run()
     except RunError as failure:
         screen.fail(str(failure))
         status = failure.exit_status
