@@ -4976,11 +4976,11 @@ class Run:
         self.client.bucket.set_remaining(4)  # this and the first pages
         with self.screen.phase("Connecting"):
             info = self.workers.call(self.store.info) or {}
-        for name, key in STORE_FIELDS.items():
-            text = str(info.get(key) or "").replace(config.access_token, "[secret]")
-            self.store_info[name] = printable(text, 60) or None
-        known, store_hash = self.store_info, f"hash {config.store_hash}"
-        parts = [known["name"], known["domain"], store_hash]
+        for key, source in STORE_FIELDS.items():
+            text = str(info.get(source) or "").replace(config.access_token, "[secret]")
+            self.store_info[key] = printable(text, 60) or None
+        name, domain, _ = self.store_info.values()
+        parts = [name, domain, f"hash {config.store_hash}"]
         if config.host != DEFAULT_HOST:
             parts.append(f"API at {config.host}")
         self.store_name = " · ".join(filter(None, parts))
@@ -5088,7 +5088,7 @@ class Run:
     def estimate(self, requests: int) -> float:
         """Return the seconds for so many requests, by the quota and the latency so far."""
         client = self.client
-        windows = math.ceil(requests / max(1, client.bucket.largest())) - 1
+        windows = requests // max(1, client.bucket.largest())
         latency = client.busy_seconds / client.counts["requests"]
         by_latency = requests * latency / self.workers.count
         return max(1.0, windows * client.bucket.window.seconds, by_latency)
@@ -5101,8 +5101,8 @@ class Run:
             self.has_announced_stop = True
             text = "saving progress"
             if self.folder.journal.unanswered() and (count := client.in_flight()):
-                requests = f"{count} request{'s' * (count > 1)} in flight"
-                text = f"waiting for {requests} (Ctrl-C again to quit now)"
+                text = f"waiting for {count} request{'s' * (count > 1)} in flight"
+                text += " (Ctrl-C again to quit now)"
             self.screen.say(f"Stopping: {text}", "bold")
         self.screen.tick(client.waiting_for())
         if client.longest_wait() > 2 * RESPONSE_TIMEOUTS * self.config.timeout:
