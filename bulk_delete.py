@@ -4473,7 +4473,11 @@ class PatientConsole(Console):
 
 
 class Screen(Progress):
-    """Prints messages, and a bar on a terminal, else a line of progress now and then."""
+    """Prints messages, and a bar on a terminal, else a line of progress now and then.
+
+    Tables and questions are printed on its consoles. A phase of which nothing was counted
+    leaves no bar behind: it was only there in case of a long wait.
+    """
 
     def __init__(self) -> None:
         for stream in (sys.stdout, sys.stderr):
@@ -4801,7 +4805,12 @@ def selection_facts(config: Config, selection: Selection, time_zone: str) -> dic
 
 
 def selection_words(config: Config, selection: Selection) -> str:
-    """Return what is selected, in the words given, and whether that is everything."""
+    """Return what is selected, in the words given, and whether that is everything.
+
+    Such as: "ALL customers in the store", "the 10 oldest customers where company matches
+    ^Acme", "customers in merchant.csv, excluding 3 of the 3 in staff.txt". A condition that
+    selects the whole store says so, since it is likelier wrong than meant.
+    """
     plural, scope = config.resource.plural, ""
     conditions = [f"{name}={text}" for name, text in config.filters.items()]
     for match in config.match:
@@ -4880,7 +4889,13 @@ WEBHOOK_PATIENCE = 10.0  # seconds to wait for webhook_url at the end of a run
 
 
 class Run:
-    """One run, from the run folder to the summary."""
+    """One run, from the run folder to the summary.
+
+    All waits of the main thread call `tick`, so that the screen and summary.json follow
+    the run. A run of which something was selected keeps its folder. A resume writes
+    nothing but the journal until it has read back what remains: before that it knows no
+    more than the session before, and must not put its own reason in place of that one's.
+    """
 
     def __init__(self, config: Config, screen: Screen, stop: Stop) -> None:
         self.plan: Plan | None = None
@@ -5011,7 +5026,12 @@ class Run:
             self.orders.update(self.store, self.workers, self.screen)
 
     def read_remaining(self, plan: Plan) -> Sequence[int]:
-        """Return the planned ids that still exist, those rejected before last."""
+        """Return the planned ids that still exist, those rejected before last.
+
+        What was verified gone is neither read nor sent again (N13). The records that are
+        known to exist come from the list itself, so that a store which answers every read
+        by id with nothing does not seem to be empty.
+        """
         ledger, executor = self.ledger, self.executor
         unverified = [number for number in plan.ids if number not in ledger.gone]
         self.client.bucket.set_remaining(self.store.requests_for(len(unverified)))
@@ -5086,7 +5106,11 @@ class Run:
         self.screen.err.print(panel(rows, style, title=title))
 
     def estimate(self, requests: int) -> float:
-        """Return the seconds for so many requests, by the quota and the latency so far."""
+        """Return the seconds for so many requests, by the quota and the latency so far.
+
+        Requests beyond the store's quota wait for the next window, and the last window is
+        not waited out.
+        """
         client = self.client
         windows = requests // max(1, client.bucket.largest())
         latency = client.busy_seconds / client.counts["requests"]
@@ -5128,14 +5152,18 @@ class Run:
         return bool(self.config.resume) or self.has_results()
 
     def ending(self, failure: RunError | None, counts: Mapping[str, int]) -> tuple[str, int]:
-        """Return the status of the summary and the exit status of a run that ended so."""
+        """Return the status of the summary and the exit status of a run that ended so.
+
+        The failures say so themselves, but for those that mean something else once there
+        is a plan, or once an earlier session has deleted something.
+        """
         selected, gone = self.ledger.selected, counts["deleted"] + counts["already_gone"]
         if failure is None:
             return "completed" if gone == selected else "planned", 0
         if self.plan and isinstance(failure, (ReadRejected, InvalidResponse, ConfigError)):
-            return "interrupted", StoreError.exit_status  # what was deleted stays deleted
+            return "interrupted", StoreError.exit_status
         if isinstance(failure, Refused) and counts["not_attempted"] < selected:
-            return "interrupted", failure.exit_status  # an earlier session deleted something
+            return "interrupted", failure.exit_status
         return failure.status, failure.exit_status
 
     def summary(self, failure: RunError | None = None, *, is_ended: bool = True) -> Record:
@@ -5179,7 +5207,11 @@ class Run:
         return shell_command(words)
 
     def finish(self, failure: RunError | None) -> int:
-        """Write and show the result, and notify the webhook; returns the exit status."""
+        """Write and show the result, and notify the webhook; returns the exit status.
+
+        Files that cannot be written make an incomplete run of a complete one, and then the
+        screen, which comes last, shows that.
+        """
         summary, folder = self.summary(failure), self.folder
         self.notify(summary)  # before the files are written: after a signal nothing waits
         try:
