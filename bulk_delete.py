@@ -4547,7 +4547,7 @@ class Screen(Progress):
             self.say(f"{task.description}: {count} {waiting}")
 
 
-Rows = Sequence[tuple[str, str]]  # label and text; rows without a text are left out
+Rows = list[tuple[str, str]]  # label and text; rows without a text are left out
 
 
 def grid(rows: Rows, **styles: str) -> Table:
@@ -4571,14 +4571,11 @@ REMAINDERS = (
     ("Remaining", "not_attempted", ""),
     ("Unverified", "unknown", " (accepted, or possibly accepted, by the store)"),
     ("Already gone", "already_gone", " (not by this run)"),
-    ("Excluded", "spared", ""),
-    ("Unmatched", "not_found", " of --ids (unmatched.csv)"),
-    ("Not kept", "keep_unknown", " of --keep match no record (unmatched.csv)"),
     ("Duplicates", "duplicates", " (each counted once)"),
 )
 
 
-def result_words(summary: Mapping[str, Any]) -> str:
+def result_words(summary: Record) -> str:
     """Return the result of a run in a word or two."""
     status, exit_status = summary["status"], summary["exit_status"]
     if status == "refused":
@@ -4590,7 +4587,7 @@ def result_words(summary: Mapping[str, Any]) -> str:
     return RESULTS.get(exit_status, "Stopped")
 
 
-def verified_words(summary: Mapping[str, Any]) -> str:
+def verified_words(summary: Record) -> str:
     """Return whether the deletions were verified; "" if there were none to verify."""
     selected, gone = summary["selected"], summary["deleted"] + summary["already_gone"]
     if not selected or summary["status"] not in ("completed", "interrupted"):
@@ -5072,7 +5069,7 @@ class Run:
 
     # What is shown
 
-    def plan_rows(self, plan: Plan, count: int) -> list[tuple[str, str]]:
+    def plan_rows(self, plan: Plan, count: int) -> Rows:
         """Return the rows of a plan of which so many records are to be deleted."""
         resource, backup = self.config.resource, "no backup"
         if plan.backup:
@@ -5228,7 +5225,7 @@ class Run:
             folder.discard()
         return int(summary["exit_status"])
 
-    def result_rows(self, summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    def result_rows(self, summary: Record) -> Rows:
         """Return the rows of the result table."""
         waits = f"{summary['retries']:,} retries, {summary['rate_limited']:,} rate-limited"
         started = summary["started_at"][:19].replace("T", " ")
@@ -5250,7 +5247,7 @@ class Run:
             ("Run folder", summary["run_folder"]),
         ]
 
-    def report(self, summary: Mapping[str, Any]) -> str:
+    def report(self, summary: Record) -> str:
         """Return the whole run as one HTML file without external resources."""
         command = shell_command([short_path(sys.argv[0]), *sys.argv[1:]])
         rows = [
@@ -5270,7 +5267,7 @@ class Run:
             parts.append(html_table(name, self.folder.rows(name)))
         return "".join(parts)
 
-    def show_result(self, summary: Mapping[str, Any]) -> None:
+    def show_result(self, summary: Record) -> None:
         """Show the result, and what to do next."""
         screen, exit_status, is_kept = self.screen, summary["exit_status"], self.is_kept()
         is_deleting, console = self.stage == "deleting", screen.out
@@ -5293,7 +5290,7 @@ class Run:
                 heading = "Nothing was deleted. To delete exactly these records, run:"
             screen.say(f"{heading}\n  {summary['resume']}")
 
-    def notify(self, summary: Mapping[str, Any]) -> None:
+    def notify(self, summary: Record) -> None:
         """Post an event to webhook_url, in a thread that no exit waits for."""
         if not self.config.webhook_url:
             return
@@ -5304,7 +5301,7 @@ class Run:
         self.posting = threading.Thread(target=self.post, args=(body,), daemon=True)
         self.posting.start()
 
-    def post(self, body: Mapping[str, Any]) -> None:
+    def post(self, body: Record) -> None:
         """POST an event, or warn; it never changes the run, nor is the URL shown (N18)."""
         try:
             response = requests.post(
