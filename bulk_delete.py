@@ -4953,7 +4953,8 @@ class Run:
         for warning in config.warnings:
             screen.warn(warning)
         self.notify(self.summary(is_ended=False))
-        plan = self.connect()
+        info = self.connect()
+        plan = self.plan or self.list_records(info)
         ids, mistakes = plan.ids, [*plan.slips]
         if config.resume:
             ids = self.read_remaining(plan)
@@ -4982,8 +4983,8 @@ class Run:
             count = f"{unverified:,} of {config.resource.counted(self.ledger.selected)}"
             raise Incomplete(f"{count} not verified as deleted.")
 
-    def connect(self) -> Plan:
-        """Read which store it is, and return the plan; raises Refused for another one."""
+    def connect(self) -> Record:
+        """Return what the store says of itself; raises Refused for another store."""
         config = self.config
         self.client.bucket.set_remaining(4)  # this and the first pages
         with self.screen.phase("Connecting"):
@@ -4997,10 +4998,9 @@ class Run:
             parts.append(f"API at {config.host}")
         self.store_name = " · ".join(filter(None, parts))
         check_domain(config, info, self.store_name)
-        time_zone = printable(value_at(info, "timezone.name") or "an unknown one", 60)
-        return self.plan or self.list_records(time_zone)
+        return info
 
-    def list_records(self, time_zone: str) -> Plan:
+    def list_records(self, info: Record) -> Plan:
         """List, select, and freeze the plan on disk."""
         config, collector = self.config, self.collector
         if config.spare_with_orders:
@@ -5012,6 +5012,7 @@ class Run:
         self.folder.write_unmatched(selection.unmatched_entries())
         check_selection(selection, parents, config)
         selection.ids = [n for level in levels(selection.ids, parents) for n in level]
+        time_zone = printable(value_at(info, "timezone.name") or "an unknown one", 60)
         plan = make_plan(config, selection, time_zone)
         self.folder.write("plan.json", plan.text())
         self.plan, self.ledger.selected = plan, len(plan.ids)

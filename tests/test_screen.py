@@ -17,11 +17,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.cells import cell_len
 
+import bulk_delete
 from tests.fake_store import FakeStore, Fault, Request
 from tests.rigged import (
     COUNTS,
@@ -33,6 +35,7 @@ from tests.rigged import (
     Session,
     Tool,
     check,
+    in_process,
     names,
     posix,
     read_backs,
@@ -333,6 +336,20 @@ def test_text_of_others_is_shown_without_control_codes(
         assert not {*"\x1b\x07\u202e"} & {*text}
         assert "[bold red]x[/]" in text
     assert outcome.failed[bad].isprintable()
+
+
+def test_bug_is_shown_and_leaves_a_summary(
+    store: FakeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its traceback; what was verified before counts."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(bulk_delete.Executor, "verify", lambda *_: 1 // 0)
+    status, output = in_process(store, tmp_path, "--yes")
+    (summary,) = (json.loads(path.read_text()) for path in tmp_path.glob("runs/*/summary.json"))
+    assert (status, summary["exit_status"], summary["deleted"]) == (1, 1, 10)
+    assert "Traceback" in output
+    assert output.count("ZeroDivisionError") == 2
+    assert summary["resume"] in output
 
 
 # --- report.html ------------------------------------------------------------------------------
