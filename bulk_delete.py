@@ -3635,7 +3635,7 @@ class Plan:
     backup_cut: int
     # Whether backup.jsonl has the records.
     backup: bool
-    # In the order in which they are deleted.
+    # As listed; children are deleted before their parents all the same.
     ids: Sequence[int]
 
     def text(self) -> str:
@@ -4480,9 +4480,8 @@ class Screen(Progress):
     """
 
     def __init__(self) -> None:
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(AttributeError):  # a test's stand-in, or closed
-                stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+        with suppress(AttributeError):  # a test's stand-in, or closed
+            sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
         # The result goes to stdout, all else to stderr.
         self.out = PatientConsole(highlight=False, markup=False)
         self.err = PatientConsole(stderr=True, highlight=False, markup=False)
@@ -5011,7 +5010,6 @@ class Run:
             parents = collector.parents()
         self.folder.write_unmatched(selection.unmatched_entries())
         check_selection(selection, parents, config)
-        selection.ids = [n for level in levels(selection.ids, parents) for n in level]
         time_zone = printable(value_at(info, "timezone.name") or "an unknown one", 60)
         plan = make_plan(config, selection, time_zone)
         self.folder.write("plan.json", plan.text())
