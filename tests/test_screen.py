@@ -145,23 +145,6 @@ def test_signal_at_the_question(
     assert not store.deletes()
 
 
-def test_no_terminal_needs_yes(make_store: MakeStore, installed: Tool) -> None:
-    """A number that is piped in is no answer."""
-    store = make_store(customers=30, **QUIET)
-    command = installed.command(store.config(installed.folder))
-    environ = installed.environ(store)
-    done = subprocess.run(
-        command, cwd=installed.folder, env=environ, capture_output=True, text=True, input="30\n"
-    )
-    (folder,) = installed.folders()
-    outcome = check(Outcome(done.returncode, done.stdout, done.stderr, folder))
-    assert (outcome.status, len(store.customers)) == (3, 30)
-    assert not store.deletes()
-    assert "--yes" in outcome.summary["reason"]
-    assert (outcome.summary["status"], outcome.plan["selected"]) == ("planned", 30)
-    assert outcome.summary["resume"] in outcome.err
-
-
 # --- progress and signals ---------------------------------------------------------------------
 
 
