@@ -70,6 +70,7 @@ import ssl
 import sys
 import threading
 import time
+import traceback
 import unicodedata
 from collections import Counter, deque
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence, Set
@@ -80,7 +81,7 @@ from decimal import Decimal
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, TextIO, TypeVar
+from typing import Any, TextIO, TypeVar
 from urllib.parse import unquote, urlencode, urlsplit
 
 if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
@@ -94,10 +95,16 @@ try:
     from bigcommerce.connection import OAuthConnection
     from bigcommerce.resources.base import ListableApiResource
     from rich import box
-    from rich.console import Console, Group
+    from rich.console import Console
     from rich.panel import Panel
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        TaskProgressColumn,
+        TimeRemainingColumn,
+    )
+    from rich.progress import Progress as Bars
     from rich.table import Column, Table
-    from rich.terminal_theme import TerminalTheme
     from rich.text import Text
 except ImportError as error:
     needed = "Python 3.11 or newer"
@@ -105,9 +112,6 @@ except ImportError as error:
         needed = f"its packages ({error}). Run: python -m pip install -r requirements.txt"
     print(f"bulk_delete.py needs {needed}", file=sys.stderr)
     sys.exit(2)
-
-if TYPE_CHECKING:
-    from rich.progress import Progress as Bars
 
 __version__ = "1.1.0"
 
@@ -157,7 +161,7 @@ class Canceled(Refused):
     status = "planned"
 
 
-class ReadRejected(Refused):  # exit status 5 once there is a plan: see `ending`
+class ReadRejected(Refused):  # exit status 5 once there is a plan: see `Run.ending`
     """The store answered a GET with 4xx."""
 
     def __init__(self, message: str, http_status: int) -> None:
@@ -234,17 +238,10 @@ class Stop:
 
 
 class Progress:
-    """The progress of the current phase; main thread only."""
-
-    def __init__(self, warn: Callable[[str], None]) -> None:
-        # Records to come; 0 if that is not known.
-        self.total = 0
-        self.done = 0
-        # Tells the person something meanwhile.
-        self.warn = warn
+    """The progress of the current phase, as the core sees the screen; main thread only."""
 
     def begin(self, total: int) -> None:
-        """Begin at 0 of `total` records."""
+        """Begin at 0 of `total` records; 0 if that is not known."""
         self.total, self.done = total, 0
 
     def advance(self, count: int) -> None:
@@ -252,6 +249,10 @@ class Progress:
         self.done += count
         if self.total:
             self.done = min(self.done, self.total)
+
+    def warn(self, text: str) -> None:
+        """Tell the person something meanwhile."""
+        raise NotImplementedError
 
 
 # --- portability --------------------------------------------------------------------
@@ -3321,7 +3322,7 @@ class Plan:
     backup_cut: int
     # Whether backup.jsonl has the records.
     backup: bool
-    # In the order in which they are deleted.
+    # As listed; children are deleted before their parents all the same.
     ids: Sequence[int]
 
     def text(self) -> str:
@@ -4133,8 +4134,7 @@ class Executor:
 # What the person sees: messages, bars and the question on stderr, the result on stdout,
 # and report.html. It decides nothing; a terminal that is gone never ends a run.
 
-LINE_EVERY = 2.0  # seconds between plain lines of progress, without a terminal
-REDRAW_EVERY = 0.1  # seconds between drawings of a bar
+LINE_EVERY = 2.0  # seconds between plain lines of progress, without a terminal (N32)
 
 
 def duration(seconds: float) -> str:
@@ -4144,19 +4144,6 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minute} min"
     return f"{minutes} min {second} s" if minutes else f"{second} s"
-
-
-def progress_text(progress: Progress, elapsed: float, waiting: str, *, is_last: bool) -> str:
-    """Return count, rate a second, and the time left or what is waited for."""
-    done, total = progress.done, progress.total
-    count = f"{done:,}/{total:,}" if total else f"{done:,}"
-    if is_last:
-        return f"{count} in {duration(elapsed)}"
-    if waiting:
-        return f"{count} · {waiting}"
-    rate = done / elapsed if elapsed > 0 else 0.0
-    left = f" · {duration((total - done) / rate)} left" if rate and total else ""
-    return f"{count} · {rate:,.0f}/s{left}"
 
 
 class PatientConsole(Console):
@@ -4172,48 +4159,27 @@ class PatientConsole(Console):
             super().__exit__(*exception)
 
 
-class PhaseDisplay:
-    """Shows the progress of a phase: a bar on a terminal, else a line now and then."""
+class Screen(Progress):
+    """Prints messages, and a bar on a terminal, else a line of progress now and then.
 
-    def __init__(self, screen: Screen, name: str, progress: Progress, bars: Bars) -> None:
-        self._screen, self._name, self._progress, self._bars = screen, name, progress, bars
-        self._began = self._shown_at = time.monotonic()
-        self._task = bars.add_task(f"{name:<9}", total=None, detail="…")
-
-    def show(self, waiting: str = "", *, is_last: bool = False) -> None:
-        """Show the progress; called often, so it mostly does nothing."""
-        now, is_plain = time.monotonic(), self._bars.disable
-        if not is_last and now - self._shown_at < (LINE_EVERY if is_plain else REDRAW_EVERY):
-            return
-        self._shown_at = now
-        done, total = self._progress.done, self._progress.total
-        text = progress_text(self._progress, now - self._began, waiting, is_last=is_last)
-        total = total or (done if is_last else 0)
-        self._bars.update(self._task, completed=done, total=total or None, detail=text)
-        if is_plain and (total or done or waiting):
-            share = f"{100 * done // total}% · " if total else ""
-            self._screen.say(f"{self._name}: {share}{text}")
-
-
-class Screen:
-    """Prints messages, bars and tables, and asks."""
+    Tables and questions are printed on its consoles. A phase of which nothing was counted
+    leaves no bar behind: it was only there in case of a long wait.
+    """
 
     def __init__(self) -> None:
-        for stream in (sys.stdin, sys.stdout, sys.stderr):
-            with suppress(AttributeError):  # a test's stand-in, or closed
-                stream.reconfigure(errors="replace")  # type: ignore[union-attr]
-        if os.environ.get("COLUMNS") == "0":  # as in some containers: nothing would be seen
-            del os.environ["COLUMNS"]
-        self._err = PatientConsole(stderr=True, highlight=False, markup=False)
-        self._out = PatientConsole(highlight=False, markup=False)
-        self._phase: PhaseDisplay | None = None
-        # What was last said to be waited for, outside of a phase, and when.
-        self._waiting, self._said_at = "", 0.0
+        with suppress(AttributeError):  # a test's stand-in, or closed
+            sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
+        # The result goes to stdout, all else to stderr.
+        self.out = PatientConsole(highlight=False, markup=False)
+        self.err = PatientConsole(stderr=True, highlight=False, markup=False)
+        # The bar of the current phase; without a terminal it is disabled.
+        self._bars: Bars | None = None
+        # When a line of progress was last printed.
+        self._said_at = 0.0
 
-    def say(self, text: str, style: str = "", *, is_command: bool = False) -> None:
-        """Print a message; a command, which is to be copied, is not wrapped."""
-        soft_wrap = is_command or not self._err.is_terminal
-        self._err.print(Text(text, style=style), soft_wrap=soft_wrap)
+    def say(self, text: str, style: str = "") -> None:
+        """Print a message; it is not wrapped, since commands and paths are copied."""
+        self.err.print(Text(text, style=style), soft_wrap=True)
 
     def warn(self, text: str) -> None:
         """Print a warning."""
@@ -4223,111 +4189,91 @@ class Screen:
         """Print why the run ended."""
         self.say(f"bulk_delete.py: {text}", "bold red")
 
-    def show(self, renderable: Any, *, is_result: bool = False) -> None:
-        """Print a table or panel; the result goes to stdout."""
-        (self._out if is_result else self._err).print(renderable)
-
-    def ask(self, question: str, stop: Stop) -> str:
-        """Return the line that the person types; "" at the end of the input.
-
-        A signal ends it: its handler raises, since no signal ends a read everywhere.
-        """
-        self._err.print(Text(question, style="bold"), end="")
-        stop.raises_on_signal = True
-        try:
-            stop.check()
-            return sys.stdin.readline()
-        except (OSError, ValueError):  # the terminal is gone
-            return ""
-        except Interrupted:
-            self.say("")  # the cursor is behind ^C
-            raise
-        finally:
-            stop.raises_on_signal = False
+    def write(self, line: str) -> None:
+        """Print a line of run.log, with -v."""
+        self.say(line.rstrip(), "dim")
 
     @contextmanager
-    def phase(self, name: str, progress: Progress, total: int = 0) -> Iterator[None]:
-        """Show the progress of a phase while it lasts; `tick` redraws it."""
-        progress.begin(total)
-        with make_bars(self._err) as bars:
-            self._phase = display = PhaseDisplay(self, name, progress, bars)
+    def phase(self, name: str, total: int = 0) -> Iterator[None]:
+        """Show the progress of a phase while it lasts: a bar, or a line now and then."""
+        is_plain = not self.err.is_terminal or self.err.is_dumb_terminal
+        columns = (
+            "{task.description:<10}",
+            BarColumn(10, complete_style="green"),
+            TaskProgressColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            "{task.fields[waiting]}",
+        )
+        self.begin(total)
+        self._said_at = time.monotonic()
+        with Bars(*columns, console=self.err, disable=is_plain) as self._bars:
+            self._bars.add_task(name, total=None, waiting="")
             try:
                 yield
-                progress.total = progress.done  # less was found than expected
+                self.total = self.done  # less was found than expected
             finally:
-                self._phase = None
-                display.show(is_last=True)
+                self.tick("", is_last=True)
+                self._bars.live.transient = not self.done
+                self._bars = None
 
-    def tick(self, waiting: str) -> None:
+    def tick(self, waiting: str, *, is_last: bool = False) -> None:
         """Redraw; waiting: what a wait is for, if there is one."""
-        if self._phase is not None:
-            self._phase.show(waiting)
+        if self._bars is None:
             return
-        words, now = waiting.rpartition(" ")[0], time.monotonic()
-        is_due = not self._err.is_terminal and now - self._said_at >= LINE_EVERY
-        if waiting and (is_due or self._waiting != words):
+        now, task = time.monotonic(), self._bars.tasks[0]
+        total = self.total or None
+        self._bars.update(task.id, completed=self.done, total=total, waiting=waiting)
+        is_due = is_last or now - self._said_at >= LINE_EVERY
+        if self._bars.disable and is_due and (self.done or waiting):
             self._said_at = now
-            self.say(waiting)
-        self._waiting = words
+            count = f"{self.done:,}"
+            if self.total:
+                count += f"/{self.total:,}"
+            self.say(f"{task.description}: {count} {waiting}")
 
 
-def make_bars(console: Console) -> Bars:
-    """Return rich's bars for a console; where it is no terminal, they are disabled."""
-    from rich.progress import BarColumn, TaskProgressColumn, TextColumn  # slow to load
-    from rich.progress import Progress as RichProgress
-
-    green = "bold green"
-    bar = BarColumn(16, style="bright_black", complete_style=green, finished_style=green)
-    detail = TextColumn("{task.fields[detail]}", markup=False)
-    columns = (TextColumn("{task.description}"), bar, TaskProgressColumn(), detail)
-    is_plain = not console.is_terminal or console.is_dumb_terminal
-    return RichProgress(*columns, console=console, refresh_per_second=8, disable=is_plain)
+Rows = list[tuple[str, str]]  # label and text; rows without a text are left out
 
 
-class ScreenHandler(logging.Handler):
-    """Shows on the screen what goes to run.log."""
-
-    def __init__(self, screen: Screen) -> None:
-        super().__init__()
-        self._screen = screen
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Show a line of the log."""
-        self._screen.say(record.getMessage(), "dim")
-
-
-Rows = Sequence[tuple[str, str]]  # label and text; rows without a text are left out
-
-
-def grid(rows: Rows, first_style: str = "") -> Table:
-    """Return labels and texts in two columns; first_style: of the first text."""
+def grid(rows: Rows, **styles: str) -> Table:
+    """Return labels and texts in two columns; styles: of the rows with these labels."""
     table = Table.grid(Column(no_wrap=True), Column(overflow="fold"), padding=(0, 2))
-    for number, (label, text) in enumerate(row for row in rows if row[1]):
-        style = "bold yellow" if label == "WARNING" else "" if number else first_style
-        table.add_row(Text(label, style=style if label == "WARNING" else ""), Text(text, style))
+    for label, text in rows:
+        if text:
+            table.add_row(label, Text(text), style=styles.get(label))
     return table
 
 
-def plan_panel(rows: Rows, *, is_dry_run: bool) -> Panel:
-    """Return the panel of a plan."""
-    title = "Dry run: nothing will be deleted" if is_dry_run else "This cannot be undone"
-    style = "cyan" if is_dry_run else "red"
-    return Panel(grid(rows), title=title, title_align="left", border_style=style)
+def panel(rows: Rows, style: str, **options: Any) -> Panel:
+    """Return labels and texts in a frame of that color."""
+    content = grid(rows, WARNING="bold yellow", Result=f"bold {style}")
+    return Panel(content, border_style=style, title_align="left", **options)
 
 
-def result_words(summary: Mapping[str, Any]) -> str:
+RESULTS = {0: "Completed", 3: "Canceled", 4: "Completed with failures"}  # by exit status
+# Label, key of summary.json and remark of the counts that are left out if they are 0.
+REMAINDERS = (
+    ("Remaining", "not_attempted", ""),
+    ("Unverified", "unknown", " (accepted, or possibly accepted, by the store)"),
+    ("Already gone", "already_gone", " (not by this run)"),
+    ("Duplicates", "duplicates", " (each counted once)"),
+)
+
+
+def result_words(summary: Record) -> str:
     """Return the result of a run in a word or two."""
     status, exit_status = summary["status"], summary["exit_status"]
-    if status == "completed":
-        return "Completed with failures" if exit_status else "Completed"
-    if status == "planned":
-        return "Canceled" if exit_status else "Dry run complete"
-    if exit_status == Refused.exit_status:
-        return "Refused" if status == "refused" else "Canceled"
-    return "Interrupted" if exit_status > 128 else "Stopped"
+    if status == "refused":
+        return "Refused"
+    if status == "planned" and exit_status == 0:
+        return "Dry run complete"
+    if exit_status > 128:
+        return "Interrupted"
+    return RESULTS.get(exit_status, "Stopped")
 
 
-def verified_words(summary: Mapping[str, Any]) -> str:
+def verified_words(summary: Record) -> str:
     """Return whether the deletions were verified; "" if there were none to verify."""
     selected, gone = summary["selected"], summary["deleted"] + summary["already_gone"]
     if not selected or summary["status"] not in ("completed", "interrupted"):
@@ -4339,103 +4285,33 @@ def verified_words(summary: Mapping[str, Any]) -> str:
     return f"no, {selected - gone:,} not verified"
 
 
-def result_rows(summary: Mapping[str, Any], store_name: str, resource: Resource) -> Rows:
-    """Return the rows of the result table."""
-
-    def count(key: str, remark: str = "") -> str:
-        return f"{summary[key]:,}{remark}" if summary[key] else ""
-
-    waits = f"{summary['retries']:,} retries, {summary['rate_limited']:,} rate-limited"
-    started = summary["started_at"][:19].replace("T", " ")
-    took = duration(summary["elapsed_seconds"])
-    return [
-        ("Result", f"{result_words(summary)} (exit status {summary['exit_status']})"),
-        ("Reason", summary["reason"] or ""),
-        ("Store", store_name),
-        ("Selected", resource.counted(summary["selected"])),
-        ("Deleted", f"{summary['deleted']:,}"),
-        ("Failed", f"{summary['failed']:,}"),
-        ("Remaining", count("not_attempted")),
-        ("Unverified", count("unknown", " (accepted, or possibly accepted, by the store)")),
-        ("Already gone", count("already_gone", " (not by this run)")),
-        ("Verified", verified_words(summary)),
-        ("Excluded", count("spared")),
-        ("Unmatched", count("not_found", " of --ids (unmatched.csv)")),
-        ("Not kept", count("keep_unknown", " of --keep match no record (unmatched.csv)")),
-        ("Duplicates", count("duplicates", " (each counted once)")),
-        ("Requests", f"{summary['requests']:,} ({waits})"),
-        ("Duration", f"{took} (started {started} UTC)"),
-        ("Run folder", summary["run_folder"] or ""),
-    ]
-
-
-def result_panel(rows: Rows, exit_status: int) -> Panel:
-    """Return the result table."""
-    style = "red" if exit_status else "green"
-    return Panel(grid(rows, f"bold {style}"), box=box.HORIZONTALS, border_style=style)
-
-
-REPORT_ROWS = 100  # of each of these files
-REPORT_FILES = {"failed.csv": "Failed records", "unmatched.csv": "Unmatched entries"}
-REPORT_COLUMNS = 120
-# Readable on white and on black: black, red, green, yellow, blue, magenta, cyan, white.
-COLORS = "5a5a5a d72832 1e8c3c 966e00 286edc aa46be 00828c 808080"
-ANSI_COLORS = [tuple(bytes.fromhex(color)) for color in COLORS.split()]
-REPORT_THEME = TerminalTheme((255, 255, 255), (0, 0, 0), ANSI_COLORS)  # type: ignore[arg-type]
-REPORT_FORMAT = """<!DOCTYPE html>
+REPORT_HEAD = """<!DOCTYPE html>
 <html lang="en">
-<head>
 <meta charset="UTF-8">
-<title>bulk_delete.py: TITLE</title>
+<title>bulk_delete.py</title>
 <style>
-:root {{ color-scheme: light dark; }}
-pre {{ font: 13px/1.3 Menlo, Consolas, "DejaVu Sans Mono", monospace; }}
-@page {{ margin: 10mm; }}
-@media print {{ pre {{ font-size: 7.2pt; }} }}
+:root { color-scheme: light dark; font: 13px/1.4 Menlo, Consolas, monospace; }
+td { vertical-align: top; padding: 0 16px 0 0; white-space: pre-wrap; }
+@page { margin: 10mm; }
 </style>
-</head>
-<body><pre>{code}</pre></body>
-</html>
 """
 
 
-def file_table(folder: RunFolder, name: str) -> Table | None:
-    """Return the first rows of a CSV of the run folder; None if it has none."""
-    rows = folder.rows(name)
-    shown = [*itertools.islice(rows, REPORT_ROWS + 1)]
-    more = sum(1 for _ in rows)
-    if len(shown) < 2:
-        return None
-    columns = [Column(Text(header), overflow="fold") for header in shown[0]]
-    title = f"{REPORT_FILES[name]} ({name})"
-    table = Table(*columns, title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    for row in shown[1:]:
-        table.add_row(*map(Text, row))
-    table.caption = f"and {more:,} more in {name}" if more else None
-    return table
-
-
-def report_html(title: str, parts: Iterable[Any]) -> str:
-    """Return one HTML file without external resources, for the ticket."""
-    output = io.StringIO()
-    console = Console(record=True, file=output, width=REPORT_COLUMNS, legacy_windows=False)
-    console.print(Group(*parts))
-    page = REPORT_FORMAT.replace("TITLE", html.escape(title))
-    return console.export_html(theme=REPORT_THEME, code_format=page, inline_styles=True)
+def html_table(title: str, rows: Iterable[Sequence[str]]) -> str:
+    """Return a table of the report, without rows that only have a label; "" for no rows."""
+    lines = ["\n<td>".join(["<tr>", *map(html.escape, row)]) for row in rows if any(row[1:])]
+    if len(lines) < 2:  # the header of a CSV
+        return ""
+    return "\n".join([f"<h2>{title}</h2>", "<table>", *lines, "</table>\n"])
 
 
 def resource_table() -> Table:
     """Return all resources, for --resource list."""
     rows = []
     for item in RESOURCES.values():
-        how = "one at a time"
-        if item.delete_filter:
-            how = f"{item.largest_batch} at a time by {item.delete_filter}"
-        if item.max_concurrent == 1:
-            how += ", one request in flight"
-        lines = [f"{item.path}, deleted {how}", f"scope: {item.scope}"]
-        lines.append(f"filters: {' '.join(item.filter_types())}")
-        rows.append((item.name, "\n".join([*lines, *filter(None, [item.note])])))
+        lines = [f"{item.path}, deleted {item.largest_batch} at a time", f"scope: {item.scope}"]
+        lines += [f"filters: {' '.join(item.filter_types())}", item.note]
+        rows.append((item.name, "\n".join(filter(None, lines))))
     return grid(rows)
 
 
@@ -4446,11 +4322,11 @@ def resource_table() -> Table:
 # `RunFolder`, a store whose reads are unreliable in `Executor.check_reads`.
 
 
-def check_domain(config: Config, info: Record | None, store_name: str) -> None:
+def check_domain(config: Config, info: Record, store_name: str) -> None:
     """Raise Refused if [store] domain is not the domain of the store."""
     if not config.domain:
         return
-    if info is None:
+    if not info:
         fault = f"{config.path}: cannot check domain, since the token cannot read GET /v2/store"
         raise Refused(f"{fault}. Add the scope {STORE_INFO.scope}, or remove domain.")
     domains = [bare_domain(info.get(name, "")) for name in ("domain", "secure_url")]
@@ -4490,10 +4366,10 @@ def check_cascade(ids: Sequence[int], parents: Mapping[int, int], resource: Reso
         if number not in planned and not planned.isdisjoint(ancestors(number, parents))
     ]
     if unplanned:
-        children = f"child {resource.singular if len(unplanned) == 1 else resource.plural}"
-        verb = "is" if len(unplanned) == 1 else "are"
-        fault = f"{len(unplanned):,} {children} {verb} not selected but would be deleted with"
-        shown = f"their parents: {first_few(unplanned)}"
+        fault = f"{len(unplanned):,} child {resource.plural} are not selected but would be"
+        if len(unplanned) == 1:
+            fault = f"1 child {resource.singular} is not selected but would be"
+        shown = f"deleted with their parents: {first_few(unplanned)}"
         raise Refused(f"{fault} {shown}. Select them too, or leave out the parents.")
 
 
@@ -4508,15 +4384,16 @@ def check_age(config: Config, plan: Plan) -> None:
     """Raise Refused for a plan from the future, or one over a day old with --yes."""
     if plan.age() < -timedelta(minutes=1):
         raise Canceled(f"Plan is from the future ({clean(plan.created_at)}). Check the clock.")
-    if config.yes and plan.age() > timedelta(days=1):
-        days = "1 day" if plan.age().days == 1 else f"{plan.age().days} days"
-        raise Canceled(f"Plan is {days} old. Resume without --yes to review it.")
+    days = plan.age().days
+    if config.yes and days > 0:
+        age = f"{days} day{'s' * (days > 1)}"
+        raise Canceled(f"Plan is {age} old. Resume without --yes to review it.")
 
 
-def check_slips(config: Config, slips: Sequence[str]) -> None:
+def check_mistakes(config: Config, mistakes: Sequence[str]) -> None:
     """Raise Refused for likely mistakes if nobody looks at the panel: with --yes (N23)."""
-    if config.yes and slips:
-        fault = ". ".join([*slips, "Correct this, or run without --yes to review it."])
+    if config.yes and mistakes:
+        fault = ". ".join([*mistakes, "Correct this, or run without --yes to review it."])
         raise Canceled(fault) if config.resume else Refused(fault)
 
 
@@ -4535,13 +4412,23 @@ def missing_protections(config: Config, plan: Plan) -> list[str]:
 def confirm(screen: Screen, stop: Stop, count: int, what: str) -> None:
     """Ask the person to type the number of records; raises Canceled if they do not.
 
-    N21: what was typed before the question does not count.
+    N21: what was typed before the question does not count. A signal ends it: its handler
+    raises, since no signal ends a read everywhere.
     """
-    if not all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr)):
+    if not (os.isatty(0) and os.isatty(2)):
         raise Canceled("Cannot prompt: not a terminal. Add --yes to delete without asking.")
-    stop.check()
     discard_typed_ahead()
-    typed = screen.ask(f"To delete {what}, type {count}: ", stop)
+    screen.err.print(Text(f"To delete {what}, type {count}: ", style="bold"), end="")
+    typed, stop.raises_on_signal = "", True
+    try:
+        stop.check()
+        with suppress(OSError, ValueError):  # the terminal is gone
+            typed = sys.stdin.readline()
+    except Interrupted:
+        screen.say("")  # the cursor is behind ^C
+        raise
+    finally:
+        stop.raises_on_signal = False
     if not typed:
         stop.sleep(POLL)  # a terminal that closes ends the input before its signal comes
     if typed.strip().replace(",", "") != str(count):
@@ -4550,22 +4437,24 @@ def confirm(screen: Screen, stop: Stop, count: int, what: str) -> None:
 
 # --- run ----------------------------------------------------------------------------
 #
-# Puts the parts together: `Run.work` is the table of contents of a run, `ending` the one
+# Puts the parts together: `Run.work` is the table of contents of a run, `Run.ending` the one
 # place where a failure becomes an exit status, and `main` what the shell calls.
 
 
-def make_plan(config: Config, selection: Selection, facts: Mapping[str, str]) -> Plan:
-    """Return the plan of a selection; facts: what the panel says of it."""
+def make_plan(config: Config, selection: Selection, time_zone: str) -> Plan:
+    """Return the plan of a selection, with all that the panel says of it."""
+    mistakes, warnings = selection_warnings(config, selection)
+    facts = selection_facts(config, selection, time_zone)
     return Plan(
         host=config.host,
         store_hash=config.store_hash,
         resource=config.resource.name,
         filters=config.filters,
         selection=config.selection,
-        facts={label: text for label, text in facts.items() if text},
+        facts={label: printable(text, 2000) for label, text in facts.items()},
         sample=selection.sample.lines(config.resource),
-        warnings=selection_warnings(config, selection),
-        slips=selection_slips(config, selection),
+        warnings=warnings,
+        slips=mistakes,
         created_at=utc_now(),
         duplicates=selection.duplicates,
         not_found=len(selection.unmatched_ids()),
@@ -4578,403 +4467,413 @@ def make_plan(config: Config, selection: Selection, facts: Mapping[str, str]) ->
 
 
 def selection_facts(config: Config, selection: Selection, time_zone: str) -> dict[str, str]:
-    """Return what the panel says of a selection: label => text, which may be empty."""
+    """Return what the panel says of a selection: label => text."""
+    resource, sample = config.resource, selection.sample
+    facts = {"Selection": selection_words(config, selection)}
+    if selection.excluded:
+        facts["Excluded"] = f"{selection.excluded:,}"
+    if resource.name == "customers" and not config.spare_with_orders:
+        facts["Orders"] = "not checked (--spare-with-orders)"
+    if any(item.type == "date" for item in config.filter.values()):
+        facts["Time zone"] = f"filters use UTC; the store uses {time_zone}"
     shared = [email for matcher in selection.lists() for email in sorted(matcher.shared)]
-    values = selection.unmatched_values.items()
-    unmatched = [f"{name}={text}" for name, texts in values for text in sorted(texts)]
-    first, last = selection.sample.first_created[:10], selection.sample.last_created[:10]
-    has_dates = any(item.type == "date" for item in config.filter.values())
-    is_customers = config.resource.name == "customers"
-    return {
-        "Selection": selection_words(config, selection),
-        "Excluded": f"{selection.excluded:,}" if selection.excluded else "",
-        "Orders": NOT_CHECKED if is_customers and not config.spare_with_orders else "",
-        "Time zone": f"filters use UTC; the store uses {time_zone}" if has_dates else "",
-        "Shared": f"{first_few(shared)} (used by several {config.resource.plural})"
-        * bool(shared),
-        "Unmatched": "" if selection.is_full else first_few(unmatched),
-        "Created": f"{first} to {last}" if first else "",
-    }
-
-
-NOT_CHECKED = "not checked (--spare-with-orders)"
+    if shared:
+        facts["Shared"] = f"{first_few(shared)} (used by several {resource.plural})"
+    if not selection.is_full:
+        values = selection.unmatched_values.items()
+        unmatched = [f"{name}={text}" for name, texts in values for text in sorted(texts)]
+        facts["Unmatched"] = first_few(unmatched)
+    if sample.first_created:
+        facts["Created"] = f"{sample.first_created[:10]} to {sample.last_created[:10]}"
+    return facts
 
 
 def selection_words(config: Config, selection: Selection) -> str:
-    """Return what is selected, in the words given, and whether that is everything."""
-    plural = config.resource.plural
+    """Return what is selected, in the words given, and whether that is everything.
+
+    Such as: "ALL customers in the store", "the 10 oldest customers where company matches
+    ^Acme", "customers in merchant.csv, excluding 3 of the 3 in staff.txt". A condition that
+    selects the whole store says so, since it is likelier wrong than meant.
+    """
+    plural, scope = config.resource.plural, ""
     conditions = [f"{name}={text}" for name, text in config.filters.items()]
     for match in config.match:
         verb = "does not match" if match.negated else "matches"
         conditions.append(f"{match.path} {verb} {match.pattern.pattern}")
-    words = plural
     if config.ids:
-        words += f" in {config.ids}"
+        scope += f" in {config.ids}"
     if conditions:
-        words += f" where {' and '.join(conditions)}"
+        scope += f" where {' and '.join(conditions)}"
+    words = plural + (scope or " in the store")
     if 0 < len(selection.ids) == selection.total:
-        is_plain = words == plural and config.limit is None
         everything = f"ALL {plural} in the store"
-        words = everything if is_plain else f"{words} ({everything})"
-    elif words == plural:
-        words += " in the store"
+        words = f"{words} ({everything})" if scope or config.limit else everything
     if config.limit is not None:
         is_by_date = "date_created" in config.resource.params.get("sort", "")
         order = "oldest" if is_by_date and not config.ids else "first"
         words = f"the {config.limit:,} {order} {words}"
     excluded = [
-        f"{m.excluded:,} of the {len(m.entries):,} in {m.entries.name}"
-        for m in selection.keep_lists
+        f"{matcher.excluded:,} of the {len(matcher.entries):,} in {matcher.entries.name}"
+        for matcher in selection.keep_lists
     ]
     if config.spare_with_orders:
         excluded.append(f"{selection.excluded_by_orders:,} with orders")
-    return words + (f", excluding {' and '.join(excluded)}" if excluded else "")
+    if excluded:
+        words += f", excluding {' and '.join(excluded)}"
+    return words
 
 
-IN_UNMATCHED = " (unmatched.csv)"
+def selection_warnings(config: Config, selection: Selection) -> tuple[list[str], list[str]]:
+    """Return the likely mistakes of a selection (N23), and what else the panel warns of.
 
-
-def unmatched_words(matcher: ListMatcher, resource: Resource) -> str:
-    """Return a sentence on the entries that match no record; "" if there are none."""
-    entries = matcher.unmatched()
-    if not entries:
-        return ""
-    is_one = len(entries) == 1
-    subject = f"{len(entries):,} {'entry' if is_one else 'entries'} of {matcher.entries.name}"
-    verb = f"{'matches' if is_one else 'match'} no {resource.singular}"
-    shown = first_few([printable(entry) for entry in entries])
-    may_mind_case = matcher.is_looked_up and matcher.unmatched_emails()
-    remark = "; look-ups by address may be case-sensitive" if may_mind_case else ""
-    return f"{subject} {verb}: {shown}{remark}{IN_UNMATCHED}"
-
-
-def selection_warnings(config: Config, selection: Selection) -> list[str]:
-    """Return what the panel warns of, besides slips."""
-    resource, warnings = config.resource, [*config.warnings]
-    for match in selection.idle_exclusions if selection.is_full else ():
-        shown = printable(match.pattern.pattern, 80)
-        warnings.append(
-            f"--match {match.path}!={shown} has excluded none of those listed so far"
-        )
+    A likely mistake is a protection that excludes nobody: --yes refuses it.
+    """
+    resource, mistakes, warnings = config.resource, list[str](), list[str]()
+    for matcher in selection.keep_lists:
+        if matcher.unmatched():
+            mistakes.append(unmatched_words(matcher, selection, resource))
+    for match in selection.idle_exclusions if selection.ids else ():
+        expression = f"--match {match.path}!={printable(match.pattern.pattern, 80)}"
+        text = f"{expression} excludes no {resource.singular} listed"
+        (warnings if selection.is_full else mistakes).append(text)
+    if config.spare_with_orders and not selection.has_orders:
+        mistakes.append("--spare-with-orders excludes no customer: no order belongs to one")
     for name, number in selection.ignored_filters.items():
         returned = f"it returned {resource.singular} {number}, which does not match"
         warnings.append(
             f"The store ignored the filter {name}: {returned} (and is not selected)"
         )
     if selection.ids_list and selection.unmatched_ids():
-        warnings.append(unmatched_words(selection.ids_list, resource))
+        warnings.append(unmatched_words(selection.ids_list, selection, resource))
     if selection.truncated and not config.no_backup:
-        count = resource.counted(selection.truncated)
         verb = "has" if selection.truncated == 1 else "have"
-        fault = f"{count} {verb} more addresses or attributes than the API returns"
-        warnings.append(f"Backup incomplete: {fault}")
-    return warnings
+        fault = f"{resource.counted(selection.truncated)} {verb} more addresses or attributes"
+        warnings.append(f"Backup incomplete: {fault} than the API returns")
+    return mistakes, warnings
 
 
-def selection_slips(config: Config, selection: Selection) -> list[str]:
-    """Return the likely mistakes of a selection: protections that exclude nobody (N23)."""
-    slips = [unmatched_words(matcher, config.resource) for matcher in selection.keep_lists]
-    for match in selection.idle_exclusions if selection.ids and not selection.is_full else ():
-        expression = f"{match.path}!={printable(match.pattern.pattern, 80)}"
-        slips.append(f"--match {expression} excludes no {config.resource.singular}")
-    if config.spare_with_orders and not selection.has_orders:
-        slips.append("--spare-with-orders excludes no customer: no order belongs to one")
-    return [*filter(None, slips)]
-
-
-class Webhook:
-    """Posts events to webhook_url, one after the other, while the run goes on."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._pool = ThreadPoolExecutor(max_workers=1)
-        self._posts: list[tuple[str, Future[str]]] = []
-
-    def send(self, event: Mapping[str, Any]) -> None:
-        """Post an event after those before it; does nothing without a URL."""
-        if self._url:
-            self._posts.append(
-                (event["event"], self._pool.submit(post_event, self._url, event))
-            )
-
-    def is_busy(self) -> bool:
-        """Tell whether an event is not answered yet."""
-        return not all(future.done() for _, future in self._posts)
-
-    def faults(self) -> list[str]:
-        """Return a sentence on each event that was not accepted."""
-        found = []
-        for event, future in self._posts:
-            if fault := future.result() if future.done() else "no answer":
-                found.append(f"webhook_url was not notified ({event}): {fault}")
-        return found
-
-
-def post_event(url: str, body: Mapping[str, Any]) -> str:
-    """POST an event; returns why that failed, without a part of the URL, or ""."""
-    try:
-        with requests.Session() as session:
-            session.auth = lambda request: request  # N16: else ~/.netrc adds a password
-            # stream: its body, which may never end, is not read
-            response = session.post(
-                url, json=body, timeout=5, allow_redirects=False, stream=True
-            )
-    except requests.Timeout:
-        return "no answer within 5 s"
-    except requests.exceptions.SSLError:
-        return "its certificate is not trusted"
-    except Exception:  # whatever is wrong with it never changes the run
-        return "it cannot be reached"
-    is_accepted = response.ok and not response.is_redirect
-    return "" if is_accepted else f"it answered {response.status_code}"
+def unmatched_words(matcher: ListMatcher, selection: Selection, resource: Resource) -> str:
+    """Return a sentence on the entries that match no record."""
+    entries, name = matcher.unmatched(), matcher.entries.name
+    text = f"{len(entries):,} entries of {name} match no {resource.singular}"
+    if len(entries) == 1:
+        text = f"1 entry of {name} matches no {resource.singular}"
+    text += f": {first_few([printable(entry) for entry in entries])}"
+    if matcher.is_looked_up and matcher.unmatched_emails():
+        text += "; look-ups by address may be case-sensitive"
+    if selection.ids:  # else the run folder is not kept
+        text += " (unmatched.csv)"
+    return text
 
 
 STORE_FIELDS = {"name": "name", "domain": "domain", "plan": "plan_name"}  # summary => API
 PLAN_COUNTS = ("duplicates", "not_found", "spared", "keep_unknown", "backup_cut")
+EVENTS = {None: "started", 0: "completed", 4: "completed"}
 WEBHOOK_PATIENCE = 10.0  # seconds to wait for webhook_url at the end of a run
 
 
 class Run:
-    """One run, from the run folder to the summary."""
+    """One run, from the run folder to the summary.
+
+    All waits of the main thread call `tick`, so that the screen and summary.json follow
+    the run. A run of which something was selected keeps its folder. A resume writes
+    nothing but the journal until it has read back what remains: before that it knows no
+    more than the session before, and must not put its own reason in place of that one's.
+    """
 
     def __init__(self, config: Config, screen: Screen, stop: Stop) -> None:
-        self.folder = (
-            RunFolder.open(config.resume) if config.resume else RunFolder.create(config)
-        )
         self.plan: Plan | None = None
         ledger = Ledger(0)
         if config.resume:
+            self.folder = RunFolder.open(config.resume)
             self.plan = self.folder.read_plan(config)
             ledger = self.folder.journal.replay({*self.plan.ids})
             config = replace(config, resource=RESOURCES[self.plan.resource])
+        else:
+            self.folder = RunFolder.create(config)
         if config.verbose:
-            self.folder.log.addHandler(ScreenHandler(screen))
+            self.folder.log.addHandler(logging.StreamHandler(screen))
         self.config, self.screen, self.stop, self.ledger = config, screen, stop, ledger
-        self.progress = Progress(screen.warn)
         self.client = Client(config, stop, self.folder.log)
         workers = min(config.max_concurrent, config.resource.max_concurrent)
         self.workers = Workers(workers, stop, self.tick)
         self.store = Store(config, self.client)
-        parts = (self.store, self.workers, self.progress)
+        parts = (self.store, self.workers, screen)
         self.collector = Collector(*parts, config)
         self.executor = Executor(*parts, ledger, self.folder.journal, config.max_error_rate)
         self.orders = Orders()
-        self.webhook = Webhook(config.webhook_url)
-        # GET /v2/store; None if the token may not read it.
-        self.info: Record | None = None
-        # A resume leaves all files as they were until it has read something new.
-        self.has_results = not config.resume
-        # Whether this session may have sent a DELETE.
-        self.is_executing = False
+        # Name, domain and plan of the store; None if the token may not read them.
+        self.store_info: dict[str, str | None] = dict.fromkeys(STORE_FIELDS)
+        # Name and domain of the store, its hash, and the API host if it was moved.
+        self.store_name = ""
+        # The thread that posts the last event.
+        self.posting: threading.Thread | None = None
+        # started; read: a resume has read something new; deleting: a DELETE may be sent.
+        self.stage = "started"
+        # The summary of the sessions before.
         self.earlier = self.folder.earlier_summary()
         self.started_at = str(self.earlier.get("started_at") or utc_now())
         # When the work began, without the wait at the question.
         self.began = time.monotonic()
         # When summary.json was last written.
         self.written_at = -math.inf
-        self.announced_stop = False
+        self.has_announced_stop = False
 
     # The run
 
+    def run(self) -> int:
+        """Do the run, with its summary whatever happens to it; returns the exit status."""
+        failure: RunError | None = None
+        try:
+            self.work()
+        except RunError as error:
+            failure = self.stop.set(error)
+        except Exception as error:
+            traceback.print_exc()
+            bug = RunError(f"Bug: {clean(repr(error))}")
+            bug.exit_status = 1
+            failure = self.stop.set(bug)
+        self.workers.close()
+        return self.finish(failure)
+
     def work(self) -> None:
         """Do all phases of the run; raises the RunError that ends it."""
-        for warning in self.config.warnings:
-            self.screen.warn(warning)
-        self.notify("started", self.summary(is_ended=False))
-        self.client.bucket.set_remaining(4)  # this and the first pages
-        self.info = self.workers.call(self.store.info)
-        check_domain(self.config, self.info, self.store_name)
-        plan = self.plan or self.make_plan()
-        ids = self.read_what_is_left(plan) if self.config.resume else plan.ids
-        check_count(self.config, len(ids))
-        self.show_plan(plan, ids)
-        if self.config.dry_run or not ids:
+        config, screen = self.config, self.screen
+        for warning in config.warnings:
+            screen.warn(warning)
+        self.notify(self.summary(is_ended=False))
+        info = self.connect()
+        plan = self.plan or self.list_records(info)
+        ids, mistakes = plan.ids, [*plan.slips]
+        if config.resume:
+            ids = self.read_remaining(plan)
+            mistakes += missing_protections(config, plan)
+            mistakes += filter(None, [self.folder.backup_fault(plan)])
+        check_count(config, len(ids))
+        if not ids:
+            for warning in (*plan.warnings, *mistakes):
+                screen.warn(warning)
+            nothing = f"No {config.resource.plural} match"
+            if config.resume:
+                nothing = "No records remain"
+            screen.say(f"{nothing}. Nothing to delete.")
             return
-        self.approve(plan, ids)
-        self.is_executing = True
+        self.show_plan(plan, ids, mistakes)
+        if config.dry_run:
+            return
+        self.approve(plan, ids, mistakes)
+        self.stage = "deleting"
         self.client.bucket.set_remaining(self.store.requests_for(len(ids)))
-        with self.screen.phase("Deleting", self.progress, len(ids)):
+        with screen.phase("Deleting", len(ids)):
             self.executor.delete(ids)
-        with self.screen.phase("Verifying", self.progress, len(ids)):
+        with screen.phase("Verifying", len(ids)):
             self.executor.verify(ids)
+        if unverified := self.ledger.selected - len(self.ledger.gone):
+            count = f"{unverified:,} of {config.resource.counted(self.ledger.selected)}"
+            incomplete = RunError(f"{count} not verified as deleted.")
+            incomplete.exit_status, incomplete.status = 4, "completed"
+            raise incomplete
 
-    def make_plan(self) -> Plan:
+    def connect(self) -> Record:
+        """Return what the store says of itself; raises Refused for another store."""
+        config = self.config
+        self.client.bucket.set_remaining(4)  # this and the first pages
+        with self.screen.phase("Connecting"):
+            info = self.workers.call(self.store.info) or {}
+        for key, source in STORE_FIELDS.items():
+            text = str(info.get(source) or "").replace(config.access_token, "[secret]")
+            self.store_info[key] = printable(text, 60) or None
+        name, domain, _ = self.store_info.values()
+        parts = [name, domain, f"hash {config.store_hash}"]
+        if config.host != DEFAULT_HOST:
+            parts.append(f"API at {config.host}")
+        self.store_name = " · ".join(filter(None, parts))
+        check_domain(config, info, self.store_name)
+        return info
+
+    def list_records(self, info: Record) -> Plan:
         """List, select, and freeze the plan on disk."""
         config, collector = self.config, self.collector
         if config.spare_with_orders:
-            with self.screen.phase("Orders", self.progress):
-                self.orders.update(self.store, self.workers, self.progress)
+            self.read_orders()
         files = RecordFiles(self.folder.path, config.resource, backup=not config.no_backup)
-        with self.screen.phase("Listing", self.progress), closing(files):
+        with self.screen.phase("Listing"), closing(files):
             selection = collector.collect(self.orders, files)
             parents = collector.parents()
         self.folder.write_unmatched(selection.unmatched_entries())
         check_selection(selection, parents, config)
-        time_zone = printable(value_at(self.info, "timezone.name") or "an unknown one", 60)
-        facts = selection_facts(config, selection, time_zone)
-        selection.ids = [n for level in levels(selection.ids, parents) for n in level]
-        plan = make_plan(config, selection, facts)
+        time_zone = printable(value_at(info, "timezone.name") or "an unknown one", 60)
+        plan = make_plan(config, selection, time_zone)
         self.folder.write("plan.json", plan.text())
         self.plan, self.ledger.selected = plan, len(plan.ids)
         return plan
 
-    def read_what_is_left(self, plan: Plan) -> Sequence[int]:
-        """Return the planned ids that still exist, those rejected before last."""
-        unverified = [number for number in plan.ids if number not in self.ledger.gone]
-        reads = math.ceil(len(unverified) / self.store.chunk_size)
-        self.client.bucket.set_remaining(reads + self.store.requests_for(len(unverified)))
-        with self.screen.phase("Checking", self.progress, len(unverified)):
-            if known := self.executor.known_ids() if unverified else ():
-                self.executor.check_reads(unverified, known)
-            result = self.executor.read_back(unverified, is_resume=True)
-        is_new = bool(unverified) or self.earlier.get("status") != "completed"
-        self.has_results = is_new and not self.config.dry_run
-        left = {*result.existing, *result.failed, *result.unknown}
-        last = self.ledger.rejected_before | self.ledger.failed.keys()
-        return sorted((n for n in unverified if n in left), key=last.__contains__)
+    def read_orders(self) -> None:
+        """Read the orders that were placed since they were last read."""
+        with self.screen.phase("Orders"):
+            self.orders.update(self.store, self.workers, self.screen)
 
-    def approve(self, plan: Plan, ids: Sequence[int]) -> None:
+    def read_remaining(self, plan: Plan) -> Sequence[int]:
+        """Return the planned ids that still exist, those rejected before last.
+
+        What was verified gone is neither read nor sent again (N13). The records that are
+        known to exist come from the list itself, so that a store which answers every read
+        by id with nothing does not seem to be empty.
+        """
+        ledger, executor = self.ledger, self.executor
+        unverified = [number for number in plan.ids if number not in ledger.gone]
+        self.client.bucket.set_remaining(self.store.requests_for(len(unverified)))
+        with self.screen.phase("Checking", len(unverified)):
+            if unverified and (known := executor.known_ids()):
+                executor.check_reads(unverified, known)
+            result = executor.read_back(unverified, is_resume=True)
+        is_new = bool(unverified) or self.earlier.get("status") != "completed"
+        if is_new and not self.config.dry_run:
+            self.stage = "read"
+        last = ledger.rejected_before | ledger.failed.keys()
+        remaining = [*result.existing, *result.failed, *result.unknown]
+        return sorted(remaining, key=last.__contains__)
+
+    def approve(self, plan: Plan, ids: Sequence[int], mistakes: Sequence[str]) -> None:
         """Return once guards and person have agreed; raises Refused or Canceled."""
-        if self.config.resume:
-            check_age(self.config, plan)
-        check_slips(self.config, self.slips(plan))
-        if not self.config.yes:
-            name = self.store_field("name", 60) or f"the store {self.config.store_hash}"
-            what = f"{self.config.resource.counted(len(ids))} from {name}"
-            asked_at = time.monotonic()
+        config, screen, resource = self.config, self.screen, self.config.resource
+        if config.resume:
+            check_age(config, plan)
+        check_mistakes(config, mistakes)
+        if not config.yes:
+            store = self.store_info["name"] or f"the store {config.store_hash}"
+            what, asked_at = f"{resource.counted(len(ids))} from {store}", time.monotonic()
             try:
-                confirm(self.screen, self.stop, len(ids), what)
+                confirm(screen, self.stop, len(ids), what)
             finally:
                 self.began += time.monotonic() - asked_at
-        self.check_changes(plan, ids)
-        if not self.config.resume:  # a resume has done so
-            self.executor.check_reads(ids)
-
-    def check_changes(self, plan: Plan, ids: Sequence[int]) -> None:
-        """Raise Refused for a planned customer who has ordered since, or a new child."""
-        resource = self.config.resource
         if "spare_with_orders" in plan.selection:
-            with self.screen.phase("Orders", self.progress):
-                self.orders.update(self.store, self.workers, self.progress)
+            self.read_orders()
             if late := sorted(self.orders.customers.intersection(ids)):
-                verb = "has placed an order" if len(late) == 1 else "have placed orders"
-                fault = f"{resource.counted(len(late))} {verb} since the plan was made"
+                fault = f"New orders since the plan was made, by {resource.counted(len(late))}"
                 raise Refused(f"{fault}: {first_few([*map(str, late)])}. Start a new run.")
-        if resource.parent:
-            with self.screen.phase("Checking", self.progress):
-                self.executor.parents = self.collector.parents()
+        with screen.phase("Checking"):
+            self.executor.parents = self.collector.parents()
             check_cascade(ids, self.executor.parents, resource)
-
-    def slips(self, plan: Plan) -> list[str]:
-        """Return the likely mistakes that a person must see."""
-        if not self.config.resume:
-            return [*plan.slips]
-        backup = self.folder.backup_fault(plan)
-        return [*plan.slips, *missing_protections(self.config, plan), *filter(None, [backup])]
+            if not config.resume:  # a resume has done so
+                self.executor.check_reads(ids)
 
     # What is shown
 
-    def store_field(self, key: str, limit: int = 200) -> str:
-        """Return a field of GET /v2/store, "" if it is unknown."""
-        text = str((self.info or {}).get(key) or "")
-        return printable(text.replace(self.config.access_token, "[secret]"), limit)
-
-    @property
-    def store_name(self) -> str:
-        """Name and domain of the store, its hash, and the API host if it was moved."""
-        config = self.config
-        moved = f"API at {config.host}" if config.host != DEFAULT_HOST else ""
-        known = (self.store_field("name", 60), self.store_field("domain", 60))
-        return " · ".join(filter(None, [*known, f"hash {config.store_hash}", moved]))
-
-    def plan_rows(self, plan: Plan, count: int) -> list[tuple[str, str]]:
+    def plan_rows(self, plan: Plan, count: int) -> Rows:
         """Return the rows of a plan of which so many records are to be deleted."""
-        resource = self.config.resource
-        facts = [(label, printable(text, 2000)) for label, text in plan.facts.items()]
-        sample = "\n".join(line[:200] for line in plan.sample)
-        files = f"selected.csv, {'backup.jsonl' if plan.backup else 'no backup'}"
+        resource, backup = self.config.resource, "no backup"
+        if plan.backup:
+            backup = "backup.jsonl"
         return [
             ("Delete", resource.counted(count)),
             ("Store", self.store_name),
-            *facts,
-            ("Sample", sample),
+            *plan.facts.items(),
+            ("Sample", "\n".join(plan.sample)),
             ("Also deleted", resource.also_deleted),
             ("Note", resource.note),
-            ("Run folder", f"{self.folder.path} ({files})"),
+            ("Files", f"selected.csv, {backup}"),
         ]
 
-    def show_plan(self, plan: Plan, ids: Sequence[int]) -> None:
+    def show_plan(self, plan: Plan, ids: Sequence[int], mistakes: Sequence[str]) -> None:
         """Show what will be deleted and how long that takes, warnings last."""
-        config, resource = self.config, self.config.resource
-        warnings = [*plan.warnings, *self.slips(plan)]
-        if not ids:
-            for warning in warnings:  # the run folder is not kept
-                self.screen.warn(printable(warning.removesuffix(IN_UNMATCHED), 2000))
-            nothing = "No records remain" if config.resume else f"No {resource.plural} match"
-            self.screen.say(f"{nothing}. Nothing to delete.")
-            return
-        rows = self.plan_rows(plan, len(ids))
-        if config.resume:
-            age = duration(plan.age().total_seconds())
-            about = f"{resource.counted(len(plan.ids))}, created {age} ago"
-            rows.append(("Plan", f"{self.folder.path} ({about})"))
+        count = self.config.resource.counted(len(plan.ids))
+        age = duration(plan.age().total_seconds())
         requests = self.store.requests_for(len(ids))
-        seconds = self.estimate(requests)
-        rows.append(("Estimate", f"about {duration(seconds)} ({requests:,} requests)"))
-        rows += [("WARNING", printable(warning, 2000)) for warning in warnings]
-        self.screen.show(plan_panel(rows, is_dry_run=config.dry_run))
+        seconds = duration(self.estimate(requests))
+        warnings = (*self.config.warnings, *plan.warnings, *mistakes)
+        rows = [
+            *self.plan_rows(plan, len(ids)),
+            ("Plan", f"{self.folder.path} ({count}, created {age} ago)"),
+            ("Estimate", f"about {seconds} ({requests:,} requests)"),
+            *(("WARNING", text) for text in warnings),
+        ]
+        title, style = "This cannot be undone", "red"
+        if self.config.dry_run:
+            title, style = "Dry run: nothing will be deleted", "cyan"
+        self.screen.err.print(panel(rows, style, title=title))
 
     def estimate(self, requests: int) -> float:
-        """Return the seconds for so many requests, by the quota and the latency so far."""
+        """Return the seconds for so many requests, by the quota and the latency so far.
+
+        Requests beyond the store's quota wait for the next window, and the last window is
+        not waited out.
+        """
         client = self.client
-        windows = math.ceil(requests / max(1, client.bucket.largest())) - 1
-        latency = client.busy_seconds / max(1, client.counts["requests"])
+        windows = requests // max(1, client.bucket.largest())
+        latency = client.busy_seconds / client.counts["requests"]
         by_latency = requests * latency / self.workers.count
         return max(1.0, windows * client.bucket.window.seconds, by_latency)
 
     def tick(self) -> None:
         """Redraw, and rewrite summary.json about once a second; called in every wait."""
-        self.client.tick()
-        if isinstance(self.stop.failure, Interrupted) and not self.announced_stop:
-            self.announced_stop = True
-            count = self.client.in_flight() if self.folder.journal.unanswered() else 0
-            requests = "1 request" if count == 1 else f"{count} requests"
-            waits = f"waiting for {requests} in flight (Ctrl-C again to quit now)"
-            self.screen.say(f"Stopping: {waits if count else 'saving progress'}", "bold")
-        self.screen.tick(self.client.waiting_for())
-        if self.client.longest_wait() > 2 * RESPONSE_TIMEOUTS * self.config.timeout:
-            self.stop.set(StoreError("Cannot reach the store: its response does not end."))
-            self.stop.force_exit = True
-        if self.has_results and time.monotonic() - self.written_at >= 1.0:
-            self.written_at = time.monotonic()
+        client, stop, now = self.client, self.stop, time.monotonic()
+        client.tick()
+        if stop.signals and not self.has_announced_stop:
+            self.has_announced_stop = True
+            text = "saving progress"
+            if self.folder.journal.unanswered() and (count := client.in_flight()):
+                text = f"waiting for {count} request{'s' * (count > 1)} in flight"
+                text += " (Ctrl-C again to quit now)"
+            self.screen.say(f"Stopping: {text}", "bold")
+        self.screen.tick(client.waiting_for())
+        if client.longest_wait() > 2 * RESPONSE_TIMEOUTS * self.config.timeout:
+            stop.set(StoreError("Cannot reach the store: its response does not end."))
+            stop.force_exit = True
+        if self.has_results() and now - self.written_at >= 1.0:
+            self.written_at = now
             try:
                 self.folder.write_summary(self.summary(is_ended=False), durable=False)
             except RunError as failure:
-                self.stop.set(failure)
+                stop.set(failure)
 
     # The result
+
+    def has_results(self) -> bool:
+        """Return whether there is something to write: what was selected, or read again."""
+        if self.config.resume:
+            return self.stage != "started"
+        return self.store.has_listed and (self.plan is None or bool(self.plan.ids))
+
+    def is_kept(self) -> bool:
+        """Return whether the run folder is of use."""
+        return bool(self.config.resume) or self.has_results()
+
+    def ending(self, failure: RunError | None, counts: Mapping[str, int]) -> tuple[str, int]:
+        """Return the status of the summary and the exit status of a run that ended so.
+
+        The failures say so themselves, but for those that mean something else once there
+        is a plan, or once an earlier session has deleted something.
+        """
+        selected, gone = self.ledger.selected, counts["deleted"] + counts["already_gone"]
+        if failure is None:
+            return "completed" if gone == selected else "planned", 0
+        if self.plan and isinstance(failure, (ReadRejected, InvalidResponse, ConfigError)):
+            return "interrupted", StoreError.exit_status
+        if isinstance(failure, Refused) and counts["not_attempted"] < selected:
+            return "interrupted", failure.exit_status
+        return failure.status, failure.exit_status
 
     def summary(self, failure: RunError | None = None, *, is_ended: bool = True) -> Record:
         """Return summary.json of a run that ended so, or that is in progress."""
         plan, counts = self.plan or self.config, self.ledger.counts()
-        status, exit_status = "in_progress", None
+        status, exit_status, resume = "in_progress", None, None
         if is_ended:
-            status, exit_status = ending(failure, self.plan, counts)
+            status, exit_status = self.ending(failure, counts)
         is_verified = status == "completed" and not counts["unknown"] + counts["not_attempted"]
-        is_complete = status == "completed" and exit_status == 0
-        can_resume = self.plan is not None and status != "refused" and not is_complete
-        store = {name: self.store_field(key) or None for name, key in STORE_FIELDS.items()}
+        if self.plan and status != "refused" and (status, exit_status) != ("completed", 0):
+            resume = self.resume_command()
         return {
             "status": status,
             "exit_status": exit_status,
             "reason": str(failure) if failure else None,
             "version": __version__,
-            "store": store,
+            "store": self.store_info,
             "store_hash": self.config.store_hash,
             "run_folder": str(self.folder.path) if self.is_kept() else None,
             "resource": self.config.resource.name,
-            "filters": {**plan.filters},
-            "selection": {**plan.selection},
+            "filters": plan.filters,
+            "selection": plan.selection,
             "selected": self.ledger.selected,
             **counts,
             **{name: getattr(plan, name, 0) for name in PLAN_COUNTS},
@@ -4983,183 +4882,149 @@ class Run:
             "started_at": self.started_at,
             "finished_at": utc_now() if is_ended else None,
             "elapsed_seconds": round(time.monotonic() - self.began, 3),
-            "resume": self.resume_command() if can_resume else None,
+            "resume": resume,
         }
 
-    def is_kept(self) -> bool:
-        """Tell whether the run folder is of use: something was listed and selected."""
-        if self.config.resume:
-            return True
-        return self.store.has_listed and (self.plan is None or bool(self.plan.ids))
-
     def resume_command(self) -> str:
-        """Return the shortest command that resumes this run, without --yes."""
-        words = [short_python(), short_path(sys.argv[0]), "--config", str(self.config.path)]
+        """Return the shortest command that resumes this run, without --yes (N22)."""
+        python = Path(sys.executable).name
+        if shutil.which(python) != sys.executable:
+            python = short_path(sys.executable)
+        words = [python, short_path(sys.argv[0]), "--config", str(self.config.path)]
         words += ["--resume", str(self.folder.path), *self.config.resume_options]
         return shell_command(words)
 
-    def notify(self, event: str, summary: Mapping[str, Any]) -> None:
-        """Send an event to webhook_url; it never changes the run."""
-        names = ("status", "exit_status", "selected", *Outcome)
-        counts = {str(name): summary[name] for name in names}
-        self.webhook.send({"event": event, **counts, "run_folder": self.folder.path.name})
-
     def finish(self, failure: RunError | None) -> int:
-        """Write and show the result, and notify the webhook; returns the exit status."""
-        summary = self.summary(failure)
-        is_signaled = isinstance(failure, Interrupted)
-        if is_signaled:  # sent before the files are written: nothing waits for it later
-            self.notify("interrupted", summary)
+        """Write and show the result, and notify the webhook; returns the exit status.
+
+        Files that cannot be written make an incomplete run of a complete one, and then the
+        screen, which comes last, shows that.
+        """
+        summary, folder = self.summary(failure), self.folder
+        self.notify(summary)  # before the files are written: after a signal nothing waits
         try:
-            self.write_results(summary)
-            self.show_result(summary)
-        except OSError as error:
-            reason = f"Cannot print the summary ({error.strerror}). See summary.json."
-            summary = self.summary(StoreError(reason))
-            with suppress(RunError):
-                self.write_results(summary)
-            self.screen.fail(reason)
+            if self.has_results():
+                folder.write_failed(self.ledger.failed, self.config.resource)
+                folder.write_summary(summary, durable=True)
+                folder.write("report.html", self.report(summary))
         except RunError as unwritten:
             summary = self.summary(unwritten)
-            with suppress(OSError):
-                self.show_result(summary)
-        if not is_signaled:
-            is_complete = summary["exit_status"] in (0, 4)
-            self.notify("completed" if is_complete else "interrupted", summary)
-            self.await_webhook()
+            self.notify(summary)
+        self.show_result(summary)
+        self.await_webhook()
         if not self.is_kept():
-            self.folder.discard()
+            folder.discard()
         return int(summary["exit_status"])
 
-    def write_results(self, summary: Mapping[str, Any]) -> None:
-        """Write failed.csv, summary.json and report.html."""
-        if not self.has_results or not self.is_kept():
-            return
-        if self.plan is not None:
-            self.folder.write_failed(self.ledger.failed, self.config.resource)
-        self.folder.write_summary(summary, durable=True)
-        self.folder.write("report.html", report_html(summary["status"], self.report(summary)))
+    def result_rows(self, summary: Record) -> Rows:
+        """Return the rows of the result table."""
+        waits = f"{summary['retries']:,} retries, {summary['rate_limited']:,} rate-limited"
+        started = summary["started_at"][:19].replace("T", " ")
+        took = duration(summary["elapsed_seconds"])
+        return [
+            ("Result", f"{result_words(summary)} (exit status {summary['exit_status']})"),
+            ("Store", self.store_name),
+            ("Selected", self.config.resource.counted(summary["selected"])),
+            ("Deleted", f"{summary['deleted']:,}"),
+            ("Failed", f"{summary['failed']:,}"),
+            *(
+                (label, f"{summary[key]:,}{remark}")
+                for label, key, remark in REMAINDERS
+                if summary[key]
+            ),
+            ("Verified", verified_words(summary)),
+            ("Requests", f"{summary['requests']:,} ({waits})"),
+            ("Duration", f"{took} (started {started} UTC)"),
+            ("Run folder", summary["run_folder"]),
+        ]
 
-    def report(self, summary: Mapping[str, Any]) -> Iterator[Any]:
-        """Yield the parts of the report, as rich prints them."""
-        rows = result_rows(summary, self.store_name, self.config.resource)
-        rows = [*rows, ("Finished", summary["finished_at"])]
-        yield result_panel(rows, summary["exit_status"])
-        if self.plan is not None:
-            plan_rows = self.plan_rows(self.plan, len(self.plan.ids))
-            warnings = [*self.plan.warnings, *self.plan.slips]
-            plan_rows += [("WARNING", printable(warning, 2000)) for warning in warnings]
-            yield plan_panel(plan_rows, is_dry_run=False)
-        for name in REPORT_FILES:
-            if table := file_table(self.folder, name):
-                yield table
-        command = printable(shell_command([short_path(sys.argv[0]), *sys.argv[1:]]), 1000)
-        yield Text(f"bulk_delete.py {__version__}: {command}")
-        if summary["resume"]:
-            yield Text(f"To resume, run: {printable(summary['resume'], 1000)}")
+    def report(self, summary: Record) -> str:
+        """Return the whole run as one HTML file without external resources."""
+        command = shell_command([short_path(sys.argv[0]), *sys.argv[1:]])
+        rows = [
+            *self.result_rows(summary),
+            ("Reason", summary["reason"]),
+            ("Finished", summary["finished_at"]),
+            ("Version", f"bulk_delete.py {__version__}"),
+            ("Command", command),
+            ("Resume", summary["resume"]),
+        ]
+        parts = [REPORT_HEAD, html_table("Result", rows)]
+        if plan := self.plan:
+            rows = self.plan_rows(plan, len(plan.ids))
+            rows += [("WARNING", text) for text in (*plan.warnings, *plan.slips)]
+            parts.append(html_table("Plan", rows))
+        for name in ("failed.csv", "unmatched.csv"):
+            parts.append(html_table(name, self.folder.rows(name)))
+        return "".join(parts)
 
-    def show_result(self, summary: Mapping[str, Any]) -> None:
+    def show_result(self, summary: Record) -> None:
         """Show the result, and what to do next."""
-        screen, reason, status = self.screen, summary["reason"], summary["status"]
+        screen, exit_status, is_kept = self.screen, summary["exit_status"], self.is_kept()
+        is_deleting, console = self.stage == "deleting", screen.out
         if self.config.json:
-            with suppress(BrokenPipeError):  # nobody reads it
+            console = screen.err
+            with suppress(OSError):  # `main` flushes it once more
                 print(json.dumps(summary), flush=True)
-        has_table = self.is_executing or (status == "completed" and self.is_kept())
-        if has_table:
-            rows = result_rows(summary, self.store_name, self.config.resource)
-            panel = result_panel(rows, summary["exit_status"])
-            screen.show(panel, is_result=not self.config.json)
-        if reason and not (has_table and is_same_output() and not self.config.json):
-            screen.fail(reason)
-        if has_table and summary["failed"]:
+        if is_deleting or (is_kept and summary["status"] == "completed"):
+            style = "red" if exit_status else "green"
+            console.print(panel(self.result_rows(summary), style, box=box.HORIZONTALS))
+        if summary["reason"]:
+            screen.fail(summary["reason"])
+        if is_deleting and summary["failed"]:
             screen.say(f"Failed records: {self.folder.path / 'failed.csv'}")
-        if self.is_kept() and not summary["exit_status"]:
+        if is_kept and not exit_status:
             screen.say(f"{self.folder.path} contains personal data. Delete it when done.")
-        if summary["resume"] is not None:
-            is_untouched = not self.ledger.applied and not self.ledger.gone
-            exactly = "Nothing was deleted. To delete exactly these records, run:"
-            screen.say(exactly if is_untouched else "To resume, run:")
-            screen.say(f"  {summary['resume']}", is_command=True)
+        if summary["resume"]:
+            heading = "To resume, run:"
+            if not self.ledger.applied and not self.ledger.gone:
+                heading = "Nothing was deleted. To delete exactly these records, run:"
+            screen.say(f"{heading}\n  {summary['resume']}")
+
+    def notify(self, summary: Record) -> None:
+        """Post an event to webhook_url, in a thread that no exit waits for."""
+        if not self.config.webhook_url:
+            return
+        event = EVENTS.get(summary["exit_status"], "interrupted")
+        names = ("status", "exit_status", "selected", *Outcome)
+        counts = {name: summary[name] for name in names}
+        body = {"event": event, **counts, "run_folder": self.folder.path.name}
+        self.posting = threading.Thread(target=self.post, args=(body,), daemon=True)
+        self.posting.start()
+
+    def post(self, body: Record) -> None:
+        """POST an event, or warn; it never changes the run, nor is the URL shown (N18)."""
+        try:
+            response = requests.post(
+                self.config.webhook_url,
+                json=body,
+                auth=lambda request: request,  # N16: else ~/.netrc adds a password
+                timeout=5,
+                allow_redirects=False,
+                stream=True,  # its body, which may never end, is not read
+            )
+            fault = f"it answered {response.status_code}"
+            if 200 <= response.status_code <= 299:
+                return
+        except Exception as error:
+            fault = type(error).__name__
+        self.screen.warn(f"webhook_url was not notified ({body['event']}): {fault}")
 
     def await_webhook(self) -> None:
         """Wait for webhook_url a little, and not after a signal (N34)."""
-        waited = 0.0
-        while self.webhook.is_busy() and waited < WEBHOOK_PATIENCE:
-            if self.stop.signals:
-                break
-            time.sleep(POLL)
-            waited += POLL
-            if waited > 2:
+        deadline = time.monotonic() + WEBHOOK_PATIENCE
+        with self.screen.phase("Notifying"):
+            while self.posting and self.posting.is_alive() and not self.stop.signals:
                 self.screen.tick("waiting for the webhook")
-        for fault in self.webhook.faults():
-            self.screen.warn(fault)
-
-
-def short_python() -> str:
-    """Return the shortest name of this Python: python, where the shell finds it."""
-    name = Path(sys.executable).name
-    for known in ("python", name):
-        if shutil.which(known) == sys.executable:
-            return known
-    return short_path(sys.executable)
+                self.posting.join(POLL)
+                if time.monotonic() > deadline:
+                    self.screen.warn("webhook_url was not notified: no answer")
+                    break
 
 
 def short_path(path: str) -> str:
-    """Return a path relative to the current folder if it is in it."""
-    with suppress(ValueError):  # another drive of Windows
-        relative = os.path.relpath(path)
-        if not relative.startswith(".."):
-            return relative
-    return path
-
-
-def is_same_output() -> bool:
-    """Tell whether stdout and stderr go to the same place, such as a terminal."""
-    with suppress(OSError):  # one of them is closed
-        return os.path.sameopenfile(1, 2)
-    return False
-
-
-def ending(
-    failure: RunError | None, plan: Plan | None, counts: Mapping[str, int]
-) -> tuple[str, int]:
-    """Return the status of the summary and the exit status of a run that ended so."""
-    if failure is None:
-        gone = counts["deleted"] + counts["already_gone"]
-        return "completed" if gone == sum(counts.values()) else "planned", 0
-    if plan is not None and isinstance(failure, (ReadRejected, InvalidResponse, ConfigError)):
-        return "interrupted", StoreError.exit_status  # what was deleted stays deleted
-    is_untouched = counts["not_attempted"] == sum(counts.values())
-    if isinstance(failure, Refused) and not is_untouched:
-        return "interrupted", failure.exit_status  # an earlier session has deleted something
-    return failure.status, failure.exit_status
-
-
-def run(config: Config, screen: Screen, stop: Stop) -> int:
-    """Do one run, with its summary whatever happens to it; returns the exit status."""
-    job = Run(config, screen, stop)
-    failure: RunError | None = None
-    try:
-        job.work()
-        left = job.ledger.selected - len(job.ledger.gone)
-        if left and not config.dry_run:
-            count = f"{left:,} of {job.config.resource.counted(job.ledger.selected)}"
-            failure = RunError(f"{count} not verified as deleted.")
-            failure.exit_status, failure.status = 4, "completed"
-    except RunError as error:
-        failure = stop.set(error)
-    except BaseException as error:
-        bug = RunError(f"Bug: {clean(repr(error))}")
-        bug.exit_status = 1
-        stop.set(bug)  # the workers send nothing more
-        job.finish(bug)
-        raise
-    finally:
-        job.workers.close()
-    status = job.finish(failure)
-    # N9, N34: neither a read in flight nor the webhook is waited for.
-    stop.force_exit |= job.client.in_flight() > 0 or job.webhook.is_busy()
-    return status
+    """Return a path as it is seen from the current folder."""
+    return str(Path(path).absolute()).removeprefix(f"{Path.cwd()}{os.sep}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -5172,26 +5037,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments = parse_arguments(argv)
         if arguments.get("--resource") == ["list"]:
-            screen.show(resource_table(), is_result=True)
+            screen.out.print(resource_table())
             return 0
-        status = run(read_config(arguments, os.environ), screen, stop)
-    except SystemExit as leaving:  # --help, --version
-        return int(leaving.code or 0)
+        status = Run(read_config(arguments, os.environ), screen, stop).run()
     except RunError as failure:
         screen.fail(str(failure))
         status = failure.exit_status
-    try:
+    with suppress(OSError):  # nobody reads it
         for stream in filter(None, (sys.stdout, sys.stderr)):  # None: closed by the shell
             stream.flush()
-    except OSError:  # nobody reads it
-        stop.force_exit = True
-    if stop.force_exit:
-        os._exit(status)  # the interpreter would wait for the pool
     return status
 
 
 if __name__ == "__main__":
-    exit_status = main()
-    for signum in SIGNALS:
-        signal.signal(signum, signal.SIG_IGN)  # everything is written
-    sys.exit(exit_status)
+    os._exit(main())  # N9, N34: neither a read in flight nor the webhook is waited for

@@ -184,7 +184,9 @@ def run(rig: Rig, argv: list[str], environ: Mapping[str, str], folder: str) -> N
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     sys.stdin = open(0, closefd=False)  # noqa: SIM115  # as the interpreter does
     sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
-    sys.stderr = open(2, "w", encoding="utf-8", buffering=1, closefd=False)  # noqa: SIM115
+    sys.stderr = open(  # noqa: SIM115
+        2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False
+    )
     Clock.speed = rig.speed
     if rig.later or rig.jump:
         set_wall_clock(rig.later, rig.jump)
@@ -201,4 +203,4 @@ def run(rig: Rig, argv: list[str], environ: Mapping[str, str], folder: str) -> N
     sys.argv = argv
     import bulk_delete  # preloaded, unless the wall clock is rigged
 
-    sys.exit(bulk_delete.main())
+    os._exit(bulk_delete.main())

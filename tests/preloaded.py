@@ -9,8 +9,6 @@ from tests.launcher import Clock, started
 
 Clock.install()  # before the tool is imported, so that it uses this clock
 
-import rich.progress  # noqa: E402, F401  # the tool imports it late
-
 import bulk_delete  # noqa: E402, F401
 
 gc.freeze()  # a collection would copy the memory that the children share

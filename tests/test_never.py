@@ -580,6 +580,11 @@ def test_never_a_question_that_nobody_sees(make_store: MakeStore, installed: Too
         child.close()
         assert child.exitstatus == 3
     assert not store.deletes()
+    for folder in installed.folders():
+        summary = json.loads((folder / "summary.json").read_text())
+        assert (summary["status"], summary["not_attempted"]) == ("planned", 30)
+        assert "--yes" in summary["reason"]
+        assert summary["resume"]
 
 
 def test_never_a_command_that_bypasses_a_guard(store: FakeStore, hurried: RiggedTool) -> None:
