@@ -3603,7 +3603,7 @@ def levels(ids: Sequence[int], parents: Mapping[int, int]) -> list[Sequence[int]
 # what is known of each planned id, as the journal has it; the outcomes follow from that,
 # so the counts always add up. Nothing here reads or writes.
 
-PLAN_VERSION = 4
+PLAN_VERSION = 5
 
 
 @dataclass(frozen=True)
@@ -3684,8 +3684,8 @@ class Outcome(enum.StrEnum):
 class Ledger:
     """What is known of the planned ids; each has one outcome, derived from the sets."""
 
-    def __init__(self, selected: int) -> None:
-        self.selected = selected
+    def __init__(self, planned: Set[int] = frozenset()) -> None:
+        self.planned = planned
         # Ids that some DELETE of this run may have deleted.
         self.applied: set[int] = set()
         # Verified gone; never forgotten, never sent again.
@@ -3694,8 +3694,8 @@ class Ledger:
         self.failed: dict[int, str] = {}
         # id => the last words, where no DELETE was clearly accepted or rejected.
         self.doubts: dict[int, str] = {}
-        # Ids that were rejected in an earlier session; a resume sends them last.
-        self.rejected_before: set[int] = set()
+        # Ids that failed in an earlier session; a resume sends them last.
+        self.failed_before: set[int] = set()
         # Seconds for which the store lists deleted records; None until this session knows.
         self.consistency_delay: float | None = None
 
@@ -3709,8 +3709,13 @@ class Ledger:
             Outcome.FAILED: len(self.failed),
             Outcome.UNVERIFIED: len(unverified),
         }
-        counts[Outcome.REMAINING] = self.selected - sum(counts.values())
+        counts[Outcome.REMAINING] = len(self.planned) - sum(counts.values())
         return {outcome.value: count for outcome, count in counts.items()}
+
+    def is_accepted(self, number: int) -> bool:
+        """Return whether the last DELETE of an id was accepted."""
+        has_words = number in self.failed or number in self.doubts
+        return number in self.applied and not has_words
 
     def apply(self, result: BatchResult) -> None:
         """Add what became of a batch; N10: nothing is deleted before it is read."""
@@ -3721,19 +3726,22 @@ class Ledger:
         self.doubts |= dict.fromkeys(result.doubtful, result.message)
         self.failed |= result.rejected
 
-    def read_back(self, ids: Iterable[int], existing: Container[int]) -> None:
-        """Add what a read has found: an id is gone, or still exists.
+    def read_back(self, ids: Iterable[int], existing: Container[int]) -> dict[int, str]:
+        """Add what a read has found, and return the ids that fail by it, with the reason.
 
         One that exists after a 404 has failed. One that exists after a time-out may be
         deleted yet, and is sent once more.
         """
+        failed = {}
         for number in ids:
             if number not in existing:
                 self.gone.add(number)
                 self.failed.pop(number, None)
                 self.doubts.pop(number, None)
             elif number in self.doubts and number not in self.applied:
-                self.failed[number] = self.doubts.pop(number)
+                failed[number] = self.doubts.pop(number)
+        self.failed |= failed
+        return failed
 
 
 # --- run folder ---------------------------------------------------------------------
@@ -3851,7 +3859,7 @@ class Journal:
     """journal.jsonl: append-only, synced to the disk; its lock lets one process work on a run.
 
     Each line has a time and one of: {"sent": ids}, before their DELETE leaves; {"ids",
-    "answer", "applied", "rejected": {id: reason}}, after it; {"gone": ids}, which were
+    "answer", "applied", "failed": {id: reason}}, after it; {"gone": ids}, which were
     verified gone; {"failed": {id: reason}}, which still exist.
     """
 
@@ -3882,30 +3890,22 @@ class Journal:
             whole = text[: text.rfind(b"\n") + 1]
             if whole != text:
                 self._file.truncate(len(whole))
-        ledger, unanswered = Ledger(len(planned)), set[int]()
+        ledger, sent = Ledger(planned), Counter[int]()  # sent: DELETEs without an answer
         for number, line in enumerate(whole.splitlines(), 1):
             try:
                 entry = json.loads(line)
-                sent = entry.get("sent", ())
-                ledger.applied |= unanswered.intersection(sent)  # was sent, never answered
-                unanswered.update(sent)
-                for again in sent:
-                    ledger.failed.pop(again, None)
-                unanswered.difference_update(entry.get("ids", ()))
-                ledger.applied.update(entry.get("applied", ()))
-                rejected = {int(key): text for key, text in entry.get("rejected", {}).items()}
-                ledger.rejected_before.update(rejected)
-                ledger.failed |= rejected
-                failed = entry.get("failed", {}).items()
-                ledger.failed |= {int(key): reason for key, reason in failed}
-                ledger.gone.update(entry.get("gone", ()))
+                sent.update(entry.get("sent", ()))
+                sent.subtract(entry.get("ids", ()))
+                failed = {int(key): reason for key, reason in entry.get("failed", {}).items()}
+                batch, applied = entry.get("ids", ()), entry.get("applied", ())
+                ledger.apply(BatchResult(batch=batch, applied=applied, rejected=failed))
+                ledger.read_back(entry.get("gone", ()), existing=())
+                ledger.failed_before.update(failed)
             except (ValueError, AttributeError, TypeError) as error:
                 raise Refused(f"{self._path}, line {number}: invalid journal entry.") from error
-        ledger.applied |= unanswered
-        for gone in ledger.gone:
-            ledger.failed.pop(gone, None)
-        known = ledger.applied | ledger.gone | ledger.failed.keys() | ledger.rejected_before
-        if not known <= planned:
+        unanswered = tuple(+sent)
+        ledger.apply(BatchResult(batch=unanswered, applied=unanswered))
+        if not planned >= {*sent, *ledger.applied, *ledger.gone, *ledger.failed_before}:
             raise Refused(f"{self._path} does not belong to its plan.json. Start a new run.")
         return ledger
 
@@ -3920,7 +3920,7 @@ class Journal:
         with self._lock:
             self._unanswered.discard(result.batch)
         entry = {"ids": result.batch, "answer": result.message, "applied": result.applied}
-        self._append(entry | ({"rejected": result.rejected} if result.rejected else {}))
+        self._append({**entry, "failed": result.rejected})
 
     def gone(self, ids: Sequence[int]) -> None:
         """Note which ids are verified gone, so that no resume forgets it."""
@@ -4110,20 +4110,8 @@ MAX_WITHOUT_EFFECT = 10  # batches in a row, before one has deleted anything
 
 
 @dataclass
-class ReadBack:
-    """The ids that a read did not find gone."""
-
-    # They exist, and no reason is known.
-    existing: list[int] = field(default_factory=list)
-    # They exist, and have failed for a reason.
-    failed: list[int] = field(default_factory=list)
-    # The response cannot be relied on.
-    unknown: list[int] = field(default_factory=list)
-
-
-@dataclass
 class FailureBudget:
-    """Counts the failures of one pass, and says when and why the run must stop."""
+    """Counts the failures of one pass, and stops the run when they are too many."""
 
     selected: int
     # In percent of the selection.
@@ -4131,24 +4119,28 @@ class FailureBudget:
     failed: int = 0
     # Requests in a row that used up their retries.
     exhausted: int = 0
+    # The store's words on the last failure.
+    last_error: str = ""
 
-    def add(self, result: BatchResult) -> StoreError | None:
-        """Add a result; returns the reason to stop, if there is one."""
-        unsettled_ids = result.doubtful if result.retries_exhausted else ()
-        self.failed += len(result.rejected) + len(unsettled_ids)
-        self.exhausted = self.exhausted + 1 if result.retries_exhausted else 0
+    def add(self, result: BatchResult) -> None:
+        """Add a result; raises StoreError if the run must stop."""
+        self.last_error = next(iter(result.rejected.values()), result.message)
+        self.failed += len(result.rejected)
+        if result.retries_exhausted:
+            self.failed += len(result.doubtful)
+            self.exhausted += 1
+        else:
+            self.exhausted = 0
         if self.exhausted >= STORE_DOWN:
             fault = f"{STORE_DOWN} requests in a row used up their retries"
-            return StoreError(f"Cannot reach the store: {fault}. Last error: {result.message}.")
+            raise StoreError(f"Cannot reach the store: {fault}. Last error: {result.message}.")
         allowed = 0.0
         if self.max_error_rate:
             allowed = max(10.0, self.selected * self.max_error_rate / 100)
         if self.failed > allowed:
-            last = next(iter(result.rejected.values()), result.message)
             limit = f"above max_error_rate ({self.max_error_rate:g}%)"
             fault = f"Stopped: {self.failed:,} of {self.selected:,} failed, {limit}"
-            return StoreError(f"{fault}. Last error: {last}.")
-        return None
+            raise StoreError(f"{fault}. Last error: {self.last_error}.")
 
 
 @dataclass
@@ -4163,103 +4155,45 @@ class Executor:
     max_error_rate: float
     # Record => its parent, where deleting a parent deletes its children; else empty.
     parents: Mapping[int, int] = field(default_factory=dict)
-    # Records that are not sent, since a child of theirs was not deleted => the reason.
-    blocked: dict[int, str] = field(default_factory=dict)
 
-    # What exists
-
-    def read_back(
-        self, ids: Sequence[int], *, is_progress: bool = True, is_resume: bool = False
-    ) -> ReadBack:
-        """Read planned ids back: what is gone is noted in ledger and journal (N10, N13).
-
-        is_resume: nothing is known of the store, so every absence is read twice.
-        """
-        result, ledger = ReadBack(), self.ledger
-        parts = [*chunks(ids, self.store.chunk_size)]
-        reads: Iterable[set[int] | None]
-        reads = self.workers.in_order(self.store.existing, parts)
-        if not self.store.resource.id_filter:
-            reads = [*reads]
-            if not self.is_path_read_reliable():
-                return ReadBack(unknown=[*ids])
-        for chunk, existing in zip(parts, reads, strict=True):
-            if existing is None:
-                result.unknown.extend(chunk)
-                continue
-            before = {*ledger.failed}
-            # N10: no accepted DELETE explains these absences, and one response may be a
-            # stray one: they are read once more.
-            is_unclear = before | ledger.doubts.keys()
-            unexpected = [
-                number
-                for number in chunk
-                if number not in existing
-                and (is_resume or number in is_unclear or number not in ledger.applied)
-            ]
-            if unexpected and self.workers.call(self.store.existing, unexpected) != set():
-                result.unknown.extend(chunk)
-                continue
-            ledger.read_back(chunk, existing)
-            self.journal.gone([number for number in chunk if number not in existing])
-            new = ledger.failed.keys() - before
-            self.journal.failed({number: ledger.failed[number] for number in new})
-            for number in (n for n in chunk if n in existing):
-                has_failed = number in ledger.failed
-                (result.failed if has_failed else result.existing).append(number)
-            self.progress.advance(len(chunk) * is_progress)
-        return result
-
-    def read_after_delay(self, ids: Sequence[int]) -> ReadBack:
-        """Read ids back, and once more if the store may still list deleted records."""
-        result, delay = self.read_back(ids), self.ledger.consistency_delay
-        if delay and not self.ledger.applied.isdisjoint(result.existing):
-            text = "Deleted records may still be listed"
-            self.progress.warn(f"{text}; reading again in {delay:.0f}s.")
-            self.workers.sleep(delay)
-            result = self.read_back(result.existing + result.unknown, is_progress=False)
-        return result
+    # Can reads be relied on?
 
     def check_reads(self, ids: Sequence[int], known: Sequence[int] = ()) -> None:
         """Check that the store returns the records that exist: the read check.
 
         Absence proves nothing unless presence is reported. The longest of the ids are read
-        as verification will read them, with known ids, which surely exist, before, between
-        and after them. If one is missing, fewer are asked for until all are returned: an
-        id that a smaller read returns was ignored by the larger one; if none does, somebody
-        has deleted it. Raises Canceled if no size works.
+        as verification will read them, with known ids, which surely exist, before and after
+        them. If one is missing, fewer are asked for until all are returned: an id that a
+        smaller read returns was ignored by the larger one; if none does, somebody has
+        deleted it. Raises Canceled if no size works.
         """
-        store, size, known = self.store, self.store.chunk_size, known[: self.store.chunk_size]
-        others = [number for number in ids if number not in known]
-        others = heapq.nlargest(size - len(known), others)
-        third, half = len(known) // 3, len(others) // 2
-        sample = [*known[:third], *others[:half], *known[third : 2 * third]]
-        sample += [*others[half:], *known[2 * third :]]
+        store = self.store
+        largest = size = store.chunk_size
+        known = known[:size]
+        others = heapq.nlargest(size - len(known), [n for n in ids if n not in known])
+        sample = [*known[::2], *others, *known[1::2]]
         while True:
-            found = self._read_parts(sample, size)
+            found = self.read_parts(sample, size)
             missing = [number for number in sample if number not in found]
-            in_halves = self._read_parts(missing, max(1, min(len(missing) // 2, size)))
-            in_halves |= self._read_parts(missing[-1:], 1)
-            if store.chunk_size < size:  # a read that was too long was halved
-                size = store.chunk_size
-                store.batch_size = min(store.batch_size, size)
-            if found and None not in found and not in_halves and found.issuperset(known):
-                if size < store.chunk_size:
-                    store.chunk_size = size
-                    store.batch_size = min(store.batch_size, size)
-                return
+            smaller = (min(size, len(sample)) + 1) // 2
+            ignored = self.read_parts(missing, smaller)
+            if found and None not in found and not ignored and found.issuperset(known):
+                break
             if size == 1:
                 fault = f"the store does not return {store.resource.singular} {missing[0]}"
                 raise Canceled(f"Deletions cannot be verified: {fault}, which it has listed.")
-            size = (min(size, len(sample)) + 1) // 2
+            size = min(smaller, store.chunk_size)
+        size = min(size, store.chunk_size)  # a read that was too long was halved
+        if size < largest:
+            store.chunk_size = size
+            store.batch_size = min(store.batch_size, size)
 
-    def is_path_read_reliable(self) -> bool:
-        """Tell whether a record that the list has can be read by its path id.
-
-        Else a store that answers everything with 404 would seem to have deleted all.
-        """
-        known = self.known_ids()[-1:]
-        return not known or self.workers.call(self.store.existing, known) == {*known}
+    def read_parts(self, ids: Sequence[int], size: int) -> set[int | None]:
+        """Return which of the ids exist, read in parts; with None if that is unknown."""
+        found: set[int | None] = set()
+        for existing in self.workers.in_order(self.store.existing, chunks(ids, size)):
+            found |= {None} if existing is None else existing
+        return found
 
     def known_ids(self) -> list[int]:
         """Return a few ids that exist: the last of the first page.
@@ -4267,86 +4201,117 @@ class Executor:
         A list may show deleted records for a while, as its id filter does. A read by path
         id does not, so there only records that were not sent count.
         """
-        read = partial(self.workers.call, self.store.page, self.store.resource)
-        read = partial(read, page=1, limit=PAGE_LIMIT)
+        resource = self.store.resource
+        read = partial(self.workers.call, self.store.page, resource, page=1, limit=PAGE_LIMIT)
         records = read().records or read().records  # an empty page may be a stray response
-        ids = [*map(self.store.resource.id_of, records)]
-        if not self.store.resource.id_filter:
+        ids = [*map(resource.id_of, records)]
+        if not resource.id_filter:
             sent = self.ledger.applied | self.ledger.gone
             ids = [number for number in ids if number not in sent]
         return ids[-6:]
 
-    def _read_parts(self, ids: Sequence[int], size: int) -> set[int | None]:
-        """Return which of the ids exist, read in parts; with None if that is unknown."""
-        found: set[int | None] = set()
-        for part in chunks(ids, size):
-            existing = self.workers.call(self.store.existing, part)
-            found |= {None} if existing is None else existing
-        return found
+    def read_back(
+        self, ids: Sequence[int], *, is_progress: bool = True, is_resume: bool = False
+    ) -> tuple[list[int], list[int]]:
+        """Read planned ids back, and note those that are gone (N10, N13).
+
+        Returns the ids that exist and have not failed, and those of which the store
+        returns nothing that can be relied on. is_resume: nothing is known of the store,
+        so every absence is read twice.
+        """
+        ledger, left, unknown = self.ledger, list[int](), list[int]()
+        parts = [*chunks(ids, self.store.chunk_size)]
+        reads: Iterable[set[int] | None]
+        reads = self.workers.in_order(self.store.existing, parts)
+        if not self.store.resource.id_filter:
+            # A store that answers everything with 404 would seem to have deleted all, so a
+            # record that the list has is read by path id too.
+            reads, known = [*reads], self.known_ids()[-1:]
+            if known and self.workers.call(self.store.existing, known) != {*known}:
+                return [], [*ids]
+        for part, existing in zip(parts, reads, strict=True):
+            gone = [] if existing is None else [n for n in part if n not in existing]
+            # N10: one response may be a stray one, so absences that no accepted DELETE
+            # explains are read once more.
+            unexplained = [n for n in gone if is_resume or not ledger.is_accepted(n)]
+            if existing is None or (
+                unexplained and self.workers.call(self.store.existing, unexplained) != set()
+            ):
+                unknown.extend(part)
+                continue
+            self.journal.failed(ledger.read_back(part, existing))
+            self.journal.gone(gone)
+            left += [n for n in part if n in existing and n not in ledger.failed]
+            self.progress.advance(len(part) * is_progress)
+        return left, unknown
 
     # Deleting
 
     def delete(self, ids: Sequence[int]) -> None:
         """Delete planned ids, one batch at a time until one is verified."""
-        budget = FailureBudget(self.ledger.selected, self.max_error_rate)
+        budget = FailureBudget(len(self.ledger.planned), self.max_error_rate)
         # An earlier session may have deleted something.
         is_confirmed = not self.ledger.applied.isdisjoint(self.ledger.gone)
         without_effect = 0
-        for level in levels(ids, self.parents):
-            self.read_back([*self.ledger.doubts], is_progress=False)
-            rest = self.without_blocked(level)
+        for rest in self.sendable(ids):
             while rest and not is_confirmed:
                 size = self.store.batch_size
                 first, rest = rest[:size], rest[size:]
-                self.send_batches(first, budget, one_by_one=True)
+                self.send_batches(first, budget, limit=1)
                 is_confirmed = self.confirm_first_batch(first)
                 was_gone = self.ledger.gone.issuperset(first)
                 without_effect += not is_confirmed and not was_gone
                 if without_effect == MAX_WITHOUT_EFFECT:
-                    raise self.workers.stop.set(self._without_effect(first))
+                    fault = f"Stopped: the first {MAX_WITHOUT_EFFECT} batches deleted nothing"
+                    raise StoreError(f"{fault}. Last error: {budget.last_error}.")
             self.send_batches(rest, budget)
 
-    def _without_effect(self, ids: Sequence[int]) -> StoreError:
-        reasons = self.ledger.doubts | self.ledger.failed
-        last = [f" Last error: {reasons[n]}." for n in ids if n in reasons][:1]
-        fault = f"Stopped: the first {MAX_WITHOUT_EFFECT} batches deleted nothing."
-        return StoreError("".join([fault, *last]))
+    def sendable(self, ids: Sequence[int]) -> Iterator[Sequence[int]]:
+        """Yield the ids in groups, children first, without parents of one that remains.
 
-    def without_blocked(self, ids: Sequence[int]) -> Sequence[int]:
-        """Return the ids without parents of a child that was not deleted.
-
-        Deleting a parent deletes its children.
+        Deleting a parent deletes its children, so a child that was rejected keeps it.
         """
-        kept = self.ledger.failed.keys() | self.ledger.doubts.keys() | self.blocked.keys()
-        reasons = {
-            self.parents[child]: f"its child {child} was not deleted"
+        for level in levels(ids, self.parents):
+            if self.parents:
+                self.read_back([*self.ledger.doubts], is_progress=False)
+            blocked = self.blocked()
+            yield [number for number in level if number not in blocked]
+
+    def blocked(self) -> dict[int, str]:
+        """Return the records that must not be sent, since a child remains => the reason."""
+        kept = self.ledger.failed.keys() | self.ledger.doubts.keys()
+        return {
+            parent: f"its child {child} was not deleted"
             for child in kept.intersection(self.parents)
+            for parent in ancestors(child, self.parents)
         }
-        self.blocked |= {number: reasons[number] for number in ids if number in reasons}
-        return [number for number in ids if number not in self.blocked] if reasons else ids
 
     def send_batches(
-        self, ids: Sequence[int], budget: FailureBudget, *, one_by_one: bool = False
+        self, ids: Sequence[int], budget: FailureBudget, limit: int | None = None
     ) -> None:
-        """Delete ids in batches; raises RunError, with all responses noted, at a stop."""
+        """Delete ids in batches; raises RunError, with all responses noted, at a stop.
+
+        limit: batches at a time; None keeps all workers busy.
+        """
+        if not self.ledger.planned >= {*ids}:
+            raise ValueError("an id is not in the plan")  # N2
         stop = self.workers.stop
         try:
-            for result in self.batch_results(ids, one_by_one=one_by_one):
+            for result in self.batch_results(ids, limit or 2 * self.workers.count):
                 self.ledger.apply(result)
-                try:
-                    self.journal.result(result)
-                except RunError as failure:
-                    stop.set(failure)
                 requeued = sum(map(len, result.requeue))
                 self.progress.advance(len(result.batch) - requeued)
-                if reason := budget.add(result):
-                    stop.set(reason)
+                try:
+                    self.journal.result(result)
+                    budget.add(result)
+                except RunError as failure:
+                    stop.set(failure)
         finally:
             for batch in self.journal.unanswered():  # not waited for
                 self.ledger.apply(BatchResult(batch=batch, applied=batch))
         stop.check()
 
-    def batch_results(self, ids: Sequence[int], *, one_by_one: bool) -> Iterator[BatchResult]:
+    def batch_results(self, ids: Sequence[int], limit: int) -> Iterator[BatchResult]:
         """Delete ids in batches, several at a time, and yield each result as it comes.
 
         Halves of a rejected batch go at once, so that its bad record is found soon;
@@ -4354,21 +4319,11 @@ class Executor:
         is not asked twenty times for each. Ends early once the stop flag is set.
         """
         store, workers = self.store, self.workers
-        limit = 1 if one_by_one else 2 * workers.count  # no worker waits for this thread
-        fresh = batches(ids, store.batch_size)
-        soon: deque[Batch] = deque()
-        late: deque[Batch] = deque()
+        queue = deque(batches(ids, store.batch_size))
         pending: list[Future[BatchResult]] = []
-
-        def next_batch() -> Batch | None:
-            if workers.stop.failure is not None:
-                return None
-            if soon:
-                return soon.popleft()
-            return next(fresh, None) or (late.popleft() if late else None)
-
         while True:
-            while len(pending) < limit and (batch := next_batch()):
+            while queue and len(pending) < limit and workers.stop.failure is None:
+                batch = queue.popleft()
                 pending.append(workers.submit(store.delete_batch, batch, self.journal))
             if not pending:
                 return
@@ -4376,69 +4331,64 @@ class Executor:
             for future in [item for item in pending if item in done]:  # in order
                 pending.remove(future)
                 result = future.result()
-                (late if result.retries_exhausted else soon).extend(result.requeue)
+                if result.retries_exhausted:
+                    queue.extend(result.requeue)
+                else:
+                    queue.extendleft(reversed(result.requeue))
                 yield result
 
     def confirm_first_batch(self, ids: Sequence[int]) -> bool:
-        """Tell whether this run has deleted something of a batch.
+        """Return whether this run has deleted something of a batch.
 
         An accepted batch is read for up to 60 s, and that consistency delay is what
-        verification waits. Raises StoreError if all of it still exists then.
+        verification waits. Raises StoreError if nothing of it is gone then.
         """
         began, ledger = time.monotonic(), self.ledger
         for delay in FIRST_BATCH_DELAYS:
             self.workers.sleep(delay)
-            result = self.read_back(ids, is_progress=False)
+            left, unknown = self.read_back(ids, is_progress=False)
             if not ledger.gone.isdisjoint(ledger.applied.intersection(ids)):
                 ledger.consistency_delay = time.monotonic() - began if delay else 0.0
                 return True
-            if not result.unknown and ledger.doubts.keys() >= {*result.existing}:
+            if not unknown and ledger.doubts.keys() >= {*left}:
                 return False  # nothing was clearly accepted
             if not delay:
                 seconds = sum(FIRST_BATCH_DELAYS)
                 text = "Deleted records are still listed"
                 self.progress.warn(f"{text}; waiting up to {seconds:.0f}s.")
-        fault = "its records still exist after 60 s"
-        if result.unknown:
-            fault = "what it returns of its records cannot be relied on"
-        fault = f"The store accepted the first DELETE, but {fault}."
-        raise self.workers.stop.set(StoreError(fault))
+        fault = "none of its records is verified gone after 60 s"
+        raise StoreError(f"The store accepted the first DELETE, but {fault}.")
 
     # Verifying
 
     def verify(self, ids: Sequence[int]) -> None:
         """Read all ids back; delete what still exists once more, and read it again."""
-        unverified = [number for number in ids if number not in self.ledger.gone]
+        ledger, resent = self.ledger, set[int]()
+        unverified = [number for number in ids if number not in ledger.gone]
         self.progress.advance(len(ids) - len(unverified))
-        result = self.read_after_delay(unverified)
-        resent: set[int] = set()
+        left, unknown = self.read_back(unverified)
         delays: Sequence[float] = REREAD_DELAYS
-        if self.ledger.consistency_delay is None:  # this session has not measured it
-            delays = FIRST_BATCH_DELAYS[1:]
-            if result.existing:
-                self.workers.sleep(REREAD_DELAYS[-1])
-                result = self.read_back(result.existing + result.unknown, is_progress=False)
+        lag = ledger.consistency_delay
+        if lag is None:  # this session has not measured it
+            lag, delays = REREAD_DELAYS[-1], FIRST_BATCH_DELAYS[1:]
+        if lag and not ledger.applied.isdisjoint(left):
+            text = "Deleted records may still be listed"
+            self.progress.warn(f"{text}; reading again in {lag:.0f}s.")
+            self.workers.sleep(lag)
+            left, unknown = self.read_back(left + unknown, is_progress=False)
         for delay in delays:
-            if not result.existing and not result.unknown:
+            if not left and not unknown:
                 return
-            budget = FailureBudget(self.ledger.selected, self.max_error_rate)
-            self.blocked.clear()
-            for level in levels([n for n in result.existing if n not in resent], self.parents):
-                sendable = self.without_blocked(level)
-                self.send_batches(sendable, budget)
-                resent.update(sendable)
-            self.workers.sleep(max(delay, self.ledger.consistency_delay or 0.0))
-            result = self.read_back(result.existing + result.unknown)
-        reasons = {
-            number: self.ledger.doubts.pop(number, "still exists after two accepted DELETEs")
-            for number in resent.intersection(result.existing)
-        }
-        for number in (self.blocked.keys() - resent).intersection(result.existing):
-            reasons[number] = self.blocked[number]
-        self.ledger.failed |= reasons
-        self.journal.failed(reasons)
-        for number in self.ledger.failed.keys() & {*result.unknown}:  # it may be gone
-            self.ledger.doubts[number] = self.ledger.failed.pop(number)
+            budget = FailureBudget(len(ledger.planned), self.max_error_rate)
+            for group in self.sendable([number for number in left if number not in resent]):
+                self.send_batches(group, budget)
+                resent.update(group)
+            self.workers.sleep(max(delay, ledger.consistency_delay or 0.0))
+            left, unknown = self.read_back(left + unknown)
+        reasons = dict.fromkeys(resent, "still exists after two accepted DELETEs")
+        reasons = self.blocked() | reasons | ledger.doubts
+        ledger.failed |= {number: reasons[number] for number in left if number in reasons}
+        self.journal.failed(ledger.failed)
 
 
 # --- screen -------------------------------------------------------------------------
@@ -5054,7 +5004,7 @@ class Run:
             RunFolder.open(config.resume) if config.resume else RunFolder.create(config)
         )
         self.plan: Plan | None = None
-        ledger = Ledger(0)
+        ledger = Ledger()
         if config.resume:
             self.plan = self.folder.read_plan(config)
             ledger = self.folder.journal.replay({*self.plan.ids})
@@ -5127,7 +5077,7 @@ class Run:
         selection.ids = [n for level in levels(selection.ids, parents) for n in level]
         plan = make_plan(config, selection, facts)
         self.folder.write("plan.json", plan.text())
-        self.plan, self.ledger.selected = plan, len(plan.ids)
+        self.plan, self.ledger.planned = plan, {*plan.ids}
         return plan
 
     def read_what_is_left(self, plan: Plan) -> Sequence[int]:
@@ -5138,12 +5088,11 @@ class Run:
         with self.screen.phase("Checking", self.progress, len(unverified)):
             if known := self.executor.known_ids() if unverified else ():
                 self.executor.check_reads(unverified, known)
-            result = self.executor.read_back(unverified, is_resume=True)
+            self.executor.read_back(unverified, is_resume=True)
         is_new = bool(unverified) or self.earlier.get("status") != "completed"
         self.has_results = is_new and not self.config.dry_run
-        left = {*result.existing, *result.failed, *result.unknown}
-        last = self.ledger.rejected_before | self.ledger.failed.keys()
-        return sorted((n for n in unverified if n in left), key=last.__contains__)
+        left = [number for number in unverified if number not in self.ledger.gone]
+        return sorted(left, key=self.ledger.failed_before.__contains__)
 
     def approve(self, plan: Plan, ids: Sequence[int]) -> None:
         """Return once guards and person have agreed; raises Refused or Canceled."""
@@ -5287,7 +5236,7 @@ class Run:
             "resource": self.config.resource.name,
             "filters": {**plan.filters},
             "selection": {**plan.selection},
-            "selected": self.ledger.selected,
+            "selected": len(self.ledger.planned),
             **counts,
             **{name: getattr(plan, name, 0) for name in PLAN_COUNTS},
             "verified": is_verified,
@@ -5453,9 +5402,9 @@ def run(config: Config, screen: Screen, stop: Stop) -> int:
     failure: RunError | None = None
     try:
         job.work()
-        left = job.ledger.selected - len(job.ledger.gone)
+        left = len(job.ledger.planned) - len(job.ledger.gone)
         if left and not config.dry_run:
-            count = f"{left:,} of {job.config.resource.counted(job.ledger.selected)}"
+            count = f"{left:,} of {job.config.resource.counted(len(job.ledger.planned))}"
             failure = Incomplete(f"{count} not verified as deleted.")
     except RunError as error:
         failure = stop.set(error)

@@ -307,7 +307,7 @@ def test_last_response_may_have_deleted(status: int) -> None:
     cases = itertools.product([(7,), (7, 8)], Action, [batch_result, unsettled])
     for batch, action, result in cases:
         ruling = classify("DELETE", response(status, {}), CUSTOMERS, batch)
-        ledger = bulk_delete.Ledger(len(batch))
+        ledger = bulk_delete.Ledger({*batch})
         ledger.apply(result(batch, [replace(ruling, action=action)]))
         ledger.read_back(batch, existing=())
         assert ledger.counts()["deleted"] == len(batch)
