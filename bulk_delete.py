@@ -81,7 +81,7 @@ from decimal import Decimal
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from urllib.parse import unquote, urlencode, urlsplit
 
 if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
@@ -3759,100 +3759,73 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise StoreError(f"Cannot write {path} ({reason}). Fix this, then resume.") from error
+        fault = f"{error.filename or path} ({error.strerror or error})"
+        raise StoreError(f"Cannot write {fault}. Fix this, then resume.") from error
 
 
-def write_atomically(path: Path, text: str, *, durable: bool = True) -> None:
-    """Replace the file as a whole; durable: so that it survives a power cut too."""
-    with writing(path):
-        draft = path.with_name(path.name + ".new")
-        with open(draft, "w", encoding="utf-8", errors=SURROGATES, newline="") as file:
-            file.write(text)
-            file.flush()
-            if durable:
-                os.fsync(file.fileno())
-        replace_file(draft, path)
-        if durable:
-            sync_folder(path.parent)
-
-
-class RecordFiles:
-    """The files to which selected records stream: backup.jsonl and selected.csv."""
-
-    def __init__(self, folder: Path, resource: Resource, *, backup: bool) -> None:
-        self._folder, self._resource = folder, resource
-        self._selected = self._open("selected.csv")
-        self._backup = self._open("backup.jsonl") if backup else None
-
-    def _open(self, name: str) -> TextIO:
-        path = self._folder / name
-        with writing(path):
-            return open(path, "w", encoding="utf-8", errors=SURROGATES, newline="")
-
-    def _files(self) -> list[TextIO]:
-        return [file for file in (self._selected, self._backup) if file is not None]
-
-    def restart(self) -> None:
-        """Begin with empty files."""
-        with writing(self._folder):
-            for file in self._files():
-                file.seek(0)
-                file.truncate()
-            header = (self._resource.id_column, *self._resource.display_fields)
-            csv.writer(self._selected).writerow(header)
-
-    def write(self, records: Sequence[Record]) -> None:
-        """Append the records."""
-        resource = self._resource
-        with writing(self._folder):
-            if self._backup is not None:
-                self._backup.writelines(json_line(record) for record in records)
-            for record in records:
-                values = (record.get(name) for name in resource.display_fields)
-                row = (resource.id_of(record), *values)
-                csv.writer(self._selected).writerow([*map(csv_cell, row)])
-
-    def close(self) -> None:
-        """Sync them to the disk: what follows cannot be undone."""
-        with writing(self._folder):
-            for file in self._files():
-                with file:
-                    file.flush()
-                    os.fsync(file.fileno())
-
-
-LINE_ENDS = "\x85\u2028\u2029"  # line ends to str.splitlines, which JSON does not escape
-
-
-def json_line(record: Record) -> str:
-    """Return a record as strict JSON on one line; a number that JSON lacks becomes text."""
-    try:
-        line = json.dumps(record, ensure_ascii=False, allow_nan=False)
-    except ValueError:
-        finite = json.loads(json.dumps(record), parse_constant=str)
-        line = json.dumps(finite, ensure_ascii=False)
-    except RecursionError as error:
-        raise InvalidResponse(
-            "The store returned a record that is nested too deeply."
-        ) from error
-    for letter in LINE_ENDS:
-        line = line.replace(letter, f"\\u{ord(letter):04x}")
-    return line + "\n"
-
-
-def backup_id(line: bytes, id_field: str) -> Any:
-    """Return the id of a record in backup.jsonl; None if the line was cut off."""
-    with suppress(ValueError, AttributeError, RecursionError):
-        number = json.loads(line).get(id_field)
-        return number if type(number) is int else None
-    return None
+def csv_text(rows: Iterable[Iterable[object]]) -> str:
+    """Return rows as CSV; None is an empty cell."""
+    text = io.StringIO()
+    csv.writer(text).writerows(rows)
+    return text.getvalue()
 
 
 def csv_cell(value: object) -> str:
     """Return a value as one line that no spreadsheet takes for a formula."""
     text = "" if value is None else printable(value, DATA_LIMIT)
     return f"'{text}" if text[:1] in tuple("=+-@") else text
+
+
+def json_line(record: Record) -> str:
+    """Return a record as strict JSON on one line, in ASCII."""
+    try:
+        return json.dumps(record, allow_nan=False) + "\n"
+    except (ValueError, RecursionError) as error:  # 1e999, or nested too deeply
+        raise InvalidResponse("The store returned a record that JSON cannot hold.") from error
+
+
+class RecordFiles:
+    """The files to which selected records stream: selected.csv and backup.jsonl."""
+
+    def __init__(self, folder: Path, resource: Resource, *, backup: bool) -> None:
+        self._folder, self._resource = folder, resource
+        header = csv_text([(resource.id_column, *resource.display_fields)])
+        # Name => first line, and the function that returns the line of a record.
+        lines = {"selected.csv": (header, self._selected_line)}
+        if backup:
+            lines["backup.jsonl"] = ("", json_line)
+        self._files = []
+        with writing(folder):
+            for name, line in lines.items():
+                path = folder / name
+                file = open(path, "w", encoding="utf-8", errors=SURROGATES, newline="")  # noqa: SIM115
+                self._files.append((file, *line))
+
+    def restart(self) -> None:
+        """Begin with empty files."""
+        with writing(self._folder):
+            for file, header, _ in self._files:
+                file.seek(0)
+                file.truncate()
+                file.write(header)
+
+    def write(self, records: Sequence[Record]) -> None:
+        """Append the records."""
+        with writing(self._folder):
+            for file, _, line_of in self._files:
+                file.writelines(map(line_of, records))
+
+    def close(self) -> None:
+        """Sync them to the disk: what follows cannot be undone."""
+        with writing(self._folder):
+            for file, *_ in self._files:
+                with file:
+                    file.flush()
+                    os.fsync(file.fileno())
+
+    def _selected_line(self, record: Record) -> str:
+        values = (record.get(name) for name in self._resource.display_fields)
+        return csv_text([map(csv_cell, (self._resource.id_of(record), *values))])
 
 
 class Journal:
@@ -3970,21 +3943,20 @@ class RunFolder:
     def create(cls, config: Config) -> RunFolder:
         """Make a new folder, mode 0700; raises ConfigError if it cannot be made."""
         stem = f"{config.store_hash}-{config.resource.name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+        path, number = config.runs_dir / stem, 1
         try:
             config.runs_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             with suppress(OSError), open(config.runs_dir / ".gitignore", "x") as file:
                 file.write("*\n")
-            for number in itertools.count(1):
-                path = config.runs_dir / (stem if number == 1 else f"{stem}-{number}")
+            while True:
                 with suppress(FileExistsError):
                     path.mkdir(mode=0o700)
-                    break
-            return cls(path)
+                    return cls(path)
+                number += 1
+                path = config.runs_dir / f"{stem}-{number}"
         except OSError as error:
-            fault = f"Cannot create a run folder in {config.runs_dir} ({error.strerror})."
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise StoreError(fault) from error
-            raise ConfigError(f"{fault} Use another --runs-dir.") from error
+            fault = f"Cannot create a run folder in {config.runs_dir} ({error.strerror})"
+            raise ConfigError(f"{fault}. Use another --runs-dir.") from error
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
@@ -4000,22 +3972,53 @@ class RunFolder:
         raise ConfigError(f"--resume {path}: {reason}")
 
     def write(self, name: str, text: str, *, durable: bool = True) -> None:
-        """Write a file of the folder as a whole."""
-        write_atomically(self.path / name, text, durable=durable)
+        """Replace a file as a whole; durable: so that it survives a power cut too."""
+        path, draft = self.path / name, self.path / f"{name}.new"
+        with writing(path):
+            with open(draft, "w", encoding="utf-8", errors=SURROGATES, newline="") as file:
+                file.write(text)
+                file.flush()
+                if durable:
+                    os.fsync(file.fileno())
+            replace_file(draft, path)
+            if durable:
+                sync_folder(self.path)
+
+    def write_csv(self, name: str, rows: Iterable[Iterable[object]]) -> None:
+        """Write a CSV for people."""
+        self.write(name, csv_text(map(csv_cell, row) for row in rows))
+
+    def write_failed(self, failed: Mapping[int, str], resource: Resource) -> None:
+        """Write failed.csv: id, the fields of selected.csv, and the reason."""
+        unknown = [""] * len(resource.display_fields)
+        shown = dict.fromkeys(failed, unknown)
+        for number_text, *values in self.rows("selected.csv"):
+            number = positive_id(number_text)
+            if number in shown and len(values) == len(unknown):
+                shown[number] = values
+        rows = [[number, *shown[number], failed[number]] for number in sorted(failed)]
+        self.write_csv("failed.csv", [["id", *resource.display_fields, "reason"], *rows])
+
+    def write_summary(self, summary: Mapping[str, Any], *, durable: bool) -> None:
+        """Write summary.json."""
+        text = json.dumps(summary, indent=1, ensure_ascii=False) + "\n"
+        self.write("summary.json", text, durable=durable)
+
+    def rows(self, name: str) -> Iterator[list[str]]:
+        """Yield the rows of a CSV; none if it is missing or damaged."""
+        path = self.path / name
+        with (
+            suppress(OSError, csv.Error),
+            open(path, encoding="utf-8", errors="replace", newline="") as file,
+        ):
+            yield from filter(None, csv.reader(file))
 
     def read_plan(self, config: Config) -> Plan:
         """Return the plan; raises Refused if it was modified, or is another store's."""
         path = self.path / "plan.json"
         try:
             plan = parse_plan(path.read_text(encoding="utf-8"))
-        except (
-            OSError,
-            ValueError,
-            TypeError,
-            LookupError,
-            AttributeError,
-            RecursionError,
-        ) as error:
+        except Exception as error:  # whatever was made of it
             fault = f"{path} is invalid or was modified ({clean(error)})"
             raise Refused(f"{fault}. Start a new run.") from error
         for name in ("host", "store_hash"):
@@ -4025,60 +4028,27 @@ class RunFolder:
                 raise Refused(f"Store mismatch: {fault}.")
         return plan
 
-    def backup_fault(self, plan: Plan) -> str:
-        """Return what is wrong with the backup of the plan; "" if nothing is."""
-        path = self.path / "backup.jsonl"
+    def backup_faults(self, plan: Plan) -> list[str]:
+        """Return what is wrong with the backup that the plan promises."""
+        path, id_field = self.path / "backup.jsonl", RESOURCES[plan.resource].id_field
         if not plan.backup:
-            return ""
+            return []
+        missing = {*plan.ids}
         try:
             with open(path, "rb") as file:
-                found = {backup_id(line, RESOURCES[plan.resource].id_field) for line in file}
+                for line in file:
+                    with suppress(ValueError, AttributeError, TypeError, RecursionError):
+                        missing.discard(json.loads(line).get(id_field))
         except OSError as error:
-            return f"Backup missing: {path} ({error.strerror})"
-        missing = len({*plan.ids} - found)
-        if not missing:
-            return ""
-        return f"Backup incomplete: {path} lacks {missing:,} of {len(plan.ids):,} records"
+            return [f"Backup missing: {path} ({error.strerror})"]
+        lack = f"lacks {len(missing):,} of {len(plan.ids):,} records"
+        return [f"Backup incomplete: {path} {lack}"] if missing else []
 
     def earlier_summary(self) -> Record:
         """Return the summary of the sessions before; {} if there is none."""
-        try:
-            summary = json.loads((self.path / "summary.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
-            return {}
-        return summary if isinstance(summary, dict) else {}
-
-    def write_unmatched(self, entries: Sequence[tuple[str, str]]) -> None:
-        """Write unmatched.csv: the entries of lists that match no record, if any."""
-        if entries:
-            self._write_csv("unmatched.csv", [("list", "entry"), *entries])
-
-    def write_failed(self, failed: Mapping[int, str], resource: Resource) -> None:
-        """Write failed.csv: id, the fields of selected.csv, and the reason."""
-        width = len(resource.display_fields)
-        shown = {}
-        for row in self.rows("selected.csv") if failed else ():
-            number = positive_id(row[0]) if row else None
-            if number in failed:
-                shown[number] = (row[1:] + [""] * width)[:width]
-        header: Sequence[object] = ("id", *resource.display_fields, "reason")
-        empty = [""] * width
-        rows = [[n, *shown.get(n, empty), failed[n]] for n in sorted(failed)]
-        self._write_csv("failed.csv", [header, *rows])
-
-    def _write_csv(self, name: str, rows: Iterable[Sequence[object]]) -> None:
-        text = io.StringIO()
-        csv.writer(text).writerows([[*map(csv_cell, row)] for row in rows])
-        self.write(name, text.getvalue())
-
-    def rows(self, name: str) -> Iterator[list[str]]:
-        """Yield the rows of a CSV; none if it is missing or damaged."""
-        path = self.path / name
-        with (
-            suppress(OSError, csv.Error),
-            open(path, encoding="utf-8", errors="replace", newline="") as file,
-        ):
-            yield from csv.reader(file)
+        with suppress(OSError, ValueError, TypeError, RecursionError):
+            return dict(json.loads((self.path / "summary.json").read_text(encoding="utf-8")))
+        return {}
 
     def discard(self) -> None:
         """Remove the folder of a run that ended before anything was listed."""
@@ -4088,11 +4058,6 @@ class RunFolder:
                 handler.close()
         self.journal.close()
         shutil.rmtree(self.path, ignore_errors=True)
-
-    def write_summary(self, summary: Mapping[str, Any], *, durable: bool) -> None:
-        """Write summary.json."""
-        text = json.dumps(summary, indent=1, ensure_ascii=False) + "\n"
-        self.write("summary.json", text, durable=durable)
 
 
 # --- delete and verify --------------------------------------------------------------
@@ -5070,7 +5035,8 @@ class Run:
         with self.screen.phase("Listing", self.progress), closing(files):
             selection = collector.collect(self.orders, files)
             parents = collector.parents()
-        self.folder.write_unmatched(selection.unmatched_entries())
+        if entries := selection.unmatched_entries():
+            self.folder.write_csv("unmatched.csv", [("list", "entry"), *entries])
         check_selection(selection, parents, config)
         time_zone = printable(value_at(self.info, "timezone.name") or "an unknown one", 60)
         facts = selection_facts(config, selection, time_zone)
@@ -5130,8 +5096,8 @@ class Run:
         """Return the likely mistakes that a person must see."""
         if not self.config.resume:
             return [*plan.slips]
-        backup = self.folder.backup_fault(plan)
-        return [*plan.slips, *missing_protections(self.config, plan), *filter(None, [backup])]
+        backup = self.folder.backup_faults(plan)
+        return [*plan.slips, *missing_protections(self.config, plan), *backup]
 
     # What is shown
 
