@@ -3639,8 +3639,7 @@ class Plan:
 
     def text(self) -> str:
         """Return the plan as JSON, with a SHA-256 over all of it."""
-        values = {item.name: getattr(self, item.name) for item in fields(self)}
-        values = {"version": PLAN_VERSION, "selected": len(self.ids), **values}
+        values = {"version": PLAN_VERSION, "selected": len(self.ids), **vars(self)}
         return json.dumps({"sha256": sha256_of(values), **values}) + "\n"
 
     def age(self) -> timedelta:
@@ -3665,20 +3664,7 @@ def parse_plan(text: str) -> Plan:
     count, ids = values.pop("selected"), values["ids"]
     if any(type(number) is not int or number <= 0 for number in ids) or count != len({*ids}):
         raise ValueError("the ids are not distinct positive whole numbers")
-    plan = Plan(**values)
-    if plan.resource not in RESOURCES or datetime.fromisoformat(plan.created_at).tzinfo is None:
-        raise ValueError("unknown resource or time")
-    return plan
-
-
-class Outcome(enum.StrEnum):
-    """What is known of a planned id; the values are the summary's keys."""
-
-    DELETED = "deleted"  # verified gone, and a DELETE of this run may have done it
-    ALREADY_GONE = "already_gone"  # verified gone, and none of them can have done it
-    FAILED = "failed"  # still exists, or was rejected, with a reason
-    UNVERIFIED = "unknown"  # a DELETE was accepted, or may have been
-    REMAINING = "not_attempted"
+    return Plan(**values)
 
 
 class Ledger:
@@ -3700,17 +3686,21 @@ class Ledger:
         self.consistency_delay: float | None = None
 
     def counts(self) -> dict[str, int]:
-        """Return how many ids have each outcome."""
+        """Return how many ids have each outcome, by the keys of the summary.
+
+        A record that is gone was deleted by this run if a DELETE of it can have done it. One
+        is failed that still exists or was rejected, with a reason; unknown, if a DELETE was
+        accepted or may have been; not attempted, if none was sent.
+        """
         deleted = len(self.gone & self.applied)
         unverified = (self.applied | self.doubts.keys()) - self.gone - self.failed.keys()
         counts = {
-            Outcome.DELETED: deleted,
-            Outcome.ALREADY_GONE: len(self.gone) - deleted,
-            Outcome.FAILED: len(self.failed),
-            Outcome.UNVERIFIED: len(unverified),
+            "deleted": deleted,
+            "already_gone": len(self.gone) - deleted,
+            "failed": len(self.failed),
+            "unknown": len(unverified),
         }
-        counts[Outcome.REMAINING] = len(self.planned) - sum(counts.values())
-        return {outcome.value: count for outcome, count in counts.items()}
+        return {**counts, "not_attempted": len(self.planned) - sum(counts.values())}
 
     def is_accepted(self, number: int) -> bool:
         """Return whether the last DELETE of an id was accepted."""
@@ -3832,15 +3822,16 @@ class Journal:
     """journal.jsonl: append-only, synced to the disk; its lock lets one process work on a run.
 
     Each line has a time and one of: {"sent": ids}, before their DELETE leaves; {"ids",
-    "answer", "applied", "failed": {id: reason}}, after it; {"gone": ids}, which were
-    verified gone; {"failed": {id: reason}}, which still exist.
+    "answer", "applied", "failed": {id: reason}}, after it; {"gone": ids, "failed": {id:
+    reason}}, after a read.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        # Guards the end of the file and the unanswered batches.
+        # Guards the end of the file.
         self._lock = threading.Lock()
-        self._unanswered: set[Batch] = set()
+        # Batches that were sent, and of which no result was noted.
+        self.unanswered: set[Batch] = set()
         with writing(path):
             self._file = open(path, "a+b", buffering=0)  # noqa: SIM115  # held to the end
         try:
@@ -3884,31 +3875,19 @@ class Journal:
 
     def sent(self, batch: Batch) -> None:
         """Note the batch before its DELETE leaves (N12, N13)."""
-        with self._lock:
-            self._unanswered.add(batch)
+        self.unanswered.add(batch)
         self._append({"sent": batch})
 
     def result(self, result: BatchResult) -> None:
         """Note what became of a batch."""
-        with self._lock:
-            self._unanswered.discard(result.batch)
+        self.unanswered.discard(result.batch)
         entry = {"ids": result.batch, "answer": result.message, "applied": result.applied}
         self._append({**entry, "failed": result.rejected})
 
-    def gone(self, ids: Sequence[int]) -> None:
-        """Note which ids are verified gone, so that no resume forgets it."""
-        if ids:
-            self._append({"gone": ids})
-
-    def failed(self, reasons: Mapping[int, str]) -> None:
-        """Note which ids still exist, and why."""
-        if reasons:
-            self._append({"failed": reasons})
-
-    def unanswered(self) -> list[Batch]:
-        """Return the batches that were sent, and of which no result was noted."""
-        with self._lock:
-            return [*self._unanswered]
+    def read_back(self, gone: Sequence[int], failed: Mapping[int, str]) -> None:
+        """Note what a read has found, so that no resume forgets it."""
+        if gone or failed:
+            self._append({"gone": gone, "failed": failed})
 
     def close(self) -> None:
         """Release the lock."""
@@ -4204,8 +4183,7 @@ class Executor:
             ):
                 unknown.extend(part)
                 continue
-            self.journal.failed(ledger.read_back(part, existing))
-            self.journal.gone(gone)
+            self.journal.read_back(gone, ledger.read_back(part, existing))
             left += [n for n in part if n in existing and n not in ledger.failed]
             self.progress.advance(len(part) * is_progress)
         return left, unknown
@@ -4272,7 +4250,7 @@ class Executor:
                 except RunError as failure:
                     stop.set(failure)
         finally:
-            for batch in self.journal.unanswered():  # not waited for
+            for batch in [*self.journal.unanswered]:  # not waited for
                 self.ledger.apply(BatchResult(batch=batch, applied=batch))
         stop.check()
 
@@ -4353,7 +4331,7 @@ class Executor:
         reasons = dict.fromkeys(resent, "still exists after two accepted DELETEs")
         reasons = self.blocked() | reasons | ledger.doubts
         ledger.failed |= {number: reasons[number] for number in left if number in reasons}
-        self.journal.failed(ledger.failed)
+        self.journal.read_back([], ledger.failed)
 
 
 # --- screen -------------------------------------------------------------------------
@@ -5164,7 +5142,7 @@ class Run:
         self.client.tick()
         if isinstance(self.stop.failure, Interrupted) and not self.announced_stop:
             self.announced_stop = True
-            count = self.client.in_flight() if self.folder.journal.unanswered() else 0
+            count = self.client.in_flight() if self.folder.journal.unanswered else 0
             requests = "1 request" if count == 1 else f"{count} requests"
             waits = f"waiting for {requests} in flight (Ctrl-C again to quit now)"
             self.screen.say(f"Stopping: {waits if count else 'saving progress'}", "bold")
@@ -5227,8 +5205,8 @@ class Run:
 
     def notify(self, event: str, summary: Mapping[str, Any]) -> None:
         """Send an event to webhook_url; it never changes the run."""
-        names = ("status", "exit_status", "selected", *Outcome)
-        counts = {str(name): summary[name] for name in names}
+        names = ("status", "exit_status", "selected", *self.ledger.counts())
+        counts = {name: summary[name] for name in names}
         self.webhook.send({"event": event, **counts, "run_folder": self.folder.path.name})
 
     def finish(self, failure: RunError | None) -> int:
