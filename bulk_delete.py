@@ -581,6 +581,11 @@ ORDERS = Resource(
     scope="store_v2_orders_read_only",
     params={"sort": "id:asc"},
 )
+CUSTOMER_GROUPS = Resource(
+    name="customer_groups",
+    path="v2/customer_groups",
+    scope="store_v2_customers_read_only",
+)
 STORE_INFO = Resource(
     name="store_information",
     path="v2/store",
@@ -2969,6 +2974,20 @@ class Store:
         is_read = response.status == 200 and isinstance(response.json, dict)
         return response.json if is_read else None
 
+    def group_names(self) -> dict[str, object]:
+        """Return id => name of the customer groups, as far as they can be read."""
+        names: dict[str, object] = {}
+        with suppress(ReadRejected, RetriesExhausted, InvalidResponse):
+            for number in itertools.count(1):
+                params = {"page": number, "limit": PAGE_LIMIT}
+                groups = CUSTOMER_GROUPS
+                request = Request("GET", groups, groups.path, params, tolerated=403)
+                for group in read_page(self.client.read(request), groups).records:
+                    names[str(group["id"])] = group.get("name")
+                if len(names) < number * PAGE_LIMIT:
+                    break
+        return names
+
     def page(self, resource: Resource, **params: Any) -> Page:
         """Return a page of a list, by the SDK's iterall.
 
@@ -3774,16 +3793,54 @@ def json_line(record: Record) -> str:
         raise InvalidResponse("The store returned a record that JSON cannot hold.") from error
 
 
-class RecordFiles:
-    """The files to which selected records stream: selected.csv and backup.jsonl."""
+# Columns of BigCommerce's own customer import => fields of a customer [control panel].
+REIMPORT_FIELDS = {
+    "Email Address": "email",
+    "First Name": "first_name",
+    "Last Name": "last_name",
+    "Company": "company",
+    "Phone": "phone",
+    "Notes": "notes",
+    "Store Credit": "store_credit_amounts.0.amount",
+}
+# The same for each address; the columns end with " - 1" to " - 10".
+REIMPORT_ADDRESS = {
+    "Address First Name": "first_name",
+    "Address Last Name": "last_name",
+    "Address Company": "company",
+    "Address Line 1": "address1",
+    "Address Line 2": "address2",
+    "Address City": "city",
+    "Address State": "state_or_province",
+    "Address Zip": "postal_code",
+    "Address Country": "country",
+    "Address Phone": "phone",
+}
+MAX_ADDRESSES = 10  # in a list of customers
+REIMPORT_HEADER = [*REIMPORT_FIELDS, "Customer Group"]
+for place in range(1, MAX_ADDRESSES + 1):
+    REIMPORT_HEADER += [f"{name} - {place}" for name in REIMPORT_ADDRESS]
 
-    def __init__(self, folder: Path, resource: Resource, *, backup: bool) -> None:
-        self._folder, self._resource = folder, resource
+
+class RecordFiles:
+    """The files to which selected records stream: selected.csv, backup.jsonl, reimport.csv."""
+
+    def __init__(
+        self,
+        folder: Path,
+        resource: Resource,
+        backup: bool,
+        groups: Mapping[str, object] | None,
+    ) -> None:
+        """Open the files; groups: id => name for reimport.csv, None without that file."""
+        self._folder, self._resource, self._groups = folder, resource, groups or {}
         header = csv_text([(resource.id_column, *resource.display_fields)])
         # Name => first line, and the function that returns the line of a record.
         lines = {"selected.csv": (header, self._selected_line)}
         if backup:
             lines["backup.jsonl"] = ("", json_line)
+        if groups is not None:
+            lines["reimport.csv"] = (csv_text([REIMPORT_HEADER]), self._reimport_line)
         self._files = []
         with writing(folder):
             for name, line in lines.items():
@@ -3816,6 +3873,14 @@ class RecordFiles:
     def _selected_line(self, record: Record) -> str:
         values = (record.get(name) for name in self._resource.display_fields)
         return csv_text([map(csv_cell, (self._resource.id_of(record), *values))])
+
+    def _reimport_line(self, record: Record) -> str:
+        """Return the values as the API gave them; a leading = stays."""
+        row = [value_at(record, path) for path in REIMPORT_FIELDS.values()]
+        row.append(self._groups.get(str(record.get("customer_group_id"))))
+        for address in values_at(record, "addresses.*")[:MAX_ADDRESSES]:
+            row += [value_at(address, name) for name in REIMPORT_ADDRESS.values()]
+        return csv_text([row + [""] * (len(REIMPORT_HEADER) - len(row))])
 
 
 class Journal:
@@ -5009,9 +5074,13 @@ class Run:
         if config.spare_with_orders:
             with self.screen.phase("Orders", self.progress):
                 self.orders.update(self.store, self.workers, self.progress)
-        files = RecordFiles(self.folder.path, config.resource, backup=not config.no_backup)
-        with self.screen.phase("Listing", self.progress), closing(files):
-            selection = collector.collect(self.orders, files)
+        backup, groups = not config.no_backup, None
+        with self.screen.phase("Listing", self.progress):
+            if backup and config.resource.name == "customers":
+                groups = self.workers.call(self.store.group_names)
+            files = RecordFiles(self.folder.path, config.resource, backup, groups)
+            with closing(files):
+                selection = collector.collect(self.orders, files)
             parents = collector.parents()
         if entries := selection.unmatched_entries():
             self.folder.write_csv("unmatched.csv", [("list", "entry"), *entries])

@@ -35,6 +35,7 @@ from tests.rigged import (
     journal,
     journal_sent,
     linux,
+    listings,
     names,
     posix,
     read_backs,
@@ -44,8 +45,8 @@ from tests.rigged import (
 )
 
 FILES = (
-    "plan.json backup.jsonl selected.csv journal.jsonl failed.csv summary.json report.html "
-    "run.log"
+    "plan.json backup.jsonl selected.csv reimport.csv journal.jsonl failed.csv summary.json "
+    "report.html run.log"
 )
 SUMMARY = (
     "status exit_status reason version store store_hash run_folder resource filters selection "
@@ -175,6 +176,125 @@ def test_backup_is_written_unless_told_otherwise(
         assert outcome.folder
         assert (outcome.folder / "plan.json").exists()
         assert not (outcome.folder / "backup.jsonl").exists()
+        assert not (outcome.folder / "reimport.csv").exists()
+
+
+ADDRESS = {
+    "Address First Name": "first_name",
+    "Address Last Name": "last_name",
+    "Address Company": "company",
+    "Address Line 1": "address1",
+    "Address Line 2": "address2",
+    "Address City": "city",
+    "Address State": "state_or_province",
+    "Address Zip": "postal_code",
+    "Address Country": "country",
+    "Address Phone": "phone",
+}
+ODD = (
+    '=HYPERLINK("x")',
+    "+49 30 1",
+    "@a",
+    "-1",
+    'quote " and ""',
+    "line\nbreak\r\nhere\r",
+    "Jürgen, Ω 札幌",
+    " spaces ",
+    "a;b\tc\u2028d",
+    "'",
+)
+
+
+def table_of(text: str) -> list[list[str]]:
+    """Return the rows of a CSV as RFC 4180 has it, without Python's own reader."""
+    rows, row, place = [], list[str](), 0
+    cell = re.compile(r'(?:"((?:[^"]|"")*)"|([^",\r\n]*))(,|\r\n)')
+    while place < len(text):
+        match = cell.match(text, place)
+        assert match, text[place : place + 80]
+        quoted, plain, end = match.groups()
+        row.append(plain if quoted is None else quoted.replace('""', '"'))
+        place = match.end()
+        if end != ",":
+            rows.append(row)
+            row = []
+    assert not row
+    return rows
+
+
+def imported(customer: dict[str, Any], groups: dict[int, str]) -> dict[str, str]:
+    """Return what the importer should read of a customer; no address is an empty cell."""
+    fields = ("email", "first_name", "last_name", "company", "phone", "notes")
+    names = ("Email Address", "First Name", "Last Name", "Company", "Phone", "Notes")
+    expected = dict(zip(names, map(customer.get, fields), strict=True))
+    credit = customer["store_credit_amounts"]
+    expected["Store Credit"] = credit[0]["amount"] if credit else None
+    expected["Customer Group"] = groups.get(customer["customer_group_id"])
+    for place, address in enumerate([*customer["addresses"], *[{}] * 10][:10], 1):
+        expected |= {f"{name} - {place}": address.get(key) for name, key in ADDRESS.items()}
+    return {name: "" if value is None else str(value) for name, value in expected.items()}
+
+
+def reimported(outcome: Outcome) -> list[dict[str, str]]:
+    """Return the rows of reimport.csv by column; it has no byte order mark."""
+    assert outcome.status == 0, outcome.text
+    assert outcome.folder is not None
+    path = outcome.folder / "reimport.csv"
+    header, *rows = table_of(path.read_bytes().decode())
+    with open(path, encoding="utf-8", newline="") as file:
+        assert [header, *rows] == [*csv.reader(file, strict=True)]
+    assert len({*header}) == 8 + 10 * len(ADDRESS)
+    return [dict(zip(header, row, strict=True)) for row in rows]
+
+
+def test_reimport_csv_has_each_value_as_the_api_gave_it(
+    make_store: MakeStore, hurried: RiggedTool
+) -> None:
+    """Also after a listing that started over, and of a group beyond the first page."""
+    store = make_store(customers=300, **QUIET)
+    store.customer_groups |= {n: f'Group {n}, "Ü"' for n in range(50, 320)}
+    first, second, third, *_ = store.customers
+    fields = ("first_name", "last_name", "company", "phone", "notes")
+    store.change(first, **dict(zip(fields, ODD, strict=False)), customer_group_id=319)
+    store.change(first, store_credit_amounts=[{"amount": 43.15}])
+    texts = [f"{text}{place}" for place, text in enumerate(ODD * 12)]
+    width = len(ADDRESS)
+    addresses = [
+        {"id": place + 1} | dict(zip(ADDRESS.values(), texts[place * width :], strict=False))
+        for place in range(12)
+    ]
+    store.change(second, addresses=addresses, company=None, customer_group_id=900)
+    store.change(third, last_name="half \ud83d")
+    last = max(store.customers)
+    store.faults.append(Fault(where=listings, skip=1, after=lambda _: store.remove(last)))
+    found = reimported(hurried.run(store, "--dry-run"))
+    expected = [imported(item, store.customer_groups) for item in store.customers.values()]
+    expected[2]["Last Name"] = "half \\ud83d"
+    assert found == expected
+    groups = [request for request in store.log if "customer_groups" in request.path]
+    assert [request.query["page"] for request in groups] == ["1", "2"]
+    assert store.log.index(groups[-1]) < store.log.index(next(filter(listings, store.log)))
+    assert sum(map(listings, store.log)) > 4  # it did start over
+
+
+@pytest.mark.parametrize(
+    "fault", [{"status": 403}, {"status": 404}, {"status": 500}, {"status": 200, "body": {}}]
+)
+def test_groups_that_cannot_be_read_leave_the_column_empty(
+    store: FakeStore, hurried: RiggedTool, fault: dict[str, Any]
+) -> None:
+    store.faults.append(Fault(path="v2/customer_groups", times=math.inf, **fault))
+    rows = reimported(hurried.run(store, max_retries=1))
+    assert {row["Customer Group"] for row in rows} == {""}
+    assert len(rows) == 30
+
+
+def test_other_records_have_no_reimport_csv(make_store: MakeStore, hurried: RiggedTool) -> None:
+    store = make_store(customers=0, brands=3, **QUIET)
+    outcome = hurried.run(store, "--resource", "brands", "--dry-run")
+    assert outcome.folder is not None
+    assert not (outcome.folder / "reimport.csv").exists()
+    assert not any("customer_groups" in request.path for request in store.log)
 
 
 def test_failed_csv_tells_who_it_is(store: FakeStore, hurried: RiggedTool) -> None:
