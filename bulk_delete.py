@@ -3658,8 +3658,9 @@ class Plan:
 
     def text(self) -> str:
         """Return the plan as JSON, with a SHA-256 over all of it."""
-        values = {"version": PLAN_VERSION, "selected": len(self.ids), **vars(self)}
-        return json.dumps({"sha256": sha256_of(values), **values}) + "\n"
+        values = {"selected": len(self.ids), **vars(self)}
+        seal = {"version": PLAN_VERSION, "sha256": sha256_of(values)}
+        return json.dumps(seal | values) + "\n"
 
     def age(self) -> timedelta:
         """Return how long ago it was made, by the wall clock."""
@@ -3675,11 +3676,10 @@ def sha256_of(values: Mapping[str, Any]) -> str:
 def parse_plan(text: str) -> Plan:
     """Return the plan that `Plan.text` wrote; raises ValueError, TypeError or KeyError."""
     values = json.loads(text)
-    if values["version"] != PLAN_VERSION:
+    if values.pop("version") != PLAN_VERSION:
         raise ValueError("made by another version of the tool")
     if values.pop("sha256") != sha256_of(values):
         raise ValueError("the SHA-256 does not match")
-    del values["version"]
     count, ids = values.pop("selected"), values["ids"]
     if any(type(number) is not int or number <= 0 for number in ids) or count != len({*ids}):
         raise ValueError("the ids are not distinct positive whole numbers")
@@ -3925,8 +3925,8 @@ class Journal:
                 entry = json.loads(line)
                 sent.update(entry.get("sent", ()))
                 sent.subtract(entry.get("ids", ()))
-                failed = {int(key): reason for key, reason in entry.get("failed", {}).items()}
                 batch, applied = entry.get("ids", ()), entry.get("applied", ())
+                failed = {int(key): reason for key, reason in entry.get("failed", {}).items()}
                 ledger.apply(BatchResult(batch=batch, applied=applied, rejected=failed))
                 ledger.read_back(entry.get("gone", ()), existing=())
                 ledger.failed_before.update(failed)
@@ -4005,28 +4005,20 @@ class RunFolder:
     @classmethod
     def open(cls, path: Path) -> RunFolder:
         """Open the folder of an earlier run; raises ConfigError if it has no plan."""
-        reason = "contains no plan.json"
-        try:
-            if path.is_file():
-                reason = f"not a folder. Did you mean {path.parent}?"
-            elif (path / "plan.json").is_file():
-                return cls(path)
-        except PermissionError as error:
-            reason = str(error.strerror)
-        raise ConfigError(f"--resume {path}: {reason}")
+        if not os.path.isfile(path / "plan.json"):
+            raise ConfigError(f"--resume {path}: contains no plan.json that can be read")
+        return cls(path)
 
-    def write(self, name: str, text: str, *, durable: bool = True) -> None:
-        """Replace a file as a whole; durable: so that it survives a power cut too."""
+    def write(self, name: str, text: str) -> None:
+        """Replace a file as a whole, so that it survives a power cut too."""
         path, draft = self.path / name, self.path / f"{name}.new"
         with writing(path):
             with open(draft, "w", encoding="utf-8", errors=SURROGATES, newline="") as file:
                 file.write(text)
                 file.flush()
-                if durable:
-                    os.fsync(file.fileno())
+                os.fsync(file.fileno())
             replace_file(draft, path)
-            if durable:
-                sync_folder(self.path)
+            sync_folder(self.path)
 
     def write_csv(self, name: str, rows: Iterable[Iterable[object]]) -> None:
         """Write a CSV for people."""
@@ -4043,10 +4035,9 @@ class RunFolder:
         rows = [[number, *shown[number], failed[number]] for number in sorted(failed)]
         self.write_csv("failed.csv", [["id", *resource.display_fields, "reason"], *rows])
 
-    def write_summary(self, summary: Mapping[str, Any], *, durable: bool) -> None:
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write summary.json."""
-        text = json.dumps(summary, indent=1, ensure_ascii=False) + "\n"
-        self.write("summary.json", text, durable=durable)
+        self.write("summary.json", json.dumps(summary, indent=1) + "\n")
 
     def rows(self, name: str) -> Iterator[list[str]]:
         """Yield the rows of a CSV; none if it is missing or damaged."""
@@ -4075,16 +4066,11 @@ class RunFolder:
     def backup_faults(self, plan: Plan) -> list[str]:
         """Return what is wrong with the backup that the plan promises."""
         path, id_field = self.path / "backup.jsonl", RESOURCES[plan.resource].id_field
-        if not plan.backup:
-            return []
-        missing = {*plan.ids}
-        try:
-            with open(path, "rb") as file:
-                for line in file:
-                    with suppress(ValueError, AttributeError, TypeError, RecursionError):
-                        missing.discard(json.loads(line).get(id_field))
-        except OSError as error:
-            return [f"Backup missing: {path} ({error.strerror})"]
+        missing = {*plan.ids} if plan.backup else set()
+        with suppress(OSError), open(path, "rb") as file:
+            for line in file:
+                with suppress(ValueError, AttributeError, TypeError, RecursionError):
+                    missing.discard(json.loads(line).get(id_field))
         lack = f"lacks {len(missing):,} of {len(plan.ids):,} records"
         return [f"Backup incomplete: {path} {lack}"] if missing else []
 
@@ -4372,26 +4358,26 @@ class Executor:
     def verify(self, ids: Sequence[int]) -> None:
         """Read all ids back; delete what still exists once more, and read it again."""
         ledger, resent = self.ledger, set[int]()
-        unverified = [number for number in ids if number not in ledger.gone]
-        self.progress.advance(len(ids) - len(unverified))
-        left, unknown = self.read_back(unverified)
+        left = [number for number in ids if number not in ledger.gone]
+        self.progress.advance(len(ids) - len(left))
+        left, unknown = self.read_back(left)
         delays: Sequence[float] = REREAD_DELAYS
         lag = ledger.consistency_delay
         if lag is None:  # this session has not measured it
             lag, delays = REREAD_DELAYS[-1], FIRST_BATCH_DELAYS[1:]
-        if lag and not ledger.applied.isdisjoint(left):
-            text = "Deleted records may still be listed"
-            self.progress.warn(f"{text}; reading again in {lag:.0f}s.")
-            self.workers.sleep(lag)
-            left, unknown = self.read_back(left + unknown, is_progress=False)
-        for delay in delays:
+        for place, delay in enumerate(delays):
             if not left and not unknown:
                 return
-            budget = FailureBudget(len(ledger.planned), self.max_error_rate)
-            for group in self.sendable([number for number in left if number not in resent]):
-                self.send_batches(group, budget)
-                resent.update(group)
-            self.workers.sleep(max(delay, ledger.consistency_delay or 0.0))
+            if lag and place == 0:  # what is left may be deleted: it is read again first
+                text = "Deleted records may still be listed"
+                self.progress.warn(f"{text}; reading again in {lag:.0f}s.")
+            else:
+                budget = FailureBudget(len(ledger.planned), self.max_error_rate)
+                unsent = [number for number in left if number not in resent]
+                for group in self.sendable(unsent):
+                    self.send_batches(group, budget)
+                    resent.update(group)
+            self.workers.sleep(max(delay, lag))
             left, unknown = self.read_back(left + unknown)
         reasons = dict.fromkeys(resent, "still exists after two accepted DELETEs")
         reasons = self.blocked() | reasons | ledger.doubts
@@ -5222,7 +5208,7 @@ class Run:
         if self.has_results and time.monotonic() - self.written_at >= 1.0:
             self.written_at = time.monotonic()
             try:
-                self.folder.write_summary(self.summary(is_ended=False), durable=False)
+                self.folder.write_summary(self.summary(is_ended=False))
             except RunError as failure:
                 self.stop.set(failure)
 
@@ -5311,7 +5297,7 @@ class Run:
             return
         if self.plan is not None:
             self.folder.write_failed(self.ledger.failed, self.config.resource)
-        self.folder.write_summary(summary, durable=True)
+        self.folder.write_summary(summary)
         self.folder.write("report.html", report_html(summary["status"], self.report(summary)))
 
     def report(self, summary: Mapping[str, Any]) -> Iterator[Any]:
