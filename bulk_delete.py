@@ -3721,11 +3721,6 @@ class Ledger:
         }
         return {**counts, "not_attempted": len(self.planned) - sum(counts.values())}
 
-    def is_accepted(self, number: int) -> bool:
-        """Return whether the last DELETE of an id was accepted."""
-        has_words = number in self.failed or number in self.doubts
-        return number in self.applied and not has_words
-
     def apply(self, result: BatchResult) -> None:
         """Add what became of a batch; N10: nothing is deleted before it is read."""
         self.applied.update(result.applied)
@@ -3781,8 +3776,12 @@ def csv_text(rows: Iterable[Iterable[object]]) -> str:
 
 def csv_cell(value: object) -> str:
     """Return a value as one line that no spreadsheet takes for a formula."""
-    text = "" if value is None else printable(value, DATA_LIMIT)
-    return f"'{text}" if text[:1] in tuple("=+-@") else text
+    text = printable(value, DATA_LIMIT)
+    if value is None:
+        return ""
+    if text.startswith(("=", "+", "-", "@")):
+        return f"'{text}"
+    return text
 
 
 def json_line(record: Record) -> str:
@@ -3917,8 +3916,7 @@ class Journal:
             self._file.seek(0)
             text = self._file.readall() or b""
             whole = text[: text.rfind(b"\n") + 1]
-            if whole != text:
-                self._file.truncate(len(whole))
+            self._file.truncate(len(whole))
         ledger, sent = Ledger(planned), Counter[int]()  # sent: DELETEs without an answer
         for number, line in enumerate(whole.splitlines(), 1):
             try:
@@ -3981,7 +3979,8 @@ class RunFolder:
         logging.raiseExceptions = False  # a full disk shows in the journal, before a DELETE
         self.log = logging.Logger("run.log", logging.INFO)
         with writing(path):
-            self.log.addHandler(logging.FileHandler(path / "run.log", encoding="utf-8"))
+            self._log_file = logging.FileHandler(path / "run.log", encoding="utf-8")
+        self.log.addHandler(self._log_file)
 
     @classmethod
     def create(cls, config: Config) -> RunFolder:
@@ -4066,13 +4065,17 @@ class RunFolder:
     def backup_faults(self, plan: Plan) -> list[str]:
         """Return what is wrong with the backup that the plan promises."""
         path, id_field = self.path / "backup.jsonl", RESOURCES[plan.resource].id_field
-        missing = {*plan.ids} if plan.backup else set()
+        if not plan.backup:
+            return []
+        missing = {*plan.ids}
         with suppress(OSError), open(path, "rb") as file:
             for line in file:
                 with suppress(ValueError, AttributeError, TypeError, RecursionError):
                     missing.discard(json.loads(line).get(id_field))
+        if not missing:
+            return []
         lack = f"lacks {len(missing):,} of {len(plan.ids):,} records"
-        return [f"Backup incomplete: {path} {lack}"] if missing else []
+        return [f"Backup incomplete: {path} {lack}"]
 
     def earlier_summary(self) -> Record:
         """Return the summary of the sessions before; {} if there is none."""
@@ -4082,10 +4085,9 @@ class RunFolder:
 
     def discard(self) -> None:
         """Remove the folder of a run that ended before anything was listed."""
-        for handler in [*self.log.handlers]:
-            self.log.removeHandler(handler)
-            with suppress(OSError):  # a full disk
-                handler.close()
+        self.log.removeHandler(self._log_file)
+        with suppress(OSError):  # a full disk
+            self._log_file.close()
         self.journal.close()
         shutil.rmtree(self.path, ignore_errors=True)
 
@@ -4215,6 +4217,7 @@ class Executor:
         so every absence is read twice.
         """
         ledger, left, unknown = self.ledger, list[int](), list[int]()
+        unclear = ledger.failed.keys() | ledger.doubts.keys()
         parts = [*chunks(ids, self.store.chunk_size)]
         reads: Iterable[set[int] | None]
         reads = self.workers.in_order(self.store.existing, parts)
@@ -4225,10 +4228,12 @@ class Executor:
             if known and self.workers.call(self.store.existing, known) != {*known}:
                 return [], [*ids]
         for part, existing in zip(parts, reads, strict=True):
-            gone = [] if existing is None else [n for n in part if n not in existing]
+            gone = [n for n in part if existing is not None and n not in existing]
             # N10: one response may be a stray one, so absences that no accepted DELETE
             # explains are read once more.
-            unexplained = [n for n in gone if is_resume or not ledger.is_accepted(n)]
+            unexplained = [
+                n for n in gone if is_resume or n in unclear or n not in ledger.applied
+            ]
             if existing is None or (
                 unexplained and self.workers.call(self.store.existing, unexplained) != set()
             ):
@@ -4273,10 +4278,10 @@ class Executor:
 
     def blocked(self) -> dict[int, str]:
         """Return the records that must not be sent, since a child remains => the reason."""
-        kept = self.ledger.failed.keys() | self.ledger.doubts.keys()
+        kept = self.ledger.failed | self.ledger.doubts
         return {
             parent: f"its child {child} was not deleted"
-            for child in kept.intersection(self.parents)
+            for child in kept.keys() & self.parents.keys()
             for parent in ancestors(child, self.parents)
         }
 
@@ -4347,9 +4352,7 @@ class Executor:
             if not unknown and ledger.doubts.keys() >= {*left}:
                 return False  # nothing was clearly accepted
             if not delay:
-                seconds = sum(FIRST_BATCH_DELAYS)
-                text = "Deleted records are still listed"
-                self.progress.warn(f"{text}; waiting up to {seconds:.0f}s.")
+                self.progress.warn("Deleted records are still listed; waiting up to 60s.")
         fault = "none of its records is verified gone after 60 s"
         raise StoreError(f"The store accepted the first DELETE, but {fault}.")
 
@@ -4369,8 +4372,8 @@ class Executor:
             if not left and not unknown:
                 return
             if lag and place == 0:  # what is left may be deleted: it is read again first
-                text = "Deleted records may still be listed"
-                self.progress.warn(f"{text}; reading again in {lag:.0f}s.")
+                again = f"reading again in {lag:.0f}s"
+                self.progress.warn(f"Deleted records may still be listed; {again}.")
             else:
                 budget = FailureBudget(len(ledger.planned), self.max_error_rate)
                 unsent = [number for number in left if number not in resent]
