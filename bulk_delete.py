@@ -4142,7 +4142,10 @@ class FailureBudget:
 
 @dataclass
 class Executor:
-    """Deletes planned ids and verifies the deletions."""
+    """Deletes planned ids and verifies the deletions.
+
+    Three steps: `check_reads`, `delete` (the first batch alone), `verify`.
+    """
 
     store: Store
     workers: Workers
@@ -4153,7 +4156,7 @@ class Executor:
     # Record => its parent, where deleting a parent deletes its children; else empty.
     parents: Mapping[int, int] = field(default_factory=dict)
 
-    # Can reads be relied on?
+    # Reading
 
     def check_reads(self, ids: Sequence[int], known: Sequence[int] = ()) -> None:
         """Check that the store returns the records that exist: the read check.
@@ -4208,7 +4211,7 @@ class Executor:
         return ids[-6:]
 
     def read_back(
-        self, ids: Sequence[int], *, is_progress: bool = True, is_resume: bool = False
+        self, ids: Sequence[int], is_progress: bool = True, is_resume: bool = False
     ) -> tuple[list[int], list[int]]:
         """Read planned ids back, and note those that are gone (N10, N13).
 
@@ -4292,8 +4295,8 @@ class Executor:
 
         limit: batches at a time; None keeps all workers busy.
         """
-        if not self.ledger.planned >= {*ids}:
-            raise ValueError("an id is not in the plan")  # N2
+        if not self.ledger.planned >= {*ids}:  # N2
+            raise ValueError("an id is not in the plan")
         stop = self.workers.stop
         try:
             for result in self.batch_results(ids, limit or 2 * self.workers.count):

@@ -336,14 +336,15 @@ def test_resume_retries_failures(make_store: MakeStore, hurried: RiggedTool) -> 
 
 
 def test_killed_around_each_fsync(make_store: MakeStore, hurried: RiggedTool) -> None:
-    """Right before and after each fsync of backup, plan and journal."""
-    moments = [*itertools.product((1, 2, 3), (True, False)), (4, True), (5, False), (7, True)]
+    """Right before and after each fsync of records, plan and journal, after a summary."""
+    moments = [*itertools.product((3, 4, 5, 6), (True, False)), (7, True), (8, False)]
+    moments += [(10, True)]
     for at, before in moments:
         store = make_store(customers=30, **QUIET)
         planned = set(store.customers)
         folder = hurried.folder / f"killed-{at}-{before}"
         folder.mkdir()
-        tool = RiggedTool(folder, Rig(kill_at_fsync=at, kill_before=before))
+        tool = RiggedTool(folder, Rig(speed=1.0, kill_at_fsync=at, kill_before=before))
         killed = tool.run(store, "--max-concurrent", "1")
         tool.rig, later = Rig(), set(store.add(2))
         (run_folder,) = tool.folders()

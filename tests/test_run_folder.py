@@ -488,7 +488,7 @@ def test_two_processes_never_work_on_one_folder(
 
 
 def is_announced(outcome: Outcome, store: FakeStore) -> bool:
-    """Tell whether every DELETE that the store received is in the journal on disk."""
+    """Return whether every DELETE that the store received is in the journal on disk."""
     sent = {request.ids for request in store.deletes()}
     if not sent:
         return True
@@ -574,56 +574,6 @@ def test_full_disk_ends_the_run(
     resumed = hurried.resume(store, outcome.folder)
     assert resumed.status == 0, resumed.text
     assert not store.customers
-
-
-@pytest.mark.parametrize("name", ["plan.json", "backup.jsonl", "failed.csv", "summary.json"])
-def test_folder_in_the_place_of_a_file(
-    make_store: MakeStore, hurried: RiggedTool, name: str
-) -> None:
-    """Before the plan nothing is deleted; at the end it is no success, but can be resumed."""
-    store = make_store(customers=30, **QUIET)
-    at_the_end = name in ("failed.csv", "summary.json")
-
-    def obstruct(_request: Request) -> None:
-        (folder,) = hurried.folders()
-        while not (folder / name).is_dir():  # the running tool may write it anew in between
-            (folder / name).unlink(missing_ok=True)
-            with suppress(FileExistsError):
-                (folder / name).mkdir()
-
-    where = {"where": read_backs} if at_the_end else {"path": "v2/store"}
-    store.faults = [Fault("GET", hook=obstruct, **where)]
-    process = hurried.start(store, store.config(hurried.folder), "--yes")
-    out, err = process.communicate(timeout=100)
-    assert process.returncode == 5, out + err
-    assert "Traceback" not in out + err
-    assert name in "".join((out + err).split())
-    if not at_the_end:
-        assert len(store.customers) == 30
-        return
-    (folder,) = hurried.folders()
-    (folder / name).rmdir()
-    resumed = hurried.resume(store, folder)
-    assert resumed.status == 0, resumed.text
-    assert resumed.summary["deleted"] == 30
-
-
-@posix
-def test_run_folder_is_removed_in_the_middle(
-    make_store: MakeStore, hurried: RiggedTool
-) -> None:
-    store = make_store(customers=200, latency=0.02, **QUIET)
-
-    def remove(_request: Request) -> None:
-        (folder,) = hurried.folders()
-        while folder.exists():  # the tool may write in it meanwhile
-            shutil.rmtree(folder, ignore_errors=True)
-
-    store.faults = [Fault("DELETE", hook=remove)]
-    process = hurried.start(store, store.config(hurried.folder), "--yes")
-    out, err = process.communicate(timeout=100)
-    assert process.returncode == 5, out + err
-    assert "Traceback" not in out + err
 
 
 # --- without what only POSIX has --------------------------------------------------------------
