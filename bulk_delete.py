@@ -81,7 +81,7 @@ from decimal import Decimal
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 from urllib.parse import unquote, urlencode, urlsplit
 
 if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
@@ -3754,8 +3754,6 @@ class Ledger:
 # and the lock that makes them one process's. Every failure to write becomes one
 # StoreError, and ends the run before a DELETE could leave without a note.
 
-SURROGATES = "backslashreplace"  # a lone surrogate is written as \udce4, as JSON does
-
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
@@ -3765,6 +3763,11 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         fault = f"{error.filename or path} ({error.strerror or error})"
         raise StoreError(f"Cannot write {fault}. Fix this, then resume.") from error
+
+
+def open_new(path: Path) -> TextIO:
+    """Open an empty file for UTF-8; a lone surrogate is written as in JSON."""
+    return open(path, "w", encoding="utf-8", errors="backslashreplace", newline="")
 
 
 def csv_text(rows: Iterable[Iterable[object]]) -> str:
@@ -3841,11 +3844,9 @@ class RecordFiles:
         if groups is not None:
             lines["reimport.csv"] = (csv_text([REIMPORT_HEADER]), self._reimport_line)
         self._files = []
-        with writing(folder):
+        with writing(folder):  # they are held open to the end of the listing
             for name, line in lines.items():
-                path = folder / name
-                file = open(path, "w", encoding="utf-8", errors=SURROGATES, newline="")  # noqa: SIM115
-                self._files.append((file, *line))
+                self._files.append((open_new(folder / name), *line))
 
     def restart(self) -> None:
         """Begin with empty files."""
@@ -3894,7 +3895,8 @@ class Journal:
         self._path = path
         # Guards the end of the file.
         self._lock = threading.Lock()
-        # Batches that were sent, and of which no result was noted.
+        # Batches that were sent, and of which no result was noted. Adding, removing and
+        # copying are single steps of the interpreter, so they need no lock.
         self.unanswered: set[Batch] = set()
         with writing(path):
             self._file = open(path, "a+b", buffering=0)  # noqa: SIM115  # held to the end
@@ -4012,7 +4014,7 @@ class RunFolder:
         """Replace a file as a whole, so that it survives a power cut too."""
         path, draft = self.path / name, self.path / f"{name}.new"
         with writing(path):
-            with open(draft, "w", encoding="utf-8", errors=SURROGATES, newline="") as file:
+            with open_new(draft) as file:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
@@ -4259,7 +4261,7 @@ class Executor:
             while rest and not is_confirmed:
                 size = self.store.batch_size
                 first, rest = rest[:size], rest[size:]
-                self.send_batches(first, budget, limit=1)
+                self.send_batches(first, budget)
                 is_confirmed = self.confirm_first_batch(first)
                 was_gone = self.ledger.gone.issuperset(first)
                 without_effect += not is_confirmed and not was_gone
@@ -4288,18 +4290,13 @@ class Executor:
             for parent in ancestors(child, self.parents)
         }
 
-    def send_batches(
-        self, ids: Sequence[int], budget: FailureBudget, limit: int | None = None
-    ) -> None:
-        """Delete ids in batches; raises RunError, with all responses noted, at a stop.
-
-        limit: batches at a time; None keeps all workers busy.
-        """
+    def send_batches(self, ids: Sequence[int], budget: FailureBudget) -> None:
+        """Delete ids in batches; raises RunError, with all responses noted, at a stop."""
         if not self.ledger.planned >= {*ids}:  # N2
             raise ValueError("an id is not in the plan")
         stop = self.workers.stop
         try:
-            for result in self.batch_results(ids, limit or 2 * self.workers.count):
+            for result in self.batch_results(ids):
                 self.ledger.apply(result)
                 requeued = sum(map(len, result.requeue))
                 self.progress.advance(len(result.batch) - requeued)
@@ -4313,7 +4310,7 @@ class Executor:
                 self.ledger.apply(BatchResult(batch=batch, applied=batch))
         stop.check()
 
-    def batch_results(self, ids: Sequence[int], limit: int) -> Iterator[BatchResult]:
+    def batch_results(self, ids: Sequence[int]) -> Iterator[BatchResult]:
         """Delete ids in batches, several at a time, and yield each result as it comes.
 
         Halves of a rejected batch go at once, so that its bad record is found soon;
@@ -4321,6 +4318,7 @@ class Executor:
         is not asked twenty times for each. Ends early once the stop flag is set.
         """
         store, workers = self.store, self.workers
+        limit = 2 * workers.count  # no worker waits for this thread
         queue = deque(batches(ids, store.batch_size))
         pending: list[Future[BatchResult]] = []
         while True:
