@@ -3779,9 +3779,9 @@ def csv_text(rows: Iterable[Iterable[object]]) -> str:
 
 def csv_cell(value: object) -> str:
     """Return a value as one line that no spreadsheet takes for a formula."""
-    text = printable(value, DATA_LIMIT)
     if value is None:
         return ""
+    text = printable(value, DATA_LIMIT)
     if text.startswith(("=", "+", "-", "@")):
         return f"'{text}"
     return text
@@ -3819,9 +3819,9 @@ REIMPORT_ADDRESS = {
     "Address Phone": "phone",
 }
 MAX_ADDRESSES = 10  # in a list of customers
+PLACES = range(1, MAX_ADDRESSES + 1)
 REIMPORT_HEADER = [*REIMPORT_FIELDS, "Customer Group"]
-for place in range(1, MAX_ADDRESSES + 1):
-    REIMPORT_HEADER += [f"{name} - {place}" for name in REIMPORT_ADDRESS]
+REIMPORT_HEADER += [f"{name} - {place}" for place in PLACES for name in REIMPORT_ADDRESS]
 
 
 class RecordFiles:
@@ -4239,9 +4239,9 @@ class Executor:
             unexplained = [
                 n for n in gone if is_resume or n in unclear or n not in ledger.applied
             ]
-            if existing is None or (
-                unexplained and self.workers.call(self.store.existing, unexplained) != set()
-            ):
+            if unexplained and self.workers.call(self.store.existing, unexplained) != set():
+                existing = None
+            if existing is None:
                 unknown.extend(part)
                 continue
             self.journal.read_back(gone, ledger.read_back(part, existing))

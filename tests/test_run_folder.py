@@ -7,7 +7,6 @@ import json
 import math
 import os
 import re
-import shlex
 import shutil
 import stat
 import subprocess
@@ -34,7 +33,6 @@ from tests.rigged import (
     in_process,
     journal,
     journal_sent,
-    linux,
     listings,
     names,
     posix,
@@ -355,18 +353,6 @@ def test_runs_of_one_second_have_their_own_folders(
     processes = [tool.start(store, config, "--dry-run") for _ in range(3)]
     assert [process.wait(60) for process in processes] == [0, 0, 0]
     assert [len(lines_of(folder / "backup.jsonl")) for folder in tool.folders()] == [30] * 3
-
-
-@linux
-def test_folder_name_need_not_be_utf_8(store: FakeStore, tool: RiggedTool) -> None:
-    tool.runs = Path(os.fsdecode(os.fsencode(tool.folder) + b"/r\xe4ns"))
-    config = store.config(tool.folder)
-    planned = tool(store, config, "--dry-run", "--runs-dir", tool.runs)
-    assert planned.status == 0, planned.text
-    words = shlex.split(planned.summary["resume"])
-    process = tool.start(store, config, *words[words.index("--resume") :], "--yes")
-    assert tool.finish(process, planned.folder).status == 0
-    assert not store.customers
 
 
 # --- the journal ------------------------------------------------------------------------------
