@@ -3658,9 +3658,8 @@ class Plan:
 
     def text(self) -> str:
         """Return the plan as JSON, with a SHA-256 over all of it."""
-        values = {"selected": len(self.ids), **vars(self)}
-        seal = {"version": PLAN_VERSION, "sha256": sha256_of(values)}
-        return json.dumps(seal | values) + "\n"
+        values = {"version": PLAN_VERSION, "selected": len(self.ids), **vars(self)}
+        return json.dumps({"sha256": sha256_of(values), **values}) + "\n"
 
     def age(self) -> timedelta:
         """Return how long ago it was made, by the wall clock."""
@@ -3676,10 +3675,11 @@ def sha256_of(values: Mapping[str, Any]) -> str:
 def parse_plan(text: str) -> Plan:
     """Return the plan that `Plan.text` wrote; raises ValueError, TypeError or KeyError."""
     values = json.loads(text)
-    if values.pop("version") != PLAN_VERSION:
+    if values["version"] != PLAN_VERSION:
         raise ValueError("made by another version of the tool")
     if values.pop("sha256") != sha256_of(values):
         raise ValueError("the SHA-256 does not match")
+    del values["version"]
     count, ids = values.pop("selected"), values["ids"]
     if any(type(number) is not int or number <= 0 for number in ids) or count != len({*ids}):
         raise ValueError("the ids are not distinct positive whole numbers")
