@@ -76,7 +76,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
@@ -578,6 +578,11 @@ ORDERS = Resource(
     "v2/orders",
     "store_v2_orders_read_only",
     params={"sort": "id:asc"},
+)
+CUSTOMER_GROUPS = Resource(
+    "customer_groups",
+    "v2/customer_groups",
+    "store_v2_customers_read_only",
 )
 STORE_INFO = Resource(
     "store_information",
@@ -2658,6 +2663,20 @@ class Store:
         is_read = response.status == 200 and isinstance(response.json, dict)
         return response.json if is_read else None
 
+    def group_names(self) -> dict[str, object]:
+        """Return id => name of the customer groups, as far as they can be read."""
+        names: dict[str, object] = {}
+        with suppress(ReadRejected, RetriesExhausted, InvalidResponse):
+            for number in itertools.count(1):
+                params = {"page": number, "limit": PAGE_LIMIT}
+                groups = CUSTOMER_GROUPS
+                request = Request("GET", groups, groups.path, params, tolerated=403)
+                for group in read_page(self.client.read(request), groups).records:
+                    names[str(group["id"])] = group.get("name")
+                if len(names) < number * PAGE_LIMIT:
+                    break
+        return names
+
     def page(self, resource: Resource, **params: Any) -> Page:
         """Return a page of a list, by the SDK's iterall.
 
@@ -3291,7 +3310,7 @@ def levels(ids: Sequence[int], parents: Mapping[int, int]) -> list[Sequence[int]
 # what is known of each planned id, as the journal has it; the outcomes follow from that,
 # so the counts always add up. Nothing here reads or writes.
 
-PLAN_VERSION = 4
+PLAN_VERSION = 5
 
 
 @dataclass(frozen=True)
@@ -3327,8 +3346,7 @@ class Plan:
 
     def text(self) -> str:
         """Return the plan as JSON, with a SHA-256 over all of it."""
-        values = {item.name: getattr(self, item.name) for item in fields(self)}
-        values = {"version": PLAN_VERSION, "selected": len(self.ids), **values}
+        values = {"version": PLAN_VERSION, "selected": len(self.ids), **vars(self)}
         return json.dumps({"sha256": sha256_of(values), **values}) + "\n"
 
     def age(self) -> timedelta:
@@ -3353,27 +3371,14 @@ def parse_plan(text: str) -> Plan:
     count, ids = values.pop("selected"), values["ids"]
     if any(type(number) is not int or number <= 0 for number in ids) or count != len({*ids}):
         raise ValueError("the ids are not distinct positive whole numbers")
-    plan = Plan(**values)
-    if plan.resource not in RESOURCES or datetime.fromisoformat(plan.created_at).tzinfo is None:
-        raise ValueError("unknown resource or time")
-    return plan
-
-
-class Outcome(enum.StrEnum):
-    """What is known of a planned id; the values are the summary's keys."""
-
-    DELETED = "deleted"  # verified gone, and a DELETE of this run may have done it
-    ALREADY_GONE = "already_gone"  # verified gone, and none of them can have done it
-    FAILED = "failed"  # still exists, or was rejected, with a reason
-    UNVERIFIED = "unknown"  # a DELETE was accepted, or may have been
-    REMAINING = "not_attempted"
+    return Plan(**values)
 
 
 class Ledger:
     """What is known of the planned ids; each has one outcome, derived from the sets."""
 
-    def __init__(self, selected: int) -> None:
-        self.selected = selected
+    def __init__(self, planned: Set[int] = frozenset()) -> None:
+        self.planned = planned
         # Ids that some DELETE of this run may have deleted.
         self.applied: set[int] = set()
         # Verified gone; never forgotten, never sent again.
@@ -3382,23 +3387,27 @@ class Ledger:
         self.failed: dict[int, str] = {}
         # id => the last words, where no DELETE was clearly accepted or rejected.
         self.doubts: dict[int, str] = {}
-        # Ids that were rejected in an earlier session; a resume sends them last.
-        self.rejected_before: set[int] = set()
+        # Ids that failed in an earlier session; a resume sends them last.
+        self.failed_before: set[int] = set()
         # Seconds for which the store lists deleted records; None until this session knows.
         self.consistency_delay: float | None = None
 
     def counts(self) -> dict[str, int]:
-        """Return how many ids have each outcome."""
+        """Return how many ids have each outcome, by the keys of the summary.
+
+        A record that is gone was deleted by this run if a DELETE of it can have done it. One
+        is failed that still exists or was rejected, with a reason; unknown, if a DELETE was
+        accepted or may have been; not attempted, if none was sent.
+        """
         deleted = len(self.gone & self.applied)
         unverified = (self.applied | self.doubts.keys()) - self.gone - self.failed.keys()
         counts = {
-            Outcome.DELETED: deleted,
-            Outcome.ALREADY_GONE: len(self.gone) - deleted,
-            Outcome.FAILED: len(self.failed),
-            Outcome.UNVERIFIED: len(unverified),
+            "deleted": deleted,
+            "already_gone": len(self.gone) - deleted,
+            "failed": len(self.failed),
+            "unknown": len(unverified),
         }
-        counts[Outcome.REMAINING] = self.selected - sum(counts.values())
-        return {outcome.value: count for outcome, count in counts.items()}
+        return {**counts, "not_attempted": len(self.planned) - sum(counts.values())}
 
     def apply(self, result: BatchResult) -> None:
         """Add what became of a batch; N10: nothing is deleted before it is read."""
@@ -3409,19 +3418,22 @@ class Ledger:
         self.doubts |= dict.fromkeys(result.doubtful, result.message)
         self.failed |= result.rejected
 
-    def read_back(self, ids: Iterable[int], existing: Container[int]) -> None:
-        """Add what a read has found: an id is gone, or still exists.
+    def read_back(self, ids: Iterable[int], existing: Container[int]) -> dict[int, str]:
+        """Add what a read has found, and return the ids that fail by it, with the reason.
 
         One that exists after a 404 has failed. One that exists after a time-out may be
         deleted yet, and is sent once more.
         """
+        failed = {}
         for number in ids:
             if number not in existing:
                 self.gone.add(number)
                 self.failed.pop(number, None)
                 self.doubts.pop(number, None)
             elif number in self.doubts and number not in self.applied:
-                self.failed[number] = self.doubts.pop(number)
+                failed[number] = self.doubts.pop(number)
+        self.failed |= failed
+        return failed
 
 
 # --- run folder ---------------------------------------------------------------------
@@ -3430,8 +3442,6 @@ class Ledger:
 # and the lock that makes them one process's. Every failure to write becomes one
 # StoreError, and ends the run before a DELETE could leave without a note.
 
-SURROGATES = "backslashreplace"  # a lone surrogate is written as \udce4, as JSON does
-
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
@@ -3439,115 +3449,143 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise StoreError(f"Cannot write {path} ({reason}). Fix this, then resume.") from error
+        fault = f"{error.filename or path} ({error.strerror or error})"
+        raise StoreError(f"Cannot write {fault}. Fix this, then resume.") from error
 
 
-def write_atomically(path: Path, text: str, *, durable: bool = True) -> None:
-    """Replace the file as a whole; durable: so that it survives a power cut too."""
-    with writing(path):
-        draft = path.with_name(path.name + ".new")
-        with open(draft, "w", encoding="utf-8", errors=SURROGATES, newline="") as file:
-            file.write(text)
-            file.flush()
-            if durable:
-                os.fsync(file.fileno())
-        replace_file(draft, path)
-        if durable:
-            sync_folder(path.parent)
+def open_new(path: Path) -> TextIO:
+    """Open an empty file for UTF-8; a lone surrogate is written as in JSON."""
+    return open(path, "w", encoding="utf-8", errors="backslashreplace", newline="")
 
 
-class RecordFiles:
-    """The files to which selected records stream: backup.jsonl and selected.csv."""
-
-    def __init__(self, folder: Path, resource: Resource, *, backup: bool) -> None:
-        self._folder, self._resource = folder, resource
-        self._selected = self._open("selected.csv")
-        self._backup = self._open("backup.jsonl") if backup else None
-
-    def _open(self, name: str) -> TextIO:
-        path = self._folder / name
-        with writing(path):
-            return open(path, "w", encoding="utf-8", errors=SURROGATES, newline="")
-
-    def _files(self) -> list[TextIO]:
-        return [file for file in (self._selected, self._backup) if file is not None]
-
-    def restart(self) -> None:
-        """Begin with empty files."""
-        with writing(self._folder):
-            for file in self._files():
-                file.seek(0)
-                file.truncate()
-            header = (self._resource.id_column, *self._resource.display_fields)
-            csv.writer(self._selected).writerow(header)
-
-    def write(self, records: Sequence[Record]) -> None:
-        """Append the records."""
-        resource = self._resource
-        with writing(self._folder):
-            if self._backup is not None:
-                self._backup.writelines(json_line(record) for record in records)
-            for record in records:
-                values = (record.get(name) for name in resource.display_fields)
-                row = (resource.id_of(record), *values)
-                csv.writer(self._selected).writerow([*map(csv_cell, row)])
-
-    def close(self) -> None:
-        """Sync them to the disk: what follows cannot be undone."""
-        with writing(self._folder):
-            for file in self._files():
-                with file:
-                    file.flush()
-                    os.fsync(file.fileno())
-
-
-LINE_ENDS = "\x85\u2028\u2029"  # line ends to str.splitlines, which JSON does not escape
-
-
-def json_line(record: Record) -> str:
-    """Return a record as strict JSON on one line; a number that JSON lacks becomes text."""
-    try:
-        line = json.dumps(record, ensure_ascii=False, allow_nan=False)
-    except ValueError:
-        finite = json.loads(json.dumps(record), parse_constant=str)
-        line = json.dumps(finite, ensure_ascii=False)
-    except RecursionError as error:
-        raise InvalidResponse(
-            "The store returned a record that is nested too deeply."
-        ) from error
-    for letter in LINE_ENDS:
-        line = line.replace(letter, f"\\u{ord(letter):04x}")
-    return line + "\n"
-
-
-def backup_id(line: bytes, id_field: str) -> Any:
-    """Return the id of a record in backup.jsonl; None if the line was cut off."""
-    with suppress(ValueError, AttributeError, RecursionError):
-        number = json.loads(line).get(id_field)
-        return number if type(number) is int else None
-    return None
+def csv_text(rows: Iterable[Iterable[object]]) -> str:
+    """Return rows as CSV; None is an empty cell."""
+    text = io.StringIO()
+    csv.writer(text).writerows(rows)
+    return text.getvalue()
 
 
 def csv_cell(value: object) -> str:
     """Return a value as one line that no spreadsheet takes for a formula."""
-    text = "" if value is None else printable(value, DATA_LIMIT)
-    return f"'{text}" if text[:1] in tuple("=+-@") else text
+    if value is None:
+        return ""
+    text = printable(value, DATA_LIMIT)
+    if text.startswith(("=", "+", "-", "@")):
+        return f"'{text}"
+    return text
+
+
+def json_line(record: Record) -> str:
+    """Return a record as strict JSON on one line, in ASCII."""
+    try:
+        return json.dumps(record, allow_nan=False) + "\n"
+    except (ValueError, RecursionError) as error:  # 1e999, or nested too deeply
+        raise InvalidResponse("The store returned a record that JSON cannot hold.") from error
+
+
+# Columns of BigCommerce's own customer import => fields of a customer [control panel].
+REIMPORT_FIELDS = {
+    "Email Address": "email",
+    "First Name": "first_name",
+    "Last Name": "last_name",
+    "Company": "company",
+    "Phone": "phone",
+    "Notes": "notes",
+    "Store Credit": "store_credit_amounts.0.amount",
+}
+# The same for each address; the columns end with " - 1" to " - 10".
+REIMPORT_ADDRESS = {
+    "Address First Name": "first_name",
+    "Address Last Name": "last_name",
+    "Address Company": "company",
+    "Address Line 1": "address1",
+    "Address Line 2": "address2",
+    "Address City": "city",
+    "Address State": "state_or_province",
+    "Address Zip": "postal_code",
+    "Address Country": "country",
+    "Address Phone": "phone",
+}
+MAX_ADDRESSES = 10  # in a list of customers
+PLACES = range(1, MAX_ADDRESSES + 1)
+REIMPORT_HEADER = [*REIMPORT_FIELDS, "Customer Group"]
+REIMPORT_HEADER += [f"{name} - {place}" for place in PLACES for name in REIMPORT_ADDRESS]
+
+
+class RecordFiles:
+    """The files to which selected records stream: selected.csv, backup.jsonl, reimport.csv."""
+
+    def __init__(
+        self,
+        folder: Path,
+        resource: Resource,
+        backup: bool,
+        groups: Mapping[str, object] | None,
+    ) -> None:
+        """Open the files; groups: id => name for reimport.csv, None without that file."""
+        self._folder, self._resource, self._groups = folder, resource, groups or {}
+        header = csv_text([(resource.id_column, *resource.display_fields)])
+        # Name => first line, and the function that returns the line of a record.
+        lines = {"selected.csv": (header, self._selected_line)}
+        if backup:
+            lines["backup.jsonl"] = ("", json_line)
+        if groups is not None:
+            lines["reimport.csv"] = (csv_text([REIMPORT_HEADER]), self._reimport_line)
+        self._files = []
+        with writing(folder):  # they are held open to the end of the listing
+            for name, line in lines.items():
+                self._files.append((open_new(folder / name), *line))
+
+    def restart(self) -> None:
+        """Begin with empty files."""
+        with writing(self._folder):
+            for file, header, _ in self._files:
+                file.seek(0)
+                file.truncate()
+                file.write(header)
+
+    def write(self, records: Sequence[Record]) -> None:
+        """Append the records."""
+        with writing(self._folder):
+            for file, _, line_of in self._files:
+                file.writelines(map(line_of, records))
+
+    def close(self) -> None:
+        """Sync them to the disk: what follows cannot be undone."""
+        with writing(self._folder):
+            for file, *_ in self._files:
+                with file:
+                    file.flush()
+                    os.fsync(file.fileno())
+
+    def _selected_line(self, record: Record) -> str:
+        values = (record.get(name) for name in self._resource.display_fields)
+        return csv_text([map(csv_cell, (self._resource.id_of(record), *values))])
+
+    def _reimport_line(self, record: Record) -> str:
+        """Return the values as the API gave them; a leading = stays."""
+        row = [value_at(record, path) for path in REIMPORT_FIELDS.values()]
+        row.append(self._groups.get(str(record.get("customer_group_id"))))
+        for address in values_at(record, "addresses.*")[:MAX_ADDRESSES]:
+            row += [value_at(address, name) for name in REIMPORT_ADDRESS.values()]
+        return csv_text([row + [""] * (len(REIMPORT_HEADER) - len(row))])
 
 
 class Journal:
     """journal.jsonl: append-only, synced to the disk; its lock lets one process work on a run.
 
     Each line has a time and one of: {"sent": ids}, before their DELETE leaves; {"ids",
-    "answer", "applied", "rejected": {id: reason}}, after it; {"gone": ids}, which were
-    verified gone; {"failed": {id: reason}}, which still exist.
+    "answer", "applied", "failed": {id: reason}}, after it; {"gone": ids, "failed": {id:
+    reason}}, after a read.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        # Guards the end of the file and the unanswered batches.
+        # Guards the end of the file.
         self._lock = threading.Lock()
-        self._unanswered: set[Batch] = set()
+        # Batches that were sent, and of which no result was noted. Adding, removing and
+        # copying are single steps of the interpreter, so they need no lock.
+        self.unanswered: set[Batch] = set()
         with writing(path):
             self._file = open(path, "a+b", buffering=0)  # noqa: SIM115  # held to the end
         try:
@@ -3568,62 +3606,41 @@ class Journal:
             self._file.seek(0)
             text = self._file.readall() or b""
             whole = text[: text.rfind(b"\n") + 1]
-            if whole != text:
-                self._file.truncate(len(whole))
-        ledger, unanswered = Ledger(len(planned)), set[int]()
+            self._file.truncate(len(whole))
+        ledger, sent = Ledger(planned), Counter[int]()  # sent: DELETEs without an answer
         for number, line in enumerate(whole.splitlines(), 1):
             try:
                 entry = json.loads(line)
-                sent = entry.get("sent", ())
-                ledger.applied |= unanswered.intersection(sent)  # was sent, never answered
-                unanswered.update(sent)
-                for again in sent:
-                    ledger.failed.pop(again, None)
-                unanswered.difference_update(entry.get("ids", ()))
-                ledger.applied.update(entry.get("applied", ()))
-                rejected = {int(key): text for key, text in entry.get("rejected", {}).items()}
-                ledger.rejected_before.update(rejected)
-                ledger.failed |= rejected
-                failed = entry.get("failed", {}).items()
-                ledger.failed |= {int(key): reason for key, reason in failed}
-                ledger.gone.update(entry.get("gone", ()))
+                sent.update(entry.get("sent", ()))
+                sent.subtract(entry.get("ids", ()))
+                batch, applied = entry.get("ids", ()), entry.get("applied", ())
+                failed = {int(key): reason for key, reason in entry.get("failed", {}).items()}
+                ledger.apply(BatchResult(batch=batch, applied=applied, rejected=failed))
+                ledger.read_back(entry.get("gone", ()), existing=())
+                ledger.failed_before.update(failed)
             except (ValueError, AttributeError, TypeError) as error:
                 raise Refused(f"{self._path}, line {number}: invalid journal entry.") from error
-        ledger.applied |= unanswered
-        for gone in ledger.gone:
-            ledger.failed.pop(gone, None)
-        known = ledger.applied | ledger.gone | ledger.failed.keys() | ledger.rejected_before
-        if not known <= planned:
+        unanswered = tuple(+sent)
+        ledger.apply(BatchResult(batch=unanswered, applied=unanswered))
+        if not planned >= {*sent, *ledger.applied, *ledger.gone, *ledger.failed_before}:
             raise Refused(f"{self._path} does not belong to its plan.json. Start a new run.")
         return ledger
 
     def sent(self, batch: Batch) -> None:
         """Note the batch before its DELETE leaves (N12, N13)."""
-        with self._lock:
-            self._unanswered.add(batch)
+        self.unanswered.add(batch)
         self._append({"sent": batch})
 
     def result(self, result: BatchResult) -> None:
         """Note what became of a batch."""
-        with self._lock:
-            self._unanswered.discard(result.batch)
+        self.unanswered.discard(result.batch)
         entry = {"ids": result.batch, "answer": result.message, "applied": result.applied}
-        self._append(entry | ({"rejected": result.rejected} if result.rejected else {}))
+        self._append({**entry, "failed": result.rejected})
 
-    def gone(self, ids: Sequence[int]) -> None:
-        """Note which ids are verified gone, so that no resume forgets it."""
-        if ids:
-            self._append({"gone": ids})
-
-    def failed(self, reasons: Mapping[int, str]) -> None:
-        """Note which ids still exist, and why."""
-        if reasons:
-            self._append({"failed": reasons})
-
-    def unanswered(self) -> list[Batch]:
-        """Return the batches that were sent, and of which no result was noted."""
-        with self._lock:
-            return [*self._unanswered]
+    def read_back(self, gone: Sequence[int], failed: Mapping[int, str]) -> None:
+        """Note what a read has found, so that no resume forgets it."""
+        if gone or failed:
+            self._append({"gone": gone, "failed": failed})
 
     def close(self) -> None:
         """Release the lock."""
@@ -3652,58 +3669,80 @@ class RunFolder:
         logging.raiseExceptions = False  # a full disk shows in the journal, before a DELETE
         self.log = logging.Logger("run.log", logging.INFO)
         with writing(path):
-            self.log.addHandler(logging.FileHandler(path / "run.log", encoding="utf-8"))
+            self._log_file = logging.FileHandler(path / "run.log", encoding="utf-8")
+        self.log.addHandler(self._log_file)
 
     @classmethod
     def create(cls, config: Config) -> RunFolder:
         """Make a new folder, mode 0700; raises ConfigError if it cannot be made."""
         stem = f"{config.store_hash}-{config.resource.name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+        path, number = config.runs_dir / stem, 1
         try:
             config.runs_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             with suppress(OSError), open(config.runs_dir / ".gitignore", "x") as file:
                 file.write("*\n")
-            for number in itertools.count(1):
-                path = config.runs_dir / (stem if number == 1 else f"{stem}-{number}")
+            while True:
                 with suppress(FileExistsError):
                     path.mkdir(mode=0o700)
-                    break
-            return cls(path)
+                    return cls(path)
+                number += 1
+                path = config.runs_dir / f"{stem}-{number}"
         except OSError as error:
-            fault = f"Cannot create a run folder in {config.runs_dir} ({error.strerror})."
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise StoreError(fault) from error
-            raise ConfigError(f"{fault} Use another --runs-dir.") from error
+            fault = f"Cannot create a run folder in {config.runs_dir} ({error.strerror})"
+            raise ConfigError(f"{fault}. Use another --runs-dir.") from error
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
         """Open the folder of an earlier run; raises ConfigError if it has no plan."""
-        reason = "contains no plan.json"
-        try:
-            if path.is_file():
-                reason = f"not a folder. Did you mean {path.parent}?"
-            elif (path / "plan.json").is_file():
-                return cls(path)
-        except PermissionError as error:
-            reason = str(error.strerror)
-        raise ConfigError(f"--resume {path}: {reason}")
+        if not os.path.isfile(path / "plan.json"):
+            raise ConfigError(f"--resume {path}: contains no plan.json that can be read")
+        return cls(path)
 
-    def write(self, name: str, text: str, *, durable: bool = True) -> None:
-        """Write a file of the folder as a whole."""
-        write_atomically(self.path / name, text, durable=durable)
+    def write(self, name: str, text: str) -> None:
+        """Replace a file as a whole, so that it survives a power cut too."""
+        path, draft = self.path / name, self.path / f"{name}.new"
+        with writing(path):
+            with open_new(draft) as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            replace_file(draft, path)
+            sync_folder(self.path)
+
+    def write_csv(self, name: str, rows: Iterable[Iterable[object]]) -> None:
+        """Write a CSV for people."""
+        self.write(name, csv_text(map(csv_cell, row) for row in rows))
+
+    def write_failed(self, failed: Mapping[int, str], resource: Resource) -> None:
+        """Write failed.csv: id, the fields of selected.csv, and the reason."""
+        unknown = [""] * len(resource.display_fields)
+        shown = dict.fromkeys(failed, unknown)
+        for number_text, *values in self.rows("selected.csv"):
+            number = positive_id(number_text)
+            if number in shown and len(values) == len(unknown):
+                shown[number] = values
+        rows = [[number, *shown[number], failed[number]] for number in sorted(failed)]
+        self.write_csv("failed.csv", [["id", *resource.display_fields, "reason"], *rows])
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Write summary.json."""
+        self.write("summary.json", json.dumps(summary, indent=1) + "\n")
+
+    def rows(self, name: str) -> Iterator[list[str]]:
+        """Yield the rows of a CSV; none if it is missing or damaged."""
+        path = self.path / name
+        with (
+            suppress(OSError, csv.Error),
+            open(path, encoding="utf-8", errors="replace", newline="") as file,
+        ):
+            yield from filter(None, csv.reader(file))
 
     def read_plan(self, config: Config) -> Plan:
         """Return the plan; raises Refused if it was modified, or is another store's."""
         path = self.path / "plan.json"
         try:
             plan = parse_plan(path.read_text(encoding="utf-8"))
-        except (
-            OSError,
-            ValueError,
-            TypeError,
-            LookupError,
-            AttributeError,
-            RecursionError,
-        ) as error:
+        except Exception as error:  # whatever was made of it
             fault = f"{path} is invalid or was modified ({clean(error)})"
             raise Refused(f"{fault}. Start a new run.") from error
         for name in ("host", "store_hash"):
@@ -3713,74 +3752,34 @@ class RunFolder:
                 raise Refused(f"Store mismatch: {fault}.")
         return plan
 
-    def backup_fault(self, plan: Plan) -> str:
-        """Return what is wrong with the backup of the plan; "" if nothing is."""
-        path = self.path / "backup.jsonl"
+    def backup_faults(self, plan: Plan) -> list[str]:
+        """Return what is wrong with the backup that the plan promises."""
+        path, id_field = self.path / "backup.jsonl", RESOURCES[plan.resource].id_field
         if not plan.backup:
-            return ""
-        try:
-            with open(path, "rb") as file:
-                found = {backup_id(line, RESOURCES[plan.resource].id_field) for line in file}
-        except OSError as error:
-            return f"Backup missing: {path} ({error.strerror})"
-        missing = len({*plan.ids} - found)
+            return []
+        missing = {*plan.ids}
+        with suppress(OSError), open(path, "rb") as file:
+            for line in file:
+                with suppress(ValueError, AttributeError, TypeError, RecursionError):
+                    missing.discard(json.loads(line).get(id_field))
         if not missing:
-            return ""
-        return f"Backup incomplete: {path} lacks {missing:,} of {len(plan.ids):,} records"
+            return []
+        lack = f"lacks {len(missing):,} of {len(plan.ids):,} records"
+        return [f"Backup incomplete: {path} {lack}"]
 
     def earlier_summary(self) -> Record:
         """Return the summary of the sessions before; {} if there is none."""
-        try:
-            summary = json.loads((self.path / "summary.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
-            return {}
-        return summary if isinstance(summary, dict) else {}
-
-    def write_unmatched(self, entries: Sequence[tuple[str, str]]) -> None:
-        """Write unmatched.csv: the entries of lists that match no record, if any."""
-        if entries:
-            self._write_csv("unmatched.csv", [("list", "entry"), *entries])
-
-    def write_failed(self, failed: Mapping[int, str], resource: Resource) -> None:
-        """Write failed.csv: id, the fields of selected.csv, and the reason."""
-        width = len(resource.display_fields)
-        shown = {}
-        for row in self.rows("selected.csv") if failed else ():
-            number = positive_id(row[0]) if row else None
-            if number in failed:
-                shown[number] = (row[1:] + [""] * width)[:width]
-        header: Sequence[object] = ("id", *resource.display_fields, "reason")
-        empty = [""] * width
-        rows = [[n, *shown.get(n, empty), failed[n]] for n in sorted(failed)]
-        self._write_csv("failed.csv", [header, *rows])
-
-    def _write_csv(self, name: str, rows: Iterable[Sequence[object]]) -> None:
-        text = io.StringIO()
-        csv.writer(text).writerows([[*map(csv_cell, row)] for row in rows])
-        self.write(name, text.getvalue())
-
-    def rows(self, name: str) -> Iterator[list[str]]:
-        """Yield the rows of a CSV; none if it is missing or damaged."""
-        path = self.path / name
-        with (
-            suppress(OSError, csv.Error),
-            open(path, encoding="utf-8", errors="replace", newline="") as file,
-        ):
-            yield from csv.reader(file)
+        with suppress(OSError, ValueError, TypeError, RecursionError):
+            return dict(json.loads((self.path / "summary.json").read_text(encoding="utf-8")))
+        return {}
 
     def discard(self) -> None:
         """Remove the folder of a run that ended before anything was listed."""
-        for handler in [*self.log.handlers]:
-            self.log.removeHandler(handler)
-            with suppress(OSError):  # a full disk
-                handler.close()
+        self.log.removeHandler(self._log_file)
+        with suppress(OSError):  # a full disk
+            self._log_file.close()
         self.journal.close()
         shutil.rmtree(self.path, ignore_errors=True)
-
-    def write_summary(self, summary: Mapping[str, Any], *, durable: bool) -> None:
-        """Write summary.json."""
-        text = json.dumps(summary, indent=1, ensure_ascii=False) + "\n"
-        self.write("summary.json", text, durable=durable)
 
 
 # --- delete and verify --------------------------------------------------------------
@@ -3798,20 +3797,8 @@ MAX_WITHOUT_EFFECT = 10  # batches in a row, before one has deleted anything
 
 
 @dataclass
-class ReadBack:
-    """The ids that a read did not find gone."""
-
-    # They exist, and no reason is known.
-    existing: list[int] = field(default_factory=list)
-    # They exist, and have failed for a reason.
-    failed: list[int] = field(default_factory=list)
-    # The response cannot be relied on.
-    unknown: list[int] = field(default_factory=list)
-
-
-@dataclass
 class FailureBudget:
-    """Counts the failures of one pass, and says when and why the run must stop."""
+    """Counts the failures of one pass, and stops the run when they are too many."""
 
     selected: int
     # In percent of the selection.
@@ -3819,29 +3806,36 @@ class FailureBudget:
     failed: int = 0
     # Requests in a row that used up their retries.
     exhausted: int = 0
+    # The store's words on the last failure.
+    last_error: str = ""
 
-    def add(self, result: BatchResult) -> StoreError | None:
-        """Add a result; returns the reason to stop, if there is one."""
-        unsettled_ids = result.doubtful if result.retries_exhausted else ()
-        self.failed += len(result.rejected) + len(unsettled_ids)
-        self.exhausted = self.exhausted + 1 if result.retries_exhausted else 0
+    def add(self, result: BatchResult) -> None:
+        """Add a result; raises StoreError if the run must stop."""
+        self.last_error = next(iter(result.rejected.values()), result.message)
+        self.failed += len(result.rejected)
+        if result.retries_exhausted:
+            self.failed += len(result.doubtful)
+            self.exhausted += 1
+        else:
+            self.exhausted = 0
         if self.exhausted >= STORE_DOWN:
             fault = f"{STORE_DOWN} requests in a row used up their retries"
-            return StoreError(f"Cannot reach the store: {fault}. Last error: {result.message}.")
+            raise StoreError(f"Cannot reach the store: {fault}. Last error: {result.message}.")
         allowed = 0.0
         if self.max_error_rate:
             allowed = max(10.0, self.selected * self.max_error_rate / 100)
         if self.failed > allowed:
-            last = next(iter(result.rejected.values()), result.message)
             limit = f"above max_error_rate ({self.max_error_rate:g}%)"
             fault = f"Stopped: {self.failed:,} of {self.selected:,} failed, {limit}"
-            return StoreError(f"{fault}. Last error: {last}.")
-        return None
+            raise StoreError(f"{fault}. Last error: {self.last_error}.")
 
 
 @dataclass
 class Executor:
-    """Deletes planned ids and verifies the deletions."""
+    """Deletes planned ids and verifies the deletions.
+
+    Three steps: `check_reads`, `delete` (the first batch alone), `verify`.
+    """
 
     store: Store
     workers: Workers
@@ -3851,103 +3845,45 @@ class Executor:
     max_error_rate: float
     # Record => its parent, where deleting a parent deletes its children; else empty.
     parents: Mapping[int, int] = field(default_factory=dict)
-    # Records that are not sent, since a child of theirs was not deleted => the reason.
-    blocked: dict[int, str] = field(default_factory=dict)
 
-    # What exists
-
-    def read_back(
-        self, ids: Sequence[int], *, is_progress: bool = True, is_resume: bool = False
-    ) -> ReadBack:
-        """Read planned ids back: what is gone is noted in ledger and journal (N10, N13).
-
-        is_resume: nothing is known of the store, so every absence is read twice.
-        """
-        result, ledger = ReadBack(), self.ledger
-        parts = [*chunks(ids, self.store.chunk_size)]
-        reads: Iterable[set[int] | None]
-        reads = self.workers.in_order(self.store.existing, parts)
-        if not self.store.resource.id_filter:
-            reads = [*reads]
-            if not self.is_path_read_reliable():
-                return ReadBack(unknown=[*ids])
-        for chunk, existing in zip(parts, reads, strict=True):
-            if existing is None:
-                result.unknown.extend(chunk)
-                continue
-            before = {*ledger.failed}
-            # N10: no accepted DELETE explains these absences, and one response may be a
-            # stray one: they are read once more.
-            is_unclear = before | ledger.doubts.keys()
-            unexpected = [
-                number
-                for number in chunk
-                if number not in existing
-                and (is_resume or number in is_unclear or number not in ledger.applied)
-            ]
-            if unexpected and self.workers.call(self.store.existing, unexpected) != set():
-                result.unknown.extend(chunk)
-                continue
-            ledger.read_back(chunk, existing)
-            self.journal.gone([number for number in chunk if number not in existing])
-            new = ledger.failed.keys() - before
-            self.journal.failed({number: ledger.failed[number] for number in new})
-            for number in (n for n in chunk if n in existing):
-                has_failed = number in ledger.failed
-                (result.failed if has_failed else result.existing).append(number)
-            self.progress.advance(len(chunk) * is_progress)
-        return result
-
-    def read_after_delay(self, ids: Sequence[int]) -> ReadBack:
-        """Read ids back, and once more if the store may still list deleted records."""
-        result, delay = self.read_back(ids), self.ledger.consistency_delay
-        if delay and not self.ledger.applied.isdisjoint(result.existing):
-            text = "Deleted records may still be listed"
-            self.progress.warn(f"{text}; reading again in {delay:.0f}s.")
-            self.workers.sleep(delay)
-            result = self.read_back(result.existing + result.unknown, is_progress=False)
-        return result
+    # Reading
 
     def check_reads(self, ids: Sequence[int], known: Sequence[int] = ()) -> None:
         """Check that the store returns the records that exist: the read check.
 
         Absence proves nothing unless presence is reported. The longest of the ids are read
-        as verification will read them, with known ids, which surely exist, before, between
-        and after them. If one is missing, fewer are asked for until all are returned: an
-        id that a smaller read returns was ignored by the larger one; if none does, somebody
-        has deleted it. Raises Canceled if no size works.
+        as verification will read them, with known ids, which surely exist, before and after
+        them. If one is missing, fewer are asked for until all are returned: an id that a
+        smaller read returns was ignored by the larger one; if none does, somebody has
+        deleted it. Raises Canceled if no size works.
         """
-        store, size, known = self.store, self.store.chunk_size, known[: self.store.chunk_size]
-        others = [number for number in ids if number not in known]
-        others = heapq.nlargest(size - len(known), others)
-        third, half = len(known) // 3, len(others) // 2
-        sample = [*known[:third], *others[:half], *known[third : 2 * third]]
-        sample += [*others[half:], *known[2 * third :]]
+        store = self.store
+        largest = size = store.chunk_size
+        known = known[:size]
+        others = heapq.nlargest(size - len(known), [n for n in ids if n not in known])
+        sample = [*known[::2], *others, *known[1::2]]
         while True:
-            found = self._read_parts(sample, size)
+            found = self.read_parts(sample, size)
             missing = [number for number in sample if number not in found]
-            in_halves = self._read_parts(missing, max(1, min(len(missing) // 2, size)))
-            in_halves |= self._read_parts(missing[-1:], 1)
-            if store.chunk_size < size:  # a read that was too long was halved
-                size = store.chunk_size
-                store.batch_size = min(store.batch_size, size)
-            if found and None not in found and not in_halves and found.issuperset(known):
-                if size < store.chunk_size:
-                    store.chunk_size = size
-                    store.batch_size = min(store.batch_size, size)
-                return
+            smaller = (min(size, len(sample)) + 1) // 2
+            ignored = self.read_parts(missing, smaller)
+            if found and None not in found and not ignored and found.issuperset(known):
+                break
             if size == 1:
                 fault = f"the store does not return {store.resource.singular} {missing[0]}"
                 raise Canceled(f"Deletions cannot be verified: {fault}, which it has listed.")
-            size = (min(size, len(sample)) + 1) // 2
+            size = min(smaller, store.chunk_size)
+        size = min(size, store.chunk_size)  # a read that was too long was halved
+        if size < largest:
+            store.chunk_size = size
+            store.batch_size = min(store.batch_size, size)
 
-    def is_path_read_reliable(self) -> bool:
-        """Tell whether a record that the list has can be read by its path id.
-
-        Else a store that answers everything with 404 would seem to have deleted all.
-        """
-        known = self.known_ids()[-1:]
-        return not known or self.workers.call(self.store.existing, known) == {*known}
+    def read_parts(self, ids: Sequence[int], size: int) -> set[int | None]:
+        """Return which of the ids exist, read in parts; with None if that is unknown."""
+        found: set[int | None] = set()
+        for existing in self.workers.in_order(self.store.existing, chunks(ids, size)):
+            found |= {None} if existing is None else existing
+        return found
 
     def known_ids(self) -> list[int]:
         """Return a few ids that exist: the last of the first page.
@@ -3955,86 +3891,114 @@ class Executor:
         A list may show deleted records for a while, as its id filter does. A read by path
         id does not, so there only records that were not sent count.
         """
-        read = partial(self.workers.call, self.store.page, self.store.resource)
-        read = partial(read, page=1, limit=PAGE_LIMIT)
+        resource = self.store.resource
+        read = partial(self.workers.call, self.store.page, resource, page=1, limit=PAGE_LIMIT)
         records = read().records or read().records  # an empty page may be a stray response
-        ids = [*map(self.store.resource.id_of, records)]
-        if not self.store.resource.id_filter:
+        ids = [*map(resource.id_of, records)]
+        if not resource.id_filter:
             sent = self.ledger.applied | self.ledger.gone
             ids = [number for number in ids if number not in sent]
         return ids[-6:]
 
-    def _read_parts(self, ids: Sequence[int], size: int) -> set[int | None]:
-        """Return which of the ids exist, read in parts; with None if that is unknown."""
-        found: set[int | None] = set()
-        for part in chunks(ids, size):
-            existing = self.workers.call(self.store.existing, part)
-            found |= {None} if existing is None else existing
-        return found
+    def read_back(
+        self, ids: Sequence[int], is_progress: bool = True, is_resume: bool = False
+    ) -> tuple[list[int], list[int]]:
+        """Read planned ids back, and note those that are gone (N10, N13).
+
+        Returns the ids that exist and have not failed, and those of which the store
+        returns nothing that can be relied on. is_resume: nothing is known of the store,
+        so every absence is read twice.
+        """
+        ledger, left, unknown = self.ledger, list[int](), list[int]()
+        unclear = ledger.failed.keys() | ledger.doubts.keys()
+        parts = [*chunks(ids, self.store.chunk_size)]
+        reads: Iterable[set[int] | None]
+        reads = self.workers.in_order(self.store.existing, parts)
+        if not self.store.resource.id_filter:
+            # A store that answers everything with 404 would seem to have deleted all, so a
+            # record that the list has is read by path id too.
+            reads, known = [*reads], self.known_ids()[-1:]
+            if known and self.workers.call(self.store.existing, known) != {*known}:
+                return [], [*ids]
+        for part, existing in zip(parts, reads, strict=True):
+            gone = [n for n in part if existing is not None and n not in existing]
+            # N10: one response may be a stray one, so absences that no accepted DELETE
+            # explains are read once more.
+            unexplained = [
+                n for n in gone if is_resume or n in unclear or n not in ledger.applied
+            ]
+            if unexplained and self.workers.call(self.store.existing, unexplained) != set():
+                existing = None
+            if existing is None:
+                unknown.extend(part)
+                continue
+            self.journal.read_back(gone, ledger.read_back(part, existing))
+            left += [n for n in part if n in existing and n not in ledger.failed]
+            self.progress.advance(len(part) * is_progress)
+        return left, unknown
 
     # Deleting
 
     def delete(self, ids: Sequence[int]) -> None:
         """Delete planned ids, one batch at a time until one is verified."""
-        budget = FailureBudget(self.ledger.selected, self.max_error_rate)
+        budget = FailureBudget(len(self.ledger.planned), self.max_error_rate)
         # An earlier session may have deleted something.
         is_confirmed = not self.ledger.applied.isdisjoint(self.ledger.gone)
         without_effect = 0
-        for level in levels(ids, self.parents):
-            self.read_back([*self.ledger.doubts], is_progress=False)
-            rest = self.without_blocked(level)
+        for rest in self.sendable(ids):
             while rest and not is_confirmed:
                 size = self.store.batch_size
                 first, rest = rest[:size], rest[size:]
-                self.send_batches(first, budget, one_by_one=True)
+                self.send_batches(first, budget)
                 is_confirmed = self.confirm_first_batch(first)
                 was_gone = self.ledger.gone.issuperset(first)
                 without_effect += not is_confirmed and not was_gone
                 if without_effect == MAX_WITHOUT_EFFECT:
-                    raise self.workers.stop.set(self._without_effect(first))
+                    fault = f"Stopped: the first {MAX_WITHOUT_EFFECT} batches deleted nothing"
+                    raise StoreError(f"{fault}. Last error: {budget.last_error}.")
             self.send_batches(rest, budget)
 
-    def _without_effect(self, ids: Sequence[int]) -> StoreError:
-        reasons = self.ledger.doubts | self.ledger.failed
-        last = [f" Last error: {reasons[n]}." for n in ids if n in reasons][:1]
-        fault = f"Stopped: the first {MAX_WITHOUT_EFFECT} batches deleted nothing."
-        return StoreError("".join([fault, *last]))
+    def sendable(self, ids: Sequence[int]) -> Iterator[Sequence[int]]:
+        """Yield the ids in groups, children first, without parents of one that remains.
 
-    def without_blocked(self, ids: Sequence[int]) -> Sequence[int]:
-        """Return the ids without parents of a child that was not deleted.
-
-        Deleting a parent deletes its children.
+        Deleting a parent deletes its children, so a child that was rejected keeps it.
         """
-        kept = self.ledger.failed.keys() | self.ledger.doubts.keys() | self.blocked.keys()
-        reasons = {
-            self.parents[child]: f"its child {child} was not deleted"
-            for child in kept.intersection(self.parents)
-        }
-        self.blocked |= {number: reasons[number] for number in ids if number in reasons}
-        return [number for number in ids if number not in self.blocked] if reasons else ids
+        for level in levels(ids, self.parents):
+            if self.parents:
+                self.read_back([*self.ledger.doubts], is_progress=False)
+            blocked = self.blocked()
+            yield [number for number in level if number not in blocked]
 
-    def send_batches(
-        self, ids: Sequence[int], budget: FailureBudget, *, one_by_one: bool = False
-    ) -> None:
+    def blocked(self) -> dict[int, str]:
+        """Return the records that must not be sent, since a child remains => the reason."""
+        kept = self.ledger.failed | self.ledger.doubts
+        return {
+            parent: f"its child {child} was not deleted"
+            for child in kept.keys() & self.parents.keys()
+            for parent in ancestors(child, self.parents)
+        }
+
+    def send_batches(self, ids: Sequence[int], budget: FailureBudget) -> None:
         """Delete ids in batches; raises RunError, with all responses noted, at a stop."""
+        if not self.ledger.planned >= {*ids}:  # N2
+            raise ValueError("an id is not in the plan")
         stop = self.workers.stop
         try:
-            for result in self.batch_results(ids, one_by_one=one_by_one):
+            for result in self.batch_results(ids):
                 self.ledger.apply(result)
-                try:
-                    self.journal.result(result)
-                except RunError as failure:
-                    stop.set(failure)
                 requeued = sum(map(len, result.requeue))
                 self.progress.advance(len(result.batch) - requeued)
-                if reason := budget.add(result):
-                    stop.set(reason)
+                try:
+                    self.journal.result(result)
+                    budget.add(result)
+                except RunError as failure:
+                    stop.set(failure)
         finally:
-            for batch in self.journal.unanswered():  # not waited for
+            for batch in [*self.journal.unanswered]:  # not waited for
                 self.ledger.apply(BatchResult(batch=batch, applied=batch))
         stop.check()
 
-    def batch_results(self, ids: Sequence[int], *, one_by_one: bool) -> Iterator[BatchResult]:
+    def batch_results(self, ids: Sequence[int]) -> Iterator[BatchResult]:
         """Delete ids in batches, several at a time, and yield each result as it comes.
 
         Halves of a rejected batch go at once, so that its bad record is found soon;
@@ -4042,21 +4006,12 @@ class Executor:
         is not asked twenty times for each. Ends early once the stop flag is set.
         """
         store, workers = self.store, self.workers
-        limit = 1 if one_by_one else 2 * workers.count  # no worker waits for this thread
-        fresh = batches(ids, store.batch_size)
-        soon: deque[Batch] = deque()
-        late: deque[Batch] = deque()
+        limit = 2 * workers.count  # no worker waits for this thread
+        queue = deque(batches(ids, store.batch_size))
         pending: list[Future[BatchResult]] = []
-
-        def next_batch() -> Batch | None:
-            if workers.stop.failure is not None:
-                return None
-            if soon:
-                return soon.popleft()
-            return next(fresh, None) or (late.popleft() if late else None)
-
         while True:
-            while len(pending) < limit and (batch := next_batch()):
+            while queue and len(pending) < limit and workers.stop.failure is None:
+                batch = queue.popleft()
                 pending.append(workers.submit(store.delete_batch, batch, self.journal))
             if not pending:
                 return
@@ -4064,69 +4019,62 @@ class Executor:
             for future in [item for item in pending if item in done]:  # in order
                 pending.remove(future)
                 result = future.result()
-                (late if result.retries_exhausted else soon).extend(result.requeue)
+                if result.retries_exhausted:
+                    queue.extend(result.requeue)
+                else:
+                    queue.extendleft(reversed(result.requeue))
                 yield result
 
     def confirm_first_batch(self, ids: Sequence[int]) -> bool:
-        """Tell whether this run has deleted something of a batch.
+        """Return whether this run has deleted something of a batch.
 
         An accepted batch is read for up to 60 s, and that consistency delay is what
-        verification waits. Raises StoreError if all of it still exists then.
+        verification waits. Raises StoreError if nothing of it is gone then.
         """
         began, ledger = time.monotonic(), self.ledger
         for delay in FIRST_BATCH_DELAYS:
             self.workers.sleep(delay)
-            result = self.read_back(ids, is_progress=False)
+            left, unknown = self.read_back(ids, is_progress=False)
             if not ledger.gone.isdisjoint(ledger.applied.intersection(ids)):
                 ledger.consistency_delay = time.monotonic() - began if delay else 0.0
                 return True
-            if not result.unknown and ledger.doubts.keys() >= {*result.existing}:
+            if not unknown and ledger.doubts.keys() >= {*left}:
                 return False  # nothing was clearly accepted
             if not delay:
-                seconds = sum(FIRST_BATCH_DELAYS)
-                text = "Deleted records are still listed"
-                self.progress.warn(f"{text}; waiting up to {seconds:.0f}s.")
-        fault = "its records still exist after 60 s"
-        if result.unknown:
-            fault = "what it returns of its records cannot be relied on"
-        fault = f"The store accepted the first DELETE, but {fault}."
-        raise self.workers.stop.set(StoreError(fault))
+                self.progress.warn("Deleted records are still listed; waiting up to 60s.")
+        fault = "none of its records is verified gone after 60 s"
+        raise StoreError(f"The store accepted the first DELETE, but {fault}.")
 
     # Verifying
 
     def verify(self, ids: Sequence[int]) -> None:
         """Read all ids back; delete what still exists once more, and read it again."""
-        unverified = [number for number in ids if number not in self.ledger.gone]
-        self.progress.advance(len(ids) - len(unverified))
-        result = self.read_after_delay(unverified)
-        resent: set[int] = set()
+        ledger, resent = self.ledger, set[int]()
+        left = [number for number in ids if number not in ledger.gone]
+        self.progress.advance(len(ids) - len(left))
+        left, unknown = self.read_back(left)
         delays: Sequence[float] = REREAD_DELAYS
-        if self.ledger.consistency_delay is None:  # this session has not measured it
-            delays = FIRST_BATCH_DELAYS[1:]
-            if result.existing:
-                self.workers.sleep(REREAD_DELAYS[-1])
-                result = self.read_back(result.existing + result.unknown, is_progress=False)
-        for delay in delays:
-            if not result.existing and not result.unknown:
+        lag = ledger.consistency_delay
+        if lag is None:  # this session has not measured it
+            lag, delays = REREAD_DELAYS[-1], FIRST_BATCH_DELAYS[1:]
+        for place, delay in enumerate(delays):
+            if not left and not unknown:
                 return
-            budget = FailureBudget(self.ledger.selected, self.max_error_rate)
-            self.blocked.clear()
-            for level in levels([n for n in result.existing if n not in resent], self.parents):
-                sendable = self.without_blocked(level)
-                self.send_batches(sendable, budget)
-                resent.update(sendable)
-            self.workers.sleep(max(delay, self.ledger.consistency_delay or 0.0))
-            result = self.read_back(result.existing + result.unknown)
-        reasons = {
-            number: self.ledger.doubts.pop(number, "still exists after two accepted DELETEs")
-            for number in resent.intersection(result.existing)
-        }
-        for number in (self.blocked.keys() - resent).intersection(result.existing):
-            reasons[number] = self.blocked[number]
-        self.ledger.failed |= reasons
-        self.journal.failed(reasons)
-        for number in self.ledger.failed.keys() & {*result.unknown}:  # it may be gone
-            self.ledger.doubts[number] = self.ledger.failed.pop(number)
+            if lag and place == 0:  # what is left may be deleted: it is read again first
+                again = f"reading again in {lag:.0f}s"
+                self.progress.warn(f"Deleted records may still be listed; {again}.")
+            else:
+                budget = FailureBudget(len(ledger.planned), self.max_error_rate)
+                unsent = [number for number in left if number not in resent]
+                for group in self.sendable(unsent):
+                    self.send_batches(group, budget)
+                    resent.update(group)
+            self.workers.sleep(max(delay, lag))
+            left, unknown = self.read_back(left + unknown)
+        reasons = dict.fromkeys(resent, "still exists after two accepted DELETEs")
+        reasons = self.blocked() | reasons | ledger.doubts
+        ledger.failed |= {number: reasons[number] for number in left if number in reasons}
+        self.journal.read_back([], ledger.failed)
 
 
 # --- screen -------------------------------------------------------------------------
@@ -4583,7 +4531,7 @@ class Run:
 
     def __init__(self, config: Config, screen: Screen, stop: Stop) -> None:
         self.plan: Plan | None = None
-        ledger = Ledger(0)
+        ledger = Ledger()
         if config.resume:
             self.folder = RunFolder.open(config.resume)
             self.plan = self.folder.read_plan(config)
@@ -4648,7 +4596,7 @@ class Run:
         if config.resume:
             ids = self.read_remaining(plan)
             mistakes += missing_protections(config, plan)
-            mistakes += filter(None, [self.folder.backup_fault(plan)])
+            mistakes += self.folder.backup_faults(plan)
         check_count(config, len(ids))
         if not ids:
             for warning in (*plan.warnings, *mistakes):
@@ -4668,8 +4616,8 @@ class Run:
             self.executor.delete(ids)
         with screen.phase("Verifying", len(ids)):
             self.executor.verify(ids)
-        if unverified := self.ledger.selected - len(self.ledger.gone):
-            count = f"{unverified:,} of {config.resource.counted(self.ledger.selected)}"
+        if unverified := len(plan.ids) - len(self.ledger.gone):
+            count = f"{unverified:,} of {config.resource.counted(len(plan.ids))}"
             incomplete = RunError(f"{count} not verified as deleted.")
             incomplete.exit_status, incomplete.status = 4, "completed"
             raise incomplete
@@ -4696,16 +4644,21 @@ class Run:
         config, collector = self.config, self.collector
         if config.spare_with_orders:
             self.read_orders()
-        files = RecordFiles(self.folder.path, config.resource, backup=not config.no_backup)
-        with self.screen.phase("Listing"), closing(files):
-            selection = collector.collect(self.orders, files)
+        backup, groups = not config.no_backup, None
+        with self.screen.phase("Listing"):
+            if backup and config.resource.name == "customers":
+                groups = self.workers.call(self.store.group_names)
+            files = RecordFiles(self.folder.path, config.resource, backup, groups)
+            with closing(files):
+                selection = collector.collect(self.orders, files)
             parents = collector.parents()
-        self.folder.write_unmatched(selection.unmatched_entries())
+        if entries := selection.unmatched_entries():
+            self.folder.write_csv("unmatched.csv", [("list", "entry"), *entries])
         check_selection(selection, parents, config)
         time_zone = printable(value_at(info, "timezone.name") or "an unknown one", 60)
         plan = make_plan(config, selection, time_zone)
         self.folder.write("plan.json", plan.text())
-        self.plan, self.ledger.selected = plan, len(plan.ids)
+        self.plan, self.ledger.planned = plan, {*plan.ids}
         return plan
 
     def read_orders(self) -> None:
@@ -4726,13 +4679,12 @@ class Run:
         with self.screen.phase("Checking", len(unverified)):
             if unverified and (known := executor.known_ids()):
                 executor.check_reads(unverified, known)
-            result = executor.read_back(unverified, is_resume=True)
+            executor.read_back(unverified, is_resume=True)
         is_new = bool(unverified) or self.earlier.get("status") != "completed"
         if is_new and not self.config.dry_run:
             self.stage = "read"
-        last = ledger.rejected_before | ledger.failed.keys()
-        remaining = [*result.existing, *result.failed, *result.unknown]
-        return sorted(remaining, key=last.__contains__)
+        remaining = [number for number in unverified if number not in ledger.gone]
+        return sorted(remaining, key=ledger.failed_before.__contains__)
 
     def approve(self, plan: Plan, ids: Sequence[int], mistakes: Sequence[str]) -> None:
         """Return once guards and person have agreed; raises Refused or Canceled."""
@@ -4812,7 +4764,7 @@ class Run:
         if stop.signals and not self.has_announced_stop:
             self.has_announced_stop = True
             text = "saving progress"
-            if self.folder.journal.unanswered() and (count := client.in_flight()):
+            if self.folder.journal.unanswered and (count := client.in_flight()):
                 text = f"waiting for {count} request{'s' * (count > 1)} in flight"
                 text += " (Ctrl-C again to quit now)"
             self.screen.say(f"Stopping: {text}", "bold")
@@ -4823,7 +4775,7 @@ class Run:
         if self.has_results() and now - self.written_at >= 1.0:
             self.written_at = now
             try:
-                self.folder.write_summary(self.summary(is_ended=False), durable=False)
+                self.folder.write_summary(self.summary(is_ended=False))
             except RunError as failure:
                 stop.set(failure)
 
@@ -4845,7 +4797,7 @@ class Run:
         The failures say so themselves, but for those that mean something else once there
         is a plan, or once an earlier session has deleted something.
         """
-        selected, gone = self.ledger.selected, counts["deleted"] + counts["already_gone"]
+        selected, gone = len(self.ledger.planned), counts["deleted"] + counts["already_gone"]
         if failure is None:
             return "completed" if gone == selected else "planned", 0
         if self.plan and isinstance(failure, (ReadRejected, InvalidResponse, ConfigError)):
@@ -4874,7 +4826,7 @@ class Run:
             "resource": self.config.resource.name,
             "filters": plan.filters,
             "selection": plan.selection,
-            "selected": self.ledger.selected,
+            "selected": len(self.ledger.planned),
             **counts,
             **{name: getattr(plan, name, 0) for name in PLAN_COUNTS},
             "verified": is_verified,
@@ -4905,7 +4857,7 @@ class Run:
         try:
             if self.has_results():
                 folder.write_failed(self.ledger.failed, self.config.resource)
-                folder.write_summary(summary, durable=True)
+                folder.write_summary(summary)
                 folder.write("report.html", self.report(summary))
         except RunError as unwritten:
             summary = self.summary(unwritten)
@@ -4986,7 +4938,7 @@ class Run:
         if not self.config.webhook_url:
             return
         event = EVENTS.get(summary["exit_status"], "interrupted")
-        names = ("status", "exit_status", "selected", *Outcome)
+        names = ("status", "exit_status", "selected", *self.ledger.counts())
         counts = {name: summary[name] for name in names}
         body = {"event": event, **counts, "run_folder": self.folder.path.name}
         self.posting = threading.Thread(target=self.post, args=(body,), daemon=True)

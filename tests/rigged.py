@@ -555,7 +555,8 @@ def read_backs(request: Request) -> bool:
 
 def listings(request: Request) -> bool:
     """Tell whether a request is for a page of the listing."""
-    return request.method == "GET" and "page" in request.query and "id:in" not in request.query
+    is_page = request.method == "GET" and "page" in request.query
+    return is_page and "id:in" not in request.query and "customer_groups" not in request.path
 
 
 def names(*ids: int) -> Callable[[Request], bool]:

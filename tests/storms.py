@@ -57,7 +57,7 @@ KINDS = (
 # The reasons of a run that stops because its first DELETEs have no effect.
 WITHOUT_EFFECT = (
     "the first 10 batches deleted nothing",
-    "its records still exist after 60 s",
+    "none of its records is verified gone after 60 s",
 )
 PAGE = "<html><head><title>Sorry, we are down</title></head><body>soon</body></html>"
 STATES = {0, 3, 4, 5}  # exit statuses of a run that got no signal

@@ -203,7 +203,7 @@ def test_store_keys_are_read(
     ):
         status, _, err = run(f"[store]\nstore_hash = {pasted}\n", "--dry-run")
         assert status == 0, (pasted, err)
-    assert len({request.path for request in served.log}) == 2
+    assert len({request.path for request in served.log}) == 3
 
 
 def test_domain_must_be_the_store_s(served: FakeStore, run: Run) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import bulk_delete
 from tests.fake_store import FakeStore, Fault, Request
 from tests.launcher import Rig
 from tests.rigged import (
@@ -475,12 +476,13 @@ def test_unanswered_halves_count(
     assert set(store.customers) == set(victims)
 
 
-def test_unanswered_parts_of_batches_count(make_store: MakeStore, tool: RiggedTool) -> None:
-    store = make_store(customers=0, products=1500, quota=150, window=0.4, count_items=True)
-    store.faults = [Fault("DELETE", times=math.inf, status=503, counts=False)]
-    outcome = tool.run(store, "--resource", "products", count_items=True, max_retries=0)
-    assert outcome.status == 5, outcome.text
-    assert len(store.deletes()) <= 10
+def test_an_id_outside_the_plan_is_never_sent() -> None:
+    """N2: whatever is wrong with the program."""
+    nothing: Any = None
+    ledger = bulk_delete.Ledger({7})
+    executor = bulk_delete.Executor(nothing, nothing, nothing, ledger, nothing, 0.0)
+    with pytest.raises(ValueError, match="not in the plan"):
+        executor.send_batches([7, 8], nothing)
 
 
 # --- one response that is not true -----------------------------------------------------------

@@ -87,7 +87,7 @@ def test_incomplete_backup(store: FakeStore, hurried: RiggedTool, options: list[
         backup.unlink() if kept is None else backup.write_bytes(b"".join(kept))
         outcome = hurried.resume(store, first.folder)
         assert outcome.status == 3, kept
-        assert ("Backup missing" if kept is None else "Backup incomplete") in outcome.err
+        assert "Backup incomplete" in outcome.err
     assert len(store.deletes()) == sent
     backup.write_bytes(b"".join(records).replace(b"\n", b"\r\n"))
     assert hurried.resume(store, first.folder).status == 0
@@ -307,7 +307,7 @@ def test_last_response_may_have_deleted(status: int) -> None:
     cases = itertools.product([(7,), (7, 8)], Action, [batch_result, unsettled])
     for batch, action, result in cases:
         ruling = classify("DELETE", response(status, {}), CUSTOMERS, batch)
-        ledger = bulk_delete.Ledger(len(batch))
+        ledger = bulk_delete.Ledger({*batch})
         ledger.apply(result(batch, [replace(ruling, action=action)]))
         ledger.read_back(batch, existing=())
         assert ledger.counts()["deleted"] == len(batch)

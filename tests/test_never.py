@@ -195,7 +195,8 @@ def test_never_v2_customers(troubled: Troubled) -> None:
     """N3: customers are listed, read and deleted at /v3/customers alone."""
     assert {request.path for request in troubled.store.deletes()} == {CUSTOMERS}
     paths = {request.path for request in troubled.store.log}
-    assert paths == {CUSTOMERS, f"/stores/{STORE_HASH}/v2/store"}
+    others = {f"/stores/{STORE_HASH}/v2/{name}" for name in ("store", "customer_groups")}
+    assert paths == {CUSTOMERS, *others}
 
 
 def test_never_before_the_plan_is_on_disk(troubled: Troubled) -> None:

@@ -7,7 +7,6 @@ import json
 import math
 import os
 import re
-import shlex
 import shutil
 import stat
 import subprocess
@@ -34,7 +33,7 @@ from tests.rigged import (
     in_process,
     journal,
     journal_sent,
-    linux,
+    listings,
     names,
     posix,
     read_backs,
@@ -44,8 +43,8 @@ from tests.rigged import (
 )
 
 FILES = (
-    "plan.json backup.jsonl selected.csv journal.jsonl failed.csv summary.json report.html "
-    "run.log"
+    "plan.json backup.jsonl selected.csv reimport.csv journal.jsonl failed.csv summary.json "
+    "report.html run.log"
 )
 SUMMARY = (
     "status exit_status reason version store store_hash run_folder resource filters selection "
@@ -175,6 +174,125 @@ def test_backup_is_written_unless_told_otherwise(
         assert outcome.folder
         assert (outcome.folder / "plan.json").exists()
         assert not (outcome.folder / "backup.jsonl").exists()
+        assert not (outcome.folder / "reimport.csv").exists()
+
+
+ADDRESS = {
+    "Address First Name": "first_name",
+    "Address Last Name": "last_name",
+    "Address Company": "company",
+    "Address Line 1": "address1",
+    "Address Line 2": "address2",
+    "Address City": "city",
+    "Address State": "state_or_province",
+    "Address Zip": "postal_code",
+    "Address Country": "country",
+    "Address Phone": "phone",
+}
+ODD = (
+    '=HYPERLINK("x")',
+    "+49 30 1",
+    "@a",
+    "-1",
+    'quote " and ""',
+    "line\nbreak\r\nhere\r",
+    "Jürgen, Ω 札幌",
+    " spaces ",
+    "a;b\tc\u2028d",
+    "'",
+)
+
+
+def table_of(text: str) -> list[list[str]]:
+    """Return the rows of a CSV as RFC 4180 has it, without Python's own reader."""
+    rows, row, place = [], list[str](), 0
+    cell = re.compile(r'(?:"((?:[^"]|"")*)"|([^",\r\n]*))(,|\r\n)')
+    while place < len(text):
+        match = cell.match(text, place)
+        assert match, text[place : place + 80]
+        quoted, plain, end = match.groups()
+        row.append(plain if quoted is None else quoted.replace('""', '"'))
+        place = match.end()
+        if end != ",":
+            rows.append(row)
+            row = []
+    assert not row
+    return rows
+
+
+def imported(customer: dict[str, Any], groups: dict[int, str]) -> dict[str, str]:
+    """Return what the importer should read of a customer; no address is an empty cell."""
+    fields = ("email", "first_name", "last_name", "company", "phone", "notes")
+    names = ("Email Address", "First Name", "Last Name", "Company", "Phone", "Notes")
+    expected = dict(zip(names, map(customer.get, fields), strict=True))
+    credit = customer["store_credit_amounts"]
+    expected["Store Credit"] = credit[0]["amount"] if credit else None
+    expected["Customer Group"] = groups.get(customer["customer_group_id"])
+    for place, address in enumerate([*customer["addresses"], *[{}] * 10][:10], 1):
+        expected |= {f"{name} - {place}": address.get(key) for name, key in ADDRESS.items()}
+    return {name: "" if value is None else str(value) for name, value in expected.items()}
+
+
+def reimported(outcome: Outcome) -> list[dict[str, str]]:
+    """Return the rows of reimport.csv by column; it has no byte order mark."""
+    assert outcome.status == 0, outcome.text
+    assert outcome.folder is not None
+    path = outcome.folder / "reimport.csv"
+    header, *rows = table_of(path.read_bytes().decode())
+    with open(path, encoding="utf-8", newline="") as file:
+        assert [header, *rows] == [*csv.reader(file, strict=True)]
+    assert len({*header}) == 8 + 10 * len(ADDRESS)
+    return [dict(zip(header, row, strict=True)) for row in rows]
+
+
+def test_reimport_csv_has_each_value_as_the_api_gave_it(
+    make_store: MakeStore, hurried: RiggedTool
+) -> None:
+    """Also after a listing that started over, and of a group beyond the first page."""
+    store = make_store(customers=300, **QUIET)
+    store.customer_groups |= {n: f'Group {n}, "Ü"' for n in range(50, 320)}
+    first, second, third, *_ = store.customers
+    fields = ("first_name", "last_name", "company", "phone", "notes")
+    store.change(first, **dict(zip(fields, ODD, strict=False)), customer_group_id=319)
+    store.change(first, store_credit_amounts=[{"amount": 43.15}])
+    texts = [f"{text}{place}" for place, text in enumerate(ODD * 12)]
+    width = len(ADDRESS)
+    addresses = [
+        {"id": place + 1} | dict(zip(ADDRESS.values(), texts[place * width :], strict=False))
+        for place in range(12)
+    ]
+    store.change(second, addresses=addresses, company=None, customer_group_id=900)
+    store.change(third, last_name="half \ud83d")
+    last = max(store.customers)
+    store.faults.append(Fault(where=listings, skip=1, after=lambda _: store.remove(last)))
+    found = reimported(hurried.run(store, "--dry-run"))
+    expected = [imported(item, store.customer_groups) for item in store.customers.values()]
+    expected[2]["Last Name"] = "half \\ud83d"
+    assert found == expected
+    groups = [request for request in store.log if "customer_groups" in request.path]
+    assert [request.query["page"] for request in groups] == ["1", "2"]
+    assert store.log.index(groups[-1]) < store.log.index(next(filter(listings, store.log)))
+    assert sum(map(listings, store.log)) > 4  # it did start over
+
+
+@pytest.mark.parametrize(
+    "fault", [{"status": 403}, {"status": 404}, {"status": 500}, {"status": 200, "body": {}}]
+)
+def test_groups_that_cannot_be_read_leave_the_column_empty(
+    store: FakeStore, hurried: RiggedTool, fault: dict[str, Any]
+) -> None:
+    store.faults.append(Fault(path="v2/customer_groups", times=math.inf, **fault))
+    rows = reimported(hurried.run(store, max_retries=1))
+    assert {row["Customer Group"] for row in rows} == {""}
+    assert len(rows) == 30
+
+
+def test_other_records_have_no_reimport_csv(make_store: MakeStore, hurried: RiggedTool) -> None:
+    store = make_store(customers=0, brands=3, **QUIET)
+    outcome = hurried.run(store, "--resource", "brands", "--dry-run")
+    assert outcome.folder is not None
+    assert not (outcome.folder / "reimport.csv").exists()
+    assert not any("customer_groups" in request.path for request in store.log)
 
 
 def test_failed_csv_tells_who_it_is(store: FakeStore, hurried: RiggedTool) -> None:
@@ -235,18 +353,6 @@ def test_runs_of_one_second_have_their_own_folders(
     processes = [tool.start(store, config, "--dry-run") for _ in range(3)]
     assert [process.wait(60) for process in processes] == [0, 0, 0]
     assert [len(lines_of(folder / "backup.jsonl")) for folder in tool.folders()] == [30] * 3
-
-
-@linux
-def test_folder_name_need_not_be_utf_8(store: FakeStore, tool: RiggedTool) -> None:
-    tool.runs = Path(os.fsdecode(os.fsencode(tool.folder) + b"/r\xe4ns"))
-    config = store.config(tool.folder)
-    planned = tool(store, config, "--dry-run", "--runs-dir", tool.runs)
-    assert planned.status == 0, planned.text
-    words = shlex.split(planned.summary["resume"])
-    process = tool.start(store, config, *words[words.index("--resume") :], "--yes")
-    assert tool.finish(process, planned.folder).status == 0
-    assert not store.customers
 
 
 # --- the journal ------------------------------------------------------------------------------
@@ -368,7 +474,7 @@ def test_two_processes_never_work_on_one_folder(
 
 
 def is_announced(outcome: Outcome, store: FakeStore) -> bool:
-    """Tell whether every DELETE that the store received is in the journal on disk."""
+    """Return whether every DELETE that the store received is in the journal on disk."""
     sent = {request.ids for request in store.deletes()}
     if not sent:
         return True
@@ -454,56 +560,6 @@ def test_full_disk_ends_the_run(
     resumed = hurried.resume(store, outcome.folder)
     assert resumed.status == 0, resumed.text
     assert not store.customers
-
-
-@pytest.mark.parametrize("name", ["plan.json", "backup.jsonl", "failed.csv", "summary.json"])
-def test_folder_in_the_place_of_a_file(
-    make_store: MakeStore, hurried: RiggedTool, name: str
-) -> None:
-    """Before the plan nothing is deleted; at the end it is no success, but can be resumed."""
-    store = make_store(customers=30, **QUIET)
-    at_the_end = name in ("failed.csv", "summary.json")
-
-    def obstruct(_request: Request) -> None:
-        (folder,) = hurried.folders()
-        while not (folder / name).is_dir():  # the running tool may write it anew in between
-            (folder / name).unlink(missing_ok=True)
-            with suppress(FileExistsError):
-                (folder / name).mkdir()
-
-    where = {"where": read_backs} if at_the_end else {"path": "v2/store"}
-    store.faults = [Fault("GET", hook=obstruct, **where)]
-    process = hurried.start(store, store.config(hurried.folder), "--yes")
-    out, err = process.communicate(timeout=100)
-    assert process.returncode == 5, out + err
-    assert "Traceback" not in out + err
-    assert name in "".join((out + err).split())
-    if not at_the_end:
-        assert len(store.customers) == 30
-        return
-    (folder,) = hurried.folders()
-    (folder / name).rmdir()
-    resumed = hurried.resume(store, folder)
-    assert resumed.status == 0, resumed.text
-    assert resumed.summary["deleted"] == 30
-
-
-@posix
-def test_run_folder_is_removed_in_the_middle(
-    make_store: MakeStore, hurried: RiggedTool
-) -> None:
-    store = make_store(customers=200, latency=0.02, **QUIET)
-
-    def remove(_request: Request) -> None:
-        (folder,) = hurried.folders()
-        while folder.exists():  # the tool may write in it meanwhile
-            shutil.rmtree(folder, ignore_errors=True)
-
-    store.faults = [Fault("DELETE", hook=remove)]
-    process = hurried.start(store, store.config(hurried.folder), "--yes")
-    out, err = process.communicate(timeout=100)
-    assert process.returncode == 5, out + err
-    assert "Traceback" not in out + err
 
 
 # --- without what only POSIX has --------------------------------------------------------------

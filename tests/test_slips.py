@@ -156,7 +156,7 @@ def test_a_row_selects_and_excludes_only_its_record(store: FakeStore, tool: Tool
 @parametrize("name", RESOURCES)
 def test_selected_csv_is_a_list_of_its_own_resource_only(tmp_path: Path, name: str) -> None:
     resource, column = RESOURCES[name], re.sub("ie$", "y", name.removesuffix("s")) + "_id"
-    files = bulk_delete.RecordFiles(tmp_path, resource, backup=False)
+    files = bulk_delete.RecordFiles(tmp_path, resource, backup=False, groups=None)
     files.restart()
     files.write([dict.fromkeys(resource.display_fields, "a@b.cd") | {resource.id_field: 7}])
     files.close()
