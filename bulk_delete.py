@@ -2065,7 +2065,7 @@ class TokenBucket:
         seconds = capacity / refill_rate
         self.window = Window(capacity, seconds, ceiling=ceiling, reserve=reserve)
         # 429s since the last success, and when the last one came that counted.
-        self.refusals_in_a_row, self._refused_at = 0, -math.inf
+        self.rate_limited_in_a_row, self._rate_limited_at = 0, -math.inf
         self._clock, self._sleep = clock, sleep
         # Guards the window and the pause.
         self._lock = threading.Lock()
@@ -2101,7 +2101,7 @@ class TokenBucket:
         window = self.window
         if now < self._paused_until:
             return self._paused_until - now
-        if self.refusals_in_a_row and window.in_flight:
+        if self.rate_limited_in_a_row and window.in_flight:
             return POLL  # one request tries whether the store accepts again
         spare = window.tokens() - window.expected_by_others(now)
         if spare < cost:
@@ -2127,21 +2127,21 @@ class TokenBucket:
         with self._lock:
             self._paused_until = max(self._paused_until, self._clock() + seconds)
 
-    def refused(self, sent_at: float) -> int:
+    def rate_limited(self, sent_at: float) -> int:
         """Add a 429 to a request sent then; return how many there were in a row.
 
         Requests that were in flight together count once. Until one succeeds, one at a
         time is sent.
         """
         with self._lock:
-            if sent_at >= self._refused_at:
-                self.refusals_in_a_row += 1
-                self._refused_at = self._clock()
-            return self.refusals_in_a_row
+            if sent_at >= self._rate_limited_at:
+                self.rate_limited_in_a_row += 1
+                self._rate_limited_at = self._clock()
+            return self.rate_limited_in_a_row
 
     def succeeded(self) -> None:
         """Add a response that settled its request."""
-        self.refusals_in_a_row = 0
+        self.rate_limited_in_a_row = 0
 
     def set_remaining(self, tokens: float) -> None:
         """Set how many tokens the rest of the job needs: if it fits, nobody waits."""
@@ -2158,7 +2158,7 @@ class TokenBucket:
             paused, tokens = self._paused_until - now, self.window.tokens()
             ends = self.window.latest_end - now
         if paused > 0:
-            reason = "rate-limited" if self.refusals_in_a_row else "paused by the store"
+            reason = "rate-limited" if self.rate_limited_in_a_row else "paused by the store"
             return f"{reason}, retrying in {math.ceil(paused)}s"
         if tokens < 1 and 1 <= ends < math.inf:
             return f"quota used up, resuming in {math.ceil(ends)}s"
@@ -2174,9 +2174,32 @@ class TokenBucket:
 # `Client.send` how often.
 
 LONGEST_WAIT = 600.0  # seconds: if a store asks for more, the run ends; resume later
-MAX_REFUSALS = 10  # 429s in a row that end the run: more is abuse [integration design]
+MAX_RATE_LIMITED = 10  # 429s in a row that end the run: more is abuse [integration design]
 LONGEST_BACKOFF = 60.0  # seconds, without the jitter
-MAX_NODES = 200  # parts of an error body that are looked at
+MAX_PARTS = 2000  # parts of a body that are searched for messages or results
+
+Batch = tuple[int, ...]  # ids to delete with one request
+
+
+@dataclass
+class Request:
+    """One request, through all attempts at it."""
+
+    method: str
+    resource: Resource
+    # Below /stores/{hash}/, with the API version.
+    path: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    # The ids that a DELETE names.
+    batch: Batch = ()
+    # Tokens that an attempt costs.
+    cost: int = 1
+    # A status that is no failure, though it would be for others.
+    tolerated: int | None = None
+    # Called once, right before the first attempt; may raise RunError.
+    before_send: Callable[[], None] = lambda: None
+    # The ruling on each attempt so far.
+    rulings: list[Ruling] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -2206,14 +2229,12 @@ class Response:
         """Status and the store's own words, or the title of an HTML page."""
         if self.status == 0:
             return self.problem
-        words = "; ".join(dict.fromkeys(error_messages(self.json)))
-        return printable(f"{self.status} {words or self._title}", MESSAGE_LIMIT)
-
-    @property
-    def _title(self) -> str:
+        words = error_words(self.json)
         text = self.body[:FOREIGN_LIMIT].decode(errors="replace")
-        found = re.search(r"<title[^>]{0,100}>([^<]{1,1000})", text, re.IGNORECASE)
-        return clean(html.unescape(found[1])) if found and not self.is_json else ""
+        title = re.search(r"<title[^>]{0,100}>([^<]{1,1000})", text, re.IGNORECASE)
+        if title and not self.is_json:
+            words = clean(html.unescape(title[1]))
+        return printable(f"{self.status} {words}", MESSAGE_LIMIT)
 
     @property
     def wait(self) -> float:
@@ -2221,30 +2242,28 @@ class Response:
 
         The quota headers are on every response, and ask to wait only with a 429.
         """
-        headers = [("X-Retry-After", 1.0), ("Retry-After", 1.0)]
+        units = {"X-Retry-After": 1.0, "Retry-After": 1.0}
         if self.status == 429:
-            headers.append(("X-Rate-Limit-Time-Reset-Ms", 0.001))
-        texts = [(self.headers.get(name, ""), unit) for name, unit in headers]
-        if isinstance(self.json, dict):
-            texts.append((str(self.json.get("retry_after_seconds", "")), 1.0))
+            units["X-Rate-Limit-Time-Reset-Ms"] = 0.001
+        texts = [(self.headers.get(name, ""), unit) for name, unit in units.items()]
+        texts.append((str(value_at(self.json, "retry_after_seconds")), 1.0))
         number = r"\s*[0-9]{1,40}(\.[0-9]{1,40})?\s*"
         waits = [float(text) * unit for text, unit in texts if re.fullmatch(number, text)]
         return max(waits, default=0.0)
 
 
-def error_messages(body: object) -> Iterator[str]:
-    """Yield the messages of an error, outermost first: V3's title and errors, V2's list."""
-    waiting, seen = deque([body]), 0
-    while waiting and seen < MAX_NODES:
-        item, seen = waiting.popleft(), seen + 1
-        if isinstance(item, str) and item:
-            yield clean(item, MESSAGE_LIMIT)
-        elif isinstance(item, list):
-            waiting.extend(item[:MAX_NODES])
-        elif isinstance(item, dict):
-            errors = item.get("errors")
-            waiting.append(item.get("title") or item.get("message") or item.get("detail"))
-            waiting.append([*errors.values()] if isinstance(errors, dict) else errors)
+def error_words(body: object) -> str:
+    """Return the messages of an error, outermost first: V3's title and errors, V2's list."""
+    parts, words = [body], []
+    for part in itertools.islice(parts, MAX_PARTS):  # parts grows meanwhile
+        if isinstance(part, str) and part:
+            words.append(clean(part, MESSAGE_LIMIT))
+        elif isinstance(part, list):
+            parts.extend(part)
+        elif isinstance(part, dict):
+            known = [part.get(key) for key in ("title", "message", "detail", "errors")]
+            parts.extend(known if any(known) else part.values())
+    return "; ".join(dict.fromkeys(words))
 
 
 def backoff(attempt: int, jitter: float) -> float:
@@ -2253,7 +2272,7 @@ def backoff(attempt: int, jitter: float) -> float:
     attempt: retries made so far; jitter: from 0 to 1. The default of five retries takes
     at least 93 s, since BigCommerce asks for minutes after a 500 [status codes].
     """
-    seconds = min(LONGEST_BACKOFF, 3.0 * 2.0 ** min(attempt, 5))
+    seconds = min(LONGEST_BACKOFF, 3.0 * 2.0**attempt)
     return seconds * (1 + jitter / 2)
 
 
@@ -2268,17 +2287,8 @@ class Action(enum.Enum):
 
 
 @dataclass(frozen=True)
-class Item:
-    """What a response says about one id of a batch."""
-
-    action: Action
-    message: str
-    may_have_applied: bool
-
-
-@dataclass(frozen=True)
 class Ruling:
-    """What a response means."""
+    """What a response means, for a request or for one id of its batch."""
 
     action: Action
     # As in Response.
@@ -2287,113 +2297,80 @@ class Ruling:
     # Whether the store may have deleted what the request named.
     may_have_applied: bool
     # What it says about single ids of a batch.
-    items: Mapping[int, Item] = field(default_factory=dict)
+    items: Mapping[int, Ruling] = field(default_factory=dict)
 
 
 def may_have_applied(status: int) -> bool:
-    """Tell whether a DELETE with this status may have deleted something."""
+    """Return whether a DELETE with this status may have deleted something."""
     return status == 408 or not 300 <= status <= 499
 
 
-def classify(
-    method: str, response: Response, resource: Resource, batch: Sequence[int] = ()
-) -> Ruling:
-    """Return what a response means; batch: the ids that a DELETE named."""
-    status, items = response.status, {}
-    if method == "DELETE":
-        items = item_results(response, batch)
-        applied = may_have_applied(status)
-    else:
-        applied = False
-    if status == 429:
+def classify(request: Request, response: Response) -> Ruling:
+    """Return what a response means."""
+    status, resource, batch = response.status, request.resource, request.batch
+    items = item_rulings(response, batch) if batch else {}
+    limited = [item for item in items.values() if item.action is Action.PAUSE]
+    if status == 429 or 0 < len(batch) == len(limited):
         action = Action.PAUSE
     elif status in (0, 408) or (status >= 500 and status not in (501, 505)):
         action = Action.RETRY
     elif status in (200, 403) and not response.is_json:
         action = Action.RETRY  # a maintenance page, a CDN's page or a cut-off body
-    elif method == "GET":
-        action = classify_read(status)
-    elif items and all(item.action is Action.PAUSE for item in items.values()):
-        action = Action.PAUSE
-    elif items or status in (*resource.success_statuses, 200, 207):
+    elif items or status in (200, 207, *resource.success_statuses, request.tolerated):
         action = Action.DONE
     elif status == 404 and resource.deletes_known_on_404 and len(batch) > 1:
         action = Action.DONE  # some did not exist, and the others were deleted
-    elif status in (400, 404, 409, 413, 422, 423):
+    elif status in (400, 404, 409, 413, 414, 422, 423):
         action = Action.REJECTED
     else:
         action = Action.FATAL
+    applied = bool(batch) and (action is Action.DONE or may_have_applied(status))
     return Ruling(action, status, response.message, applied, items)
 
 
-def classify_read(status: int) -> Action:
-    """Return what the final status of a GET means."""
-    if status in (200, 204):
-        return Action.DONE
-    is_denied = status in (401, 403)
-    return Action.REJECTED if 400 <= status <= 499 and not is_denied else Action.FATAL
+# Keys of the results that failed => the status of a result that has none of its own.
+FAILURES = {"errors": 422, "failed_rows_data": 422}
+ID_IN_TEXT = re.compile(r"(?:\bid=|\[)(\d{1,18})\b")
 
 
-ID_IN_TEXT = re.compile(r"\bid=(\d{1,18})\b|\[(\d{1,18})\]")
-
-
-def item_results(response: Response, batch: Sequence[int]) -> dict[int, Item]:
+def item_rulings(response: Response, batch: Batch) -> dict[int, Ruling]:
     """Return what a response says about the ids of a batch, wherever they are in it.
 
-    Known shapes: objects with id and status, objects keyed by id, and texts such as
-    "[7] 409 is locked" or "Failed for id=7". Numeric keys of a 422's errors without
-    `meta` are places in the request, not ids.
+    An id is in an object, is its key, or is in the text of an error: "[7] 409 is locked",
+    "Failed for id=7". A 422 without `meta` rejects the whole request: numeric keys of its
+    errors are places in the request.
     """
-    body, wanted, found = response.json, {*batch}, dict[int, Item]()
-    if isinstance(body, list):
-        body = {"data": body}
-    if response.status not in (200, 207, 422) or not isinstance(body, dict):
-        return {}
-
-    def visit(value: object, status: int, depth: int = 0) -> None:
-        if isinstance(value, str):
-            match = ID_IN_TEXT.search(value[:FOREIGN_LIMIT])
-            note(match and (match[1] or match[2]), value, status)
-        elif isinstance(value, list):
-            for inner in value if depth < 8 else ():
-                if type(inner) is int and status == 200:
-                    note(inner, "", status)
-                visit(inner, status, depth + 1)
-        elif isinstance(value, dict) and not note(value.get("id"), value, status):
-            for key, inner in value.items() if depth < 8 else ():
-                if not note(key, inner, status):
-                    visit(inner, status, depth + 1)
-
-    def note(key: object, value: object, status: int) -> bool:
+    body, found = response.json, dict[int, Ruling]()
+    is_whole = isinstance(value_at(body, "errors"), dict) and value_at(body, "meta") is None
+    if response.status not in (200, 207, 422) or (response.status == 422 and is_whole):
+        return found
+    parts = [("", body, 200)]
+    for key, value, status in itertools.islice(parts, MAX_PARTS):  # parts grows meanwhile
         number = positive_id(key)
-        if number in wanted:
-            found[number] = read_item(value, status)
-        return number in wanted
-
-    errors = body.get("errors")
-    if isinstance(errors, dict) and response.status == 422 and "meta" not in body:
-        errors = None
-    visit(body.get("data"), 200)
-    visit(body.get("failed_rows_data"), 422)
-    visit(errors, 422)
+        if isinstance(value, dict):
+            number = positive_id(value.get("id")) or number
+        elif isinstance(value, str) and status != 200:
+            match = ID_IN_TEXT.search(value[:FOREIGN_LIMIT])
+            number = int(match[1]) if match else number
+        if number in batch:
+            found[number] = item_ruling(value, status)
+        elif isinstance(value, list):
+            parts.extend(("", inner, status) for inner in value)
+        elif isinstance(value, dict):
+            for name, inner in value.items():
+                parts.append((name, inner, FAILURES.get(name, status)))
     return found
 
 
-def read_item(value: object, status: int) -> Item:
+def item_ruling(value: object, status: int) -> Ruling:
     """Return what is said about one id; its own status counts before that of its list."""
-    if isinstance(value, dict):
-        own = value.get("status")
-        status = own if type(own) is int else status
-        text = value.get("message") or value.get("title")
-        value = text or ("" if status < 300 else json.dumps(value))
-    message = clean(f"{status} {value}", MESSAGE_LIMIT)
+    if isinstance(value, dict) and type(value.get("status")) is int:
+        status = value["status"]
+    message = clean(f"{status} {error_words(value)}", MESSAGE_LIMIT)
     if status == 429 or "TOO_MANY_REQUEST" in message.upper():  # the marketplace's word
-        return Item(Action.PAUSE, message, False)
+        return Ruling(Action.PAUSE, status, message, may_have_applied=False)
     action = Action.DONE if 200 <= status <= 299 else Action.REJECTED
-    return Item(action, message, may_have_applied(status))
-
-
-Batch = tuple[int, ...]  # ids to delete with one request
+    return Ruling(action, status, message, may_have_applied(status))
 
 
 def chunks(values: Sequence[T], size: int) -> Iterator[Sequence[T]]:
@@ -2406,7 +2383,7 @@ def batches(ids: Sequence[int], size: int) -> Iterator[Batch]:
     return map(tuple, chunks(ids, size))
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class BatchResult:
     """What became of a batch, before anything is read back."""
 
@@ -2414,67 +2391,56 @@ class BatchResult:
     # Status and words of the last response.
     message: str = "not sent"
     # Ids that some attempt may have deleted.
-    applied: tuple[int, ...] = ()
+    applied: Sequence[int] = ()
     # id => why the store rejected it.
-    rejected: Mapping[int, str] = field(default_factory=dict)
+    rejected: dict[int, str] = field(default_factory=dict)
     # Ids of which no attempt was clearly accepted or rejected: a time-out, a 404.
-    doubtful: tuple[int, ...] = ()
+    doubtful: list[int] = field(default_factory=list)
     # What is to be sent again.
-    requeue: tuple[Batch, ...] = ()
+    requeue: Sequence[Batch] = ()
     # No attempt got a response that settles the batch.
     retries_exhausted: bool = False
 
 
-def batch_result(batch: Batch, rulings: Sequence[Ruling]) -> BatchResult:
-    """Return what the rulings on all attempts at a batch mean; the last settles it."""
-    last = rulings[-1]
-    before = any(ruling.may_have_applied for ruling in rulings[:-1])
-    if last.action is Action.DONE:
-        return settled_by_items(batch, last, before)
-    applied = batch if before or last.may_have_applied else ()
-    result = BatchResult(
-        batch=batch,
-        message=last.message,
-        applied=applied,
-        retries_exhausted=last.action is Action.RETRY,
-    )
-    if len(batch) > 1:
-        return replace(result, requeue=tuple(batches(batch, (len(batch) + 1) // 2)))
-    if last.status == 404 or (result.retries_exhausted and applied):
-        return replace(result, doubtful=batch)
-    return replace(result, rejected={batch[0]: last.message})
+def batch_result(
+    batch: Batch, rulings: Sequence[Ruling], *, is_settled: bool = True
+) -> BatchResult:
+    """Return what the rulings on all attempts at a batch mean; the last settles it.
 
-
-def settled_by_items(batch: Batch, ruling: Ruling, applied_before: bool) -> BatchResult:
-    """Return the result of a batch by what the response says about its ids.
-
-    An id that it does not name is accepted; after a 404 or 422 it is doubtful, since the
-    whole request may have been rejected.
+    An id that it does not name shares the batch's ruling; after a 404 or 422 such an id
+    is doubtful, since the whole request may have been rejected. is_settled: False if the
+    run stopped before the last attempt.
     """
-    rejected, later, applied = {}, [], []
-    for number in batch:
-        item = ruling.items.get(number, Item(Action.DONE, "", True))
-        if item.action is Action.REJECTED:
-            rejected[number] = item.message
-        elif item.action is Action.PAUSE:
-            later.append(number)
-        if applied_before or item.may_have_applied:
-            applied.append(number)
-    return BatchResult(
-        batch=batch,
-        message=ruling.message,
-        applied=tuple(applied),
-        rejected=rejected,
-        doubtful=tuple(n for n in applied if n not in ruling.items and ruling.status >= 400),
-        requeue=(tuple(later),) if later else (),
-    )
-
-
-def unsettled(batch: Batch, rulings: Sequence[Ruling]) -> BatchResult:
-    """Return what is known of a batch when the run stops before it is settled."""
-    if not any(ruling.may_have_applied for ruling in rulings):
-        return BatchResult(batch=batch)
-    return BatchResult(batch=batch, message=rulings[-1].message, applied=batch)
+    result = BatchResult(batch=batch)
+    if not rulings:
+        return result
+    last, is_done = rulings[-1], rulings[-1].action is Action.DONE
+    result.message = last.message
+    by_id = {number: last.items.get(number, last) for number in batch}
+    applied_before = any(ruling.may_have_applied for ruling in rulings[:-1])
+    result.applied = [n for n in batch if applied_before or by_id[n].may_have_applied]
+    if not is_done and not is_settled:
+        return result
+    result.retries_exhausted = last.action is Action.RETRY
+    if not is_done and len(batch) > 1:
+        result.requeue = [*batches(batch, (len(batch) + 1) // 2)]
+        return result
+    unclear: Container[int] = ()
+    if result.retries_exhausted:
+        unclear = result.applied
+    elif last.status == 404 or (is_done and last.status >= 400):
+        unclear = {*batch} - last.items.keys()
+    limited = []
+    for number, ruling in by_id.items():
+        if ruling.action is Action.PAUSE:
+            limited.append(number)
+        elif number in unclear:
+            result.doubtful.append(number)
+        elif ruling.action is not Action.DONE:
+            result.rejected[number] = ruling.message
+    if limited:
+        result.requeue = [tuple(limited)]
+    return result
 
 
 def delete_target(resource: Resource, ids: Sequence[int]) -> tuple[str, dict[str, str]]:
@@ -2504,27 +2470,6 @@ def delete_target(resource: Resource, ids: Sequence[int]) -> tuple[str, dict[str
 RESPONSE_LIMIT = 64 * 2**20  # bytes that are read of a response
 RESPONSE_TIMEOUTS = 5  # multiples of `timeout` that a response may take
 PAGE_SIZES = (PAGE_LIMIT, 50)  # records a page: a heavy page may stay unanswered
-
-
-@dataclass
-class Request:
-    """One request, through all attempts at it."""
-
-    method: str
-    resource: Resource
-    # Below /stores/{hash}/, with the API version.
-    path: str
-    params: Mapping[str, Any] = field(default_factory=dict)
-    # The ids that a DELETE names.
-    batch: Batch = ()
-    # Tokens that an attempt costs.
-    cost: int = 1
-    # A status that is no failure, though it would end the run.
-    tolerated: int | None = None
-    # Called once, right before the first attempt; may raise RunError.
-    before_send: Callable[[], None] = lambda: None
-    # The ruling on each attempt so far.
-    rulings: list[Ruling] = field(default_factory=list)
 
 
 class Connection(OAuthConnection):  # type: ignore[misc]  # the SDK has no types
@@ -2718,39 +2663,33 @@ class Client:
 
         Its rulings are in `request`. Raises the RunError that ends the run.
         """
-        retries, is_denied = 0, False
         while True:
             sent_at = self._leave(request)
             response = self._exchange(request, sent_at)
-            resource, batch = request.resource, request.batch
-            ruling = classify(request.method, response, resource, batch)
+            ruling = classify(request, response)
             request.rulings.append(ruling)
-            if ruling.action in (Action.DONE, Action.REJECTED):
+            is_settled = ruling.action in (Action.DONE, Action.REJECTED)
+            if is_settled:
                 self._is_accepted |= ruling.action is Action.DONE
                 self.bucket.succeeded()
+            if Action.PAUSE in [item.action for item in (ruling, *ruling.items.values())]:
+                self._pause(response, sent_at)
+            if is_settled:
                 return response
-            if ruling.action is Action.PAUSE:
-                self.pause(response, sent_at)
-            elif ruling.action is Action.RETRY:
-                if retries >= self._config.max_retries:
-                    return response
-                self._await_retry(retries, response)
-                retries += 1
-            elif response.status == request.tolerated:
-                self.bucket.succeeded()
-                return response
-            elif response.status in (401, 403) and self._is_accepted and not is_denied:
-                is_denied = True
-                self._await_retry(0, response)
-            else:
+            actions = [earlier.action for earlier in request.rulings]
+            retries = actions.count(ruling.action) - 1
+            is_stray = response.status in (401, 403) and self._is_accepted and not retries
+            if ruling.action is Action.FATAL and not is_stray:
                 raise self.stop.set(StoreError(explain(request, response, self._config)))
+            if ruling.action is Action.RETRY and retries == self._config.max_retries:
+                return response
+            if ruling.action is not Action.PAUSE:
+                self._await_retry(retries, response)
 
     def read(self, request: Request) -> Response:
         """Send a GET; raises ReadRejected or RetriesExhausted unless it is answered."""
         response = self.send(request)
         action = request.rulings[-1].action
-        if response.status == request.tolerated:
-            return response
         if action is Action.REJECTED:
             raise ReadRejected(explain(request, response, self._config), response.status)
         if action is Action.RETRY:
@@ -2806,18 +2745,20 @@ class Client:
         self.stop.sleep(seconds)
         self._count("retries")
 
-    def pause(self, response: Response, sent_at: float) -> None:
+    def _pause(self, response: Response, sent_at: float) -> None:
         """Hold all workers after a 429 to a request sent then.
 
         The first in a row says how long. From the second on, its headers have proved too
         short, so the wait grows with each.
         """
         self._count("rate_limited")
-        refusals = self.bucket.refused(sent_at)
-        seconds = self._wait_for(response, refusals - 1)
-        self.bucket.pause(response.wait if refusals == 1 and response.wait else seconds)
-        if refusals >= MAX_REFUSALS:
-            fault = f"Rate-limited (429) {MAX_REFUSALS} times in a row"
+        times = self.bucket.rate_limited(sent_at)
+        seconds = self._wait_for(response, times - 1)
+        if times <= 1 and response.wait:
+            seconds = response.wait
+        self.bucket.pause(seconds)
+        if times >= MAX_RATE_LIMITED:
+            fault = f"Rate-limited (429) {MAX_RATE_LIMITED} times in a row"
             raise self.stop.set(StoreError(f"{fault}. Resume when other apps are less busy."))
 
     def _wait_for(self, response: Response, retries: int) -> float:
@@ -3064,16 +3005,13 @@ class Store:
         cost = len(batch) if self._count_items else 1
         request = Request("DELETE", self.resource, path, params, batch, cost)
         request.before_send = partial(journal.sent, batch)
+        is_settled = True
         try:
-            response = self.client.send(request)
+            self.client.send(request)
         except RunError as failure:
             self.client.stop.set(failure)
-            return unsettled(batch, request.rulings)
-        result = batch_result(batch, request.rulings)
-        if any(item.action is Action.PAUSE for item in request.rulings[-1].items.values()):
-            with suppress(RunError):  # the stop flag is set then
-                self.client.pause(response, math.inf)
-        return result
+            is_settled = False
+        return batch_result(batch, request.rulings, is_settled=is_settled)
 
 
 class Workers:

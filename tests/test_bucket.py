@@ -214,7 +214,7 @@ def replay(options: dict[str, Any], rows: Sequence[Sequence[str]]) -> Bench:
             case "unanswered":
                 bench.bucket.update_from_headers({}, sent_at)
             case "rate-limited":
-                bench.bucket.refused(bench.now)
+                bench.bucket.rate_limited(bench.now)
                 bench.bucket.pause(5.0)
             case "success":
                 bench.bucket.succeeded()
@@ -293,10 +293,10 @@ def test_429s_in_a_row_are_counted_and_those_in_flight_together_once() -> None:
     bench, counted = Bench(), []
     for now, sent_at in ((1.0, 0.0), (1.1, 0.5), (2.0, 1.5), (3.0, 2.5)):
         bench.now = now
-        counted.append(bench.bucket.refused(sent_at))
+        counted.append(bench.bucket.rate_limited(sent_at))
     assert counted == [1, 1, 2, 3]
     bench.bucket.succeeded()
-    assert bench.bucket.refused(bench.now) == 1
+    assert bench.bucket.rate_limited(bench.now) == 1
 
 
 # --- a simulated store ----------------------------------------------------------------------
@@ -450,7 +450,7 @@ class Job:
         if granted:
             bucket.succeeded()
         else:
-            bucket.refused(sent_at)
+            bucket.rate_limited(sent_at)
             bucket.pause(float(headers["X-Rate-Limit-Time-Reset-Ms"]) / 1000)
         return granted
 
