@@ -67,7 +67,6 @@ import re
 import shlex
 import shutil
 import signal
-import ssl
 import sys
 import threading
 import time
@@ -2201,6 +2200,12 @@ class Request:
     # The ruling on each attempt so far.
     rulings: list[Ruling] = field(default_factory=list)
 
+    @property
+    def target(self) -> str:
+        """Path and query; the SDK's %2C for each comma is parsed again in four places."""
+        query = urlencode(self.params, safe=":,")
+        return f"{self.path}?{query}" if query else self.path
+
 
 @dataclass(frozen=True)
 class Response:
@@ -2494,8 +2499,9 @@ class Connection(OAuthConnection):  # type: ignore[misc]  # the SDK has no types
         settings = session.merge_environment_settings(self.full_path(""), {}, True, None, None)
         session.proxies, session.verify = settings["proxies"], settings["verify"]
         session.trust_env = False
-        check_proxies(session.proxies)
-        check_certificates(session.verify)
+        for scheme in ("https", "all"):
+            if scheme in session.proxies:
+                check_proxy(session.proxies[scheme])
 
     def make_request(
         self, method: str, url: str, data: Any = None, params: Any = None, headers: Any = None
@@ -2506,34 +2512,26 @@ class Connection(OAuthConnection):  # type: ignore[misc]  # the SDK has no types
         self.page = read_page(response, request.resource)
         return self.page.records
 
-    def send_once(self, method: str, path: str, params: Mapping[str, Any]) -> Response:
+    def send_once(self, request: Request) -> Response:
         """Send a request once; whatever the HTTP stack raises is a Response of status 0.
 
-        Raises ConfigError and StoreError for what no retry mends: certificates, proxies
-        and addresses.
+        Raises ConfigError and StoreError for FINAL_FAULTS.
         """
-        # Encoded here: the SDK's %2C for each comma is parsed again in four places.
-        query = "?" + urlencode(params, safe=":,") if params else ""
-        via = " through the proxy" if self._session.proxies else ""
         try:
-            response = self._run_method(method, path + query)
+            response = self._run_method(request.method, request.target)
             with closing(response):
                 body = self._read_body(response).replace(self._token, b"[secret]")
                 return Response(response.status_code, response.headers, body)
-        except (requests.exceptions.ProxyError, requests.exceptions.InvalidSchema) as error:
-            return self._no_proxy(error)
-        except requests.Timeout:
-            return Response(0, problem=f"no answer within {self.timeout:g} s{via}")
-        except requests.exceptions.SSLError as error:
-            reason = network_reason(error)
-            if "CERTIFICATE_VERIFY_FAILED" not in str(error):
-                return Response(0, problem=reason)
-            fault = f"The certificate of {self.host} is not trusted: {reason}."
-            raise StoreError(f"{fault} Check REQUESTS_CA_BUNDLE.") from error
-        except requests.exceptions.InvalidURL as error:
-            raise ConfigError(f"{clean(error)}. Check BC_API_ENDPOINT.") from error
         except Exception as error:  # N26: urllib3 raises much that requests does not wrap
-            return Response(0, problem=f"{network_reason(error)}{via}")
+            reason = network_reason(error)
+            for pattern, failure, text in FINAL_FAULTS:
+                if re.match(pattern, f"{type(error).__name__}: {reason}"):
+                    names = {"host": self.host, "proxy": proxy_variable(), "reason": reason}
+                    raise failure(text.format_map(names)) from error
+            if isinstance(error, requests.Timeout):
+                reason = f"no answer within {self.timeout:g} s"
+            via = " through the proxy" if self._session.proxies else ""
+            return Response(0, problem=reason + via)
 
     def _read_body(self, response: Any) -> bytes:
         """Return the decoded body; raises ValueError if it is too long or too slow (N25)."""
@@ -2549,16 +2547,6 @@ class Connection(OAuthConnection):  # type: ignore[misc]  # the SDK has no types
                 raise ValueError("response does not end")
         return b"".join(parts)
 
-    def _no_proxy(self, error: Exception) -> Response:
-        """Return no response; raises ConfigError for a proxy that will never work."""
-        reason, name = network_reason(error), proxy_variable()
-        if isinstance(error, requests.exceptions.InvalidSchema):
-            raise ConfigError(f"Cannot use the proxy in {name} ({reason}).") from error
-        if re.search(r"\b40[137]\b", reason):  # tinyproxy: 401 for a wrong password
-            fault = f"The proxy rejected the connection to {self.host} ({reason})"
-            raise ConfigError(f"{fault}. Check {name}.") from error
-        return Response(0, problem=f"no answer from the proxy: {reason}")
-
 
 def proxy_variable() -> str:
     """Return the name of the environment variable that sets the proxy for https."""
@@ -2566,45 +2554,45 @@ def proxy_variable() -> str:
     return next((name for name in names if os.environ.get(name)), "HTTPS_PROXY")
 
 
-PROXY_URL = re.compile(
-    r"((https?|socks4a?|socks5h?)://([^\s/?#@]+@)?)?"  # a user only after a scheme
-    r"([\w-]+(\.[\w-]+)*\.?|\[[0-9a-f:.]+\])(:[0-9]{1,5})?/?",
+PROXY_URL = re.compile(  # a user only after a scheme
+    r"(?:(?:https?|socks4a?|socks5h?)://(?:[^\s/?#@:]+(?::(?P<password>[^\s/?#@]*))?@)?)?"
+    r"(?:[\w-]+(?:\.[\w-]+)*\.?|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?/?",
     re.ASCII | re.IGNORECASE,
 )
 
 
-def check_proxies(proxies: Mapping[str, str]) -> None:
+def check_proxy(url: str) -> None:
     """Raise ConfigError for a proxy that cannot be used; its value is never shown."""
-    for url in filter(None, (proxies.get("https"), proxies.get("all"))):
-        passwords = url.partition("://")[2].rpartition("@")[0].split(":")[1:]
-        secrets = (url, *passwords, *map(unquote, passwords))
-        SECRETS.update(text for text in secrets if len(text) > 3)
-        try:
-            port = urlsplit(url if "://" in url else f"http://{url}").port
-            is_valid = bool(PROXY_URL.fullmatch(url)) and port != 0
-        except ValueError:
-            is_valid = False
-        if not is_valid:
-            raise ConfigError(
-                f"{proxy_variable()} must look like http://user:password@host:port "
-                "(write / and @ in the password as %2F and %40)."
-            )
-
-
-def check_certificates(verify: object) -> None:
-    """Raise ConfigError for certificates that cannot be read; True: the default ones."""
-    if not isinstance(verify, str):
-        return
-    try:
-        where = "capath" if os.path.isdir(verify) else "cafile"
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.load_verify_locations(**{where: verify})
-    except OSError as error:  # ssl.SSLError is one
-        name = (
-            "REQUESTS_CA_BUNDLE" if os.environ.get("REQUESTS_CA_BUNDLE") else "CURL_CA_BUNDLE"
+    match = PROXY_URL.fullmatch(url)
+    if not match or not 0 < int(match["port"] or 80) < 2**16:
+        raise ConfigError(
+            f"{proxy_variable()} must look like http://user:password@host:port "
+            "(write / and @ in the password as %2F and %40)."
         )
-        reason = error.strerror or clean(error)
-        raise ConfigError(f"{name}: {verify} cannot be read ({reason}).") from error
+    password = match["password"] or ""
+    SECRETS.update(text for text in (url, password, unquote(password)) if len(text) > 3)
+
+
+# What no retry mends: pattern of exception and reason => end of the run, and its sentence.
+FINAL_FAULTS: tuple[tuple[str, type[RunError], str], ...] = (
+    ("InvalidSchema", ConfigError, "Cannot use the proxy in {proxy} ({reason})."),
+    (
+        r"ProxyError.*\b40[137]\b",  # tinyproxy: 401 for a wrong password
+        ConfigError,
+        "The proxy rejected the connection to {host} ({reason}). Check {proxy}.",
+    ),
+    (
+        "SSLError.*CERTIFICATE_VERIFY_FAILED",
+        StoreError,
+        "The certificate of {host} is not trusted: {reason}. Check REQUESTS_CA_BUNDLE.",
+    ),
+    (
+        r"SSLError: (\[X509|.*Permission denied)|OSError: .*TLS CA certificate",
+        ConfigError,
+        "Certificates cannot be read ({reason}). Check REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE.",
+    ),
+    ("InvalidURL", ConfigError, "{reason}. Check BC_API_ENDPOINT."),
+)
 
 
 def network_reason(error: BaseException) -> str:
@@ -2715,7 +2703,7 @@ class Client:
         self._in_flight[thread] = self._awake
         connection = self.connection()
         try:
-            response = connection.send_once(request.method, request.path, request.params)
+            response = connection.send_once(request)
         except RunError as failure:
             raise self.stop.set(failure) from None
         finally:
@@ -2725,8 +2713,7 @@ class Client:
         with self._lock:
             self.counts["requests"] += 1
             self.busy_seconds += took
-        query = "&".join(f"{name}={value}" for name, value in request.params.items())
-        target = f"/stores/{self._config.store_hash}/{request.path}{'?' * bool(query)}{query}"
+        target = f"/stores/{self._config.store_hash}/{request.target}"
         words = "" if response.status in (200, 202, 204) else f": {response.message}"
         self._log.info(
             f"{utc_now()} {request.method} {printable(target, 4000)} {response.status} "
