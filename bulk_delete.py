@@ -2157,8 +2157,7 @@ class TokenBucket:
             paused, tokens = self._paused_until - now, self.window.tokens()
             ends = self.window.latest_end - now
         if paused > 0:
-            reason = "rate-limited" if self.rate_limited_in_a_row else "paused by the store"
-            return f"{reason}, retrying in {math.ceil(paused)}s"
+            return f"rate-limited, retrying in {math.ceil(paused)}s"
         if tokens < 1 and 1 <= ends < math.inf:
             return f"quota used up, resuming in {math.ceil(ends)}s"
         return ""
@@ -2191,8 +2190,9 @@ class Request:
     params: Mapping[str, Any] = field(default_factory=dict)
     # The ids that a DELETE names.
     batch: Batch = ()
-    # Tokens that an attempt costs.
+    # Tokens that an attempt costs, and when the last one left.
     cost: int = 1
+    sent_at: float = 0.0
     # A status that is no failure, though it would be for others.
     tolerated: int | None = None
     # Called once, right before the first attempt; may raise RunError.
@@ -2266,8 +2266,9 @@ def error_words(body: object) -> str:
         elif isinstance(part, list):
             parts.extend(part)
         elif isinstance(part, dict):
-            known = [part.get(key) for key in ("title", "message", "detail", "errors")]
-            parts.extend(known if any(known) else part.values())
+            errors = part.get("errors")
+            parts.extend(part.get(key) for key in ("title", "message", "detail"))
+            parts.extend(errors.values() if isinstance(errors, dict) else [errors])
     return "; ".join(dict.fromkeys(words))
 
 
@@ -2619,19 +2620,20 @@ class Client:
 
     def __init__(self, config: Config, stop: Stop, log: logging.Logger) -> None:
         self.counts = Counter(requests=0, retries=0, rate_limited=0)
-        # Seconds that all responses took together.
-        self.busy_seconds = 0.0
+        # Seconds that the last response took.
+        self.latency = 0.0
         ceiling, reserve = config.rate_limit, config.min_requests_remaining
         self.bucket = TokenBucket(ceiling=ceiling, reserve=reserve, sleep=stop.sleep)
         self.stop = stop
         self._config, self._log = config, log
         # Guards the counts.
         self._lock = threading.Lock()
-        self._random = random.Random()
         # Holds each thread's connection.
         self._local = threading.local()
         # Thread => when its request left, on the clock of `tick`.
-        self._in_flight: dict[int, float] = {}
+        self.in_flight: dict[int, float] = {}
+        # Seconds for which the oldest request in flight waits.
+        self.longest_wait = 0.0
         # Seconds that the process was awake, and when that was last updated.
         self._awake, self._updated_at = 0.0, time.perf_counter()
         # The last retry that was announced: its words, and when it leaves.
@@ -2652,8 +2654,8 @@ class Client:
         Its rulings are in `request`. Raises the RunError that ends the run.
         """
         while True:
-            sent_at = self._leave(request)
-            response = self._exchange(request, sent_at)
+            self._leave(request)
+            response = self._exchange(request)
             ruling = classify(request, response)
             request.rulings.append(ruling)
             is_settled = ruling.action in (Action.DONE, Action.REJECTED)
@@ -2661,18 +2663,17 @@ class Client:
                 self._is_accepted |= ruling.action is Action.DONE
                 self.bucket.succeeded()
             if Action.PAUSE in [item.action for item in (ruling, *ruling.items.values())]:
-                self._pause(response, sent_at)
+                self._wait(response, self.bucket.rate_limited(request.sent_at), "rate_limited")
             if is_settled:
                 return response
-            actions = [earlier.action for earlier in request.rulings]
-            retries = actions.count(ruling.action) - 1
-            is_stray = response.status in (401, 403) and self._is_accepted and not retries
+            tries = [earlier.action for earlier in request.rulings].count(ruling.action)
+            is_stray = response.status in (401, 403) and self._is_accepted and tries == 1
             if ruling.action is Action.FATAL and not is_stray:
                 raise self.stop.set(StoreError(explain(request, response, self._config)))
-            if ruling.action is Action.RETRY and retries == self._config.max_retries:
+            if ruling.action is Action.RETRY and tries > self._config.max_retries:
                 return response
             if ruling.action is not Action.PAUSE:
-                self._await_retry(retries, response)
+                self._wait(response, tries, "retries")
 
     def read(self, request: Request) -> Response:
         """Send a GET; raises ReadRejected or RetriesExhausted unless it is answered."""
@@ -2684,8 +2685,8 @@ class Client:
             raise RetriesExhausted(f"Cannot reach the store: {response.message}.")
         return response
 
-    def _leave(self, request: Request) -> float:
-        """Wait for the tokens of one attempt; returns the time when it leaves."""
+    def _leave(self, request: Request) -> None:
+        """Wait for the tokens of one attempt, which may leave then."""
         if self.bucket.largest() < 1:
             reserve = f"min_requests_remaining ({self._config.min_requests_remaining})"
             quota = f"must be below the store's quota ({self.bucket.window.quota})"
@@ -2695,24 +2696,21 @@ class Client:
         if not request.rulings:
             request.before_send()
             self.stop.check()  # N8: a stop may have come while the journal was written
-        return time.monotonic()
+        request.sent_at = time.monotonic()
 
-    def _exchange(self, request: Request, sent_at: float) -> Response:
+    def _exchange(self, request: Request) -> Response:
         """Send one attempt, and note its response: the quota, the counts, the log."""
-        thread = threading.get_ident()
-        self._in_flight[thread] = self._awake
-        connection = self.connection()
+        connection, thread = self.connection(), threading.get_ident()
+        self.in_flight[thread] = self._awake
         try:
             response = connection.send_once(request)
         except RunError as failure:
             raise self.stop.set(failure) from None
         finally:
-            self._in_flight.pop(thread, None)
-        took = time.monotonic() - sent_at
-        self.bucket.update_from_headers(response.headers, sent_at, request.cost)
-        with self._lock:
-            self.counts["requests"] += 1
-            self.busy_seconds += took
+            del self.in_flight[thread]
+        self.latency = took = time.monotonic() - request.sent_at
+        self.bucket.update_from_headers(response.headers, request.sent_at, request.cost)
+        self._count("requests")
         target = f"/stores/{self._config.store_hash}/{request.target}"
         words = "" if response.status in (200, 202, 204) else f": {response.message}"
         self._log.info(
@@ -2721,48 +2719,38 @@ class Client:
         )
         return response
 
-    def _await_retry(self, retries: int, response: Response) -> None:
-        """Wait before the next attempt; everybody waits if the response asks for it."""
-        seconds = self._wait_for(response, retries)
-        if response.wait:
-            self.bucket.pause(response.wait)
-        fault = f"error {response.status}" if response.status else "no answer"
-        self._retry = f"{fault}, retry {retries + 1} of {self._config.max_retries}"
-        self._retry_at = time.monotonic() + seconds
-        self.stop.sleep(seconds)
-        self._count("retries")
+    def _wait(self, response: Response, tries: int, reason: str) -> None:
+        """Wait before the next attempt: the longer of backoff and what the response asks.
 
-    def _pause(self, response: Response, sent_at: float) -> None:
-        """Hold all workers after a 429 to a request sent then.
-
-        The first in a row says how long. From the second on, its headers have proved too
-        short, so the wait grows with each.
+        tries: attempts in a row with this result; reason: what counts the wait. If rate-
+        limited, or asked to wait, everybody waits. The first 429 in a row says how long.
+        From the second on, its headers have proved too short, so the wait grows.
         """
-        self._count("rate_limited")
-        times = self.bucket.rate_limited(sent_at)
-        seconds = self._wait_for(response, times - 1)
-        if times <= 1 and response.wait:
-            seconds = response.wait
-        self.bucket.pause(seconds)
-        if times >= MAX_RATE_LIMITED:
-            fault = f"Rate-limited (429) {MAX_RATE_LIMITED} times in a row"
-            raise self.stop.set(StoreError(f"{fault}. Resume when other apps are less busy."))
-
-    def _wait_for(self, response: Response, retries: int) -> float:
-        """Return the seconds to wait: the longer of backoff and what the response asks."""
         if response.wait > LONGEST_WAIT:
             minutes = f"{response.wait / 60:,.0f} minutes"
             fault = f"The store asked to wait for {minutes} ({response.status})"
             raise self.stop.set(StoreError(f"{fault}. Resume after that."))
-        return max(response.wait, backoff(retries, self._random.random()))
+        self._count(reason)
+        seconds = max(response.wait, backoff(tries - 1, random.random()))
+        if reason == "rate_limited":
+            if tries >= MAX_RATE_LIMITED:
+                fault = f"Rate-limited (429) {tries} times in a row"
+                fault = f"{fault}. Resume when other apps are less busy."
+                raise self.stop.set(StoreError(fault))
+            if tries <= 1 and response.wait:
+                seconds = response.wait
+            self.bucket.pause(seconds)
+            return
+        if response.wait:
+            self.bucket.pause(seconds)
+        fault = f"error {response.status}" if response.status else "no answer"
+        self._retry = f"{fault}, retry {tries} of {self._config.max_retries}"
+        self._retry_at = time.monotonic() + seconds
+        self.stop.sleep(seconds)
 
     def _count(self, name: str) -> None:
         with self._lock:
             self.counts[name] += 1
-
-    def in_flight(self) -> int:
-        """Return how many requests are sent and not yet answered."""
-        return len(self._in_flight)
 
     def tick(self) -> None:
         """Advance the clock that times requests in flight; called ten times a second.
@@ -2772,19 +2760,17 @@ class Client:
         now = time.perf_counter()
         self._awake += min(now - self._updated_at, 1.0)
         self._updated_at = now
-
-    def longest_wait(self) -> float:
-        """Return the seconds for which the oldest request in flight waits."""
-        return self._awake - min([*self._in_flight.values()], default=self._awake)
+        left_at = [*self.in_flight.values()]
+        self.longest_wait = self._awake - min(left_at, default=self._awake)
 
     def waiting_for(self) -> str:
         """Return what requests wait for; "" if the wait is not worth a word."""
-        if text := self.bucket.waiting_for():
-            return text
-        if (seconds := self._retry_at - time.monotonic()) > 0:
+        seconds = self._retry_at - time.monotonic()
+        if seconds > 0:
             return f"{self._retry} in {math.ceil(seconds)}s"
-        seconds = self.longest_wait()
-        return f"no answer yet for {seconds:.0f}s" if seconds >= 2 else ""
+        if self.longest_wait >= 2:
+            return f"no answer yet for {self.longest_wait:.0f}s"
+        return self.bucket.waiting_for()
 
 
 def explain(request: Request, response: Response, config: Config) -> str:
@@ -5165,8 +5151,7 @@ class Run:
         """Return the seconds for so many requests, by the quota and the latency so far."""
         client = self.client
         windows = math.ceil(requests / max(1, client.bucket.largest())) - 1
-        latency = client.busy_seconds / max(1, client.counts["requests"])
-        by_latency = requests * latency / self.workers.count
+        by_latency = requests * client.latency / self.workers.count
         return max(1.0, windows * client.bucket.window.seconds, by_latency)
 
     def tick(self) -> None:
@@ -5174,12 +5159,12 @@ class Run:
         self.client.tick()
         if isinstance(self.stop.failure, Interrupted) and not self.announced_stop:
             self.announced_stop = True
-            count = self.client.in_flight() if self.folder.journal.unanswered() else 0
+            count = len(self.client.in_flight) if self.folder.journal.unanswered() else 0
             requests = "1 request" if count == 1 else f"{count} requests"
             waits = f"waiting for {requests} in flight (Ctrl-C again to quit now)"
             self.screen.say(f"Stopping: {waits if count else 'saving progress'}", "bold")
         self.screen.tick(self.client.waiting_for())
-        if self.client.longest_wait() > 2 * RESPONSE_TIMEOUTS * self.config.timeout:
+        if self.client.longest_wait > 2 * RESPONSE_TIMEOUTS * self.config.timeout:
             self.stop.set(StoreError("Cannot reach the store: its response does not end."))
             self.stop.force_exit = True
         if self.has_results and time.monotonic() - self.written_at >= 1.0:
@@ -5393,7 +5378,7 @@ def run(config: Config, screen: Screen, stop: Stop) -> int:
         job.workers.close()
     status = job.finish(failure)
     # N9, N34: neither a read in flight nor the webhook is waited for.
-    stop.force_exit |= job.client.in_flight() > 0 or job.webhook.is_busy()
+    stop.force_exit |= bool(job.client.in_flight) or job.webhook.is_busy()
     return status
 
 
