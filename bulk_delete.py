@@ -1874,195 +1874,147 @@ SHORT_FORMS = {"dry_run": ["-n"], "yes": ["-y"], "verbose": ["-v"]}
 # requests are left, and when it ends [BigCommerce, API rate limits].
 #
 # A token is the right to one request (with count_items, to one id of it). `Window` mirrors
-# the store's current window: tokens = left - in flight, since the store has not counted
-# what it has not seen. Within a window `left` only falls, so of two responses the lower
-# one is right. A response was made between the moment its request left and the moment it
-# arrived, so the end of a window is only known to be between two times. What other apps
-# are likely to take of the window is left to them: without that we would starve them, and
-# collect 429s. `TokenBucket` is the part that waits: it spreads the tokens evenly over
-# the window, or hands them out at full speed if the rest of the job fits into it.
+# the store's current window: tokens = remaining - in flight, since the store has not
+# counted what it has not seen. Within a window the remaining ones only get fewer, so of
+# two responses the lower one is right. What other apps are likely to take of the window
+# is left to them: without that we would starve them, and collect 429s. `TokenBucket` is
+# the part that waits: it spreads the tokens evenly over the window, or hands them out at
+# full speed if the rest of the job fits into it.
 
 
-@dataclass(frozen=True)
-class Quota:
-    """The rate-limit headers of a response; None if one is absent or invalid."""
-
-    quota: int | None
-    left: int | None
-    # Milliseconds to the end of the window, and of a whole window.
-    reset_ms: int | None
-    window_ms: int | None
+QUOTA, WINDOW = 150, 30.0  # tokens and seconds of a window, until the first response
 
 
-def read_quota(headers: Mapping[str, str]) -> Quota:
-    """Read the X-Rate-Limit headers, each on its own."""
-
-    def number(name: str, low: int, high: int) -> int | None:
-        text = headers.get("X-Rate-Limit-" + name, "").strip()
-        value = int(text) if re.fullmatch(r"[0-9]{1,12}", text) else -1
-        return value if low <= value <= high else None
-
-    return Quota(
-        quota=number("Requests-Quota", 1, 10**12),
-        left=number("Requests-Left", 0, 10**12),
-        reset_ms=number("Time-Reset-Ms", 0, 600_000),
-        window_ms=number("Time-Window-Ms", 1, 600_000),
-    )
+def quota_header(headers: Mapping[str, str], name: str) -> int | None:
+    """Return the number in an X-Rate-Limit header; None if it is absent or invalid."""
+    text = headers.get("X-Rate-Limit-" + name, "").strip()
+    digits = "{1,6}" if name.endswith("Ms") else "{1,12}"
+    return int(text) if re.fullmatch(f"[0-9]{digits}", text) else None
 
 
 class Window:
     """The store's current window, as far as its responses tell; it looks at no clock.
 
-    quota: tokens a window, and seconds: its length, until a response says otherwise;
-    ceiling: the most tokens to take in a window, or None; reserve: tokens to leave.
+    Until a response says otherwise it began now, and its quota is a guess that is above
+    the reserve. ceiling: the most tokens to take in a window; reserve: tokens to leave.
     """
 
-    DRIFT = 0.0002  # of the two clocks, as a share of a window
-
-    def __init__(
-        self, quota: int, seconds: float, *, ceiling: int | None, reserve: int
-    ) -> None:
-        self.quota, self.seconds = quota, seconds
+    def __init__(self, ceiling: int, reserve: int, now: float) -> None:
+        self.quota, self.seconds = max(QUOTA, reserve + 1), WINDOW
         self.ceiling, self.reserve = ceiling, reserve
-        # Whether a response has told when windows end; until then the quota is a guess.
-        self.is_known = False
-        # The window ends between these times; infinite before the first request.
-        self.earliest_end = self.latest_end = math.inf
-        # What the store had left, by the lowest response of this window.
-        self.left = quota
-        # When the request behind `left` was sent.
-        self.left_at = -math.inf
+        # The window has ended by then, and so many seconds before at the earliest.
+        self.end, self.uncertainty = now + WINDOW, 0.0
+        # What the store had left, by the lowest response of this window, and when the
+        # request behind that was sent.
+        self.remaining, self.counted_at = self.quota, -math.inf
         # Tokens taken in this window; and those of requests not answered yet.
         self.taken = self.in_flight = 0
-        # Tokens gone before the first response: they say nothing about other apps' rate.
-        self.used_before = 0
-        # Tokens that other apps took in the last window; None before there was one.
-        self.others_last: float | None = None
-        # Time and cost of the window's last request.
-        self.last_at, self.last_cost = -math.inf, 0
+        # Tokens that we and others had at the first response of this window; before it,
+        # nothing is known of others.
+        self.at_first = -math.inf
+        # Tokens that other apps took in the last window.
+        self.others_before = 0.0
+        # When the last request of this window left.
+        self.last_at = -math.inf
 
     def largest(self) -> int:
         """Return the most tokens that one request may ever cost."""
-        reserve = self.reserve if self.is_known else min(self.reserve, self.quota - 1)
-        largest = self.quota - reserve
-        return largest if self.ceiling is None else min(largest, self.ceiling)
+        return min(self.quota - self.reserve, self.ceiling)
 
     def tokens(self) -> int:
         """Return the tokens that may be taken now."""
-        reserve = self.reserve if self.is_known else min(self.reserve, self.quota - 1)
-        tokens = self.left - self.in_flight - reserve
-        return tokens if self.ceiling is None else min(tokens, self.ceiling - self.taken)
+        tokens = self.remaining - self.in_flight - self.reserve
+        return min(tokens, self.ceiling - self.taken)
 
-    def used_by_others(self) -> int:
+    def taken_by_others(self) -> float:
         """Return how many tokens other apps were seen to take in this window."""
-        return max(0, self.quota - self.left - self.taken - self.used_before)
+        return max(0.0, self.at_first - self.remaining - self.taken)
 
     def expected_by_others(self, now: float) -> float:
         """Return how many tokens other apps will take by the window's end."""
-        if self.latest_end == math.inf:
-            return 0.0
-        began = self.latest_end - self.seconds
-        elapsed = now - began
-        if self.others_last is None:
-            rate = self.used_by_others() / max(elapsed, self.seconds / 4)
-        else:
-            rate = (self.others_last + self.used_by_others()) / (self.seconds + elapsed)
-        expected = rate * (self.latest_end - max(began, self.left_at))
-        return min(expected, 0.9 * self.left)  # beside a greedy app something is left
+        began = self.end - self.seconds
+        seen = self.others_before + self.taken_by_others()
+        rate = seen / (self.seconds + now - began)
+        expected = rate * (self.end - max(began, self.counted_at))
+        return min(expected, 0.9 * self.remaining)  # beside a greedy app some are left
 
     def take(self, now: float, cost: int) -> None:
         """Count a request that leaves now."""
-        if self.latest_end == math.inf:
-            self.earliest_end = self.latest_end = now + self.seconds
-        self.last_at, self.last_cost = now, cost
+        self.last_at = now
         self.taken += cost
         self.in_flight += cost
 
     def advance(self, now: float) -> None:
         """Begin the next window once this one has surely ended."""
-        if now >= self.latest_end:
-            self._begin(1 + (now - self.latest_end) // self.seconds)
-
-    def _begin(self, steps: float) -> None:
-        """Begin the window that is so many windows after this one."""
-        self.others_last = self.used_by_others() if steps == 1 else 0.0
-        drift = steps * self.seconds * self.DRIFT
-        self.earliest_end += steps * self.seconds - drift
-        self.latest_end += steps * self.seconds + drift
-        self.left = self.quota
+        if now < self.end:
+            return
+        self.others_before = self.taken_by_others()
+        self.end += self.seconds * (1 + (now - self.end) // self.seconds)
+        self.remaining, self.at_first = self.quota, -math.inf
         self.taken = self.in_flight  # the store may count them in this window
-        self.used_before = 0
-        self.last_at, self.last_cost = -math.inf, 0
+        self.last_at = -math.inf
 
-    def answered(self, now: float, sent_at: float, cost: int, told: Quota) -> None:
+    def answered(
+        self, now: float, sent_at: float, cost: int, headers: Mapping[str, str]
+    ) -> None:
         """Add a response that came now to a request of that cost, sent at sent_at."""
         self.in_flight -= cost
-        if told.window_ms is not None and told.window_ms / 1000 != self.seconds:
-            self.seconds, self.is_known = told.window_ms / 1000, False
-        is_first, is_slow = not self.is_known, now - sent_at > self.seconds / 3
-        is_placed = told.reset_ms is not None and not is_slow
-        if is_placed and not self._place_end(now, sent_at, (told.reset_ms or 0) / 1000, cost):
+        seconds = (quota_header(headers, "Time-Window-Ms") or 0) / 1000
+        if seconds not in (0, self.seconds):
+            self.seconds, self.end = seconds, sent_at + seconds
+        remaining = quota_header(headers, "Requests-Left")
+        reset_ms = quota_header(headers, "Time-Reset-Ms")
+        if now - sent_at > self.seconds / 3:
+            remaining = reset_ms = None  # it may have been counted in this window or before
+        if reset_ms is not None and not self._is_counted(now, sent_at, reset_ms / 1000, cost):
             return
-        is_changed = told.quota is not None and told.quota != self.quota
-        if is_changed:
-            self.quota = told.quota or self.quota
-            self.left = self.quota - self.taken
-        if told.left is None or is_slow:  # it may count in this window
-            self.left -= cost
+        quota = quota_header(headers, "Requests-Quota") or self.quota
+        if quota != self.quota:
+            self.quota, self.remaining = quota, quota - self.taken
+            self.at_first = -math.inf
+        if remaining is None:
+            self.remaining -= cost
         else:
-            self.left = min(self.left, told.left)
-            self.left_at = max(self.left_at, sent_at)
-        if is_first or is_changed:
-            self.used_before = max(0, self.quota - self.left - self.taken)
+            self.remaining = min(self.remaining, remaining)
+            self.counted_at = max(self.counted_at, sent_at)
+        if self.at_first < 0:
+            self.at_first = min(self.quota, self.remaining + self.taken)
 
-    def _place_end(self, now: float, sent_at: float, reset: float, cost: int) -> bool:
-        """Correct the end of the window; False for a late response of the last one.
+    def _is_counted(self, now: float, sent_at: float, reset: float, cost: int) -> bool:
+        """Correct the window's end; False if the response is a late one of the last window.
 
-        The end is between sent_at + reset and now + reset, give or take the millisecond
-        to which it is cut. Moved by whole windows, this interval and the one known so
-        far overlap.
+        The response was made between the moment its request left and the moment it
+        arrived, so its window ends between two times, give or take a millisecond.
         """
         earliest, latest = sent_at + reset - 0.001, now + reset + 0.001
-        if not self.is_known:
-            self.is_known = True
-            self.earliest_end, self.latest_end = earliest, latest
-            self.left = self.quota
-            return True
-        ahead = (earliest + latest - self.earliest_end - self.latest_end) / 2
-        steps = round(ahead / self.seconds)
-        if steps < 0 and sent_at < self.latest_end - self.seconds:
+        ahead = round(((earliest + latest) / 2 - self.end) / self.seconds)
+        if ahead < 0 and sent_at < self.end - self.seconds:
             self.taken = max(0, self.taken - cost)
             return False
-        if steps > 0:
-            self._begin(steps)
+        if ahead > 0:  # the next window has begun
+            self.advance(self.end)
             self.taken += cost
-        self.earliest_end = max(earliest, self.earliest_end)
-        self.latest_end = min(latest, self.latest_end)
-        if self.earliest_end > self.latest_end:  # windows do not follow exactly
-            self.earliest_end, self.latest_end = earliest, latest
+        if not earliest <= self.end <= latest:
+            self.end, self.uncertainty = latest, latest - earliest
         return True
 
 
 class TokenBucket:
     """Hands the tokens of the store's window to the workers, and makes them wait.
 
-    capacity: tokens a window, and refill_rate: tokens a second, until the first
-    response; ceiling and reserve: as in Window. clock and sleep are in seconds; sleep
-    may raise, and is never called with the lock held.
+    ceiling and reserve: as in Window. clock and sleep are in seconds; sleep may raise,
+    and is never called with the lock held.
     """
 
     def __init__(
         self,
-        capacity: int = 150,
-        refill_rate: float = 5.0,
-        *,
         ceiling: int | None = None,
         reserve: int = 0,
+        *,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        seconds = capacity / refill_rate
-        self.window = Window(capacity, seconds, ceiling=ceiling, reserve=reserve)
+        self.window = Window(ceiling or sys.maxsize, reserve, clock())
         # 429s since the last success, and when the last one came that counted.
         self.rate_limited_in_a_row, self._rate_limited_at = 0, -math.inf
         self._clock, self._sleep = clock, sleep
@@ -2071,7 +2023,7 @@ class TokenBucket:
         # Everybody waits until then.
         self._paused_until = -math.inf
         # Tokens that the rest of the job needs.
-        self._remaining = math.inf
+        self._demand = math.inf
 
     def acquire(self, cost: int = 1) -> int:
         """Wait for that many tokens, take them and return their number.
@@ -2079,24 +2031,19 @@ class TokenBucket:
         No more than a window ever has are taken. Raises whatever sleep raises.
         """
         while True:
-            cost = min(cost, max(1, self.window.largest()))
-            delay = self._take_or_delay(cost)
-            if delay <= 0:
-                return cost
+            with self._lock:
+                now = self._clock()
+                self.window.advance(now)
+                cost = min(cost, max(1, self.window.largest()))
+                delay = self._delay(now, cost)
+                if delay <= 0:
+                    self.window.take(now, cost)
+                    self._demand -= cost
+                    return cost
             self._sleep(min(delay, POLL))
 
-    def _take_or_delay(self, cost: int) -> float:
-        """Take the tokens and return 0, or return the seconds until the next try."""
-        with self._lock:
-            now = self._clock()
-            self.window.advance(now)
-            delay = self._delay(now, cost)
-            if delay <= 0:
-                self.window.take(now, cost)
-                self._remaining -= cost
-            return delay
-
     def _delay(self, now: float, cost: int) -> float:
+        """Return the seconds until the next try; 0 or less if the tokens can be taken."""
         window = self.window
         if now < self._paused_until:
             return self._paused_until - now
@@ -2104,22 +2051,20 @@ class TokenBucket:
             return POLL  # one request tries whether the store accepts again
         spare = window.tokens() - window.expected_by_others(now)
         if spare < cost:
-            return max(window.latest_end - now, 0.001)
-        if self._remaining <= spare or window.last_at == -math.inf:
+            return max(window.end - now, 0.001)
+        if self._demand <= spare:
             return 0.0
-        rest = max(0.0, window.earliest_end - window.last_at)
-        interval = rest / max(spare + window.last_cost, 1.0)
-        return window.last_at + window.last_cost * interval - now
+        ends = window.end - window.uncertainty
+        return (spare * window.last_at + cost * ends) / (spare + cost) - now
 
     def update_from_headers(
         self, headers: Mapping[str, str], sent_at: float, cost: int = 1
     ) -> None:
         """Add the response to a request of that cost, sent at that time of the clock."""
-        told = read_quota(headers)
         with self._lock:
             now = self._clock()
             self.window.advance(now)
-            self.window.answered(now, sent_at, cost, told)
+            self.window.answered(now, sent_at, cost, headers)
 
     def pause(self, seconds: float) -> None:
         """Let nobody send for so many seconds."""
@@ -2144,21 +2089,14 @@ class TokenBucket:
 
     def set_remaining(self, tokens: float) -> None:
         """Set how many tokens the rest of the job needs: if it fits, nobody waits."""
-        self._remaining = tokens
-
-    def largest(self) -> int:
-        """Return the most tokens that one request may ever cost."""
-        return self.window.largest()
+        self._demand = tokens
 
     def waiting_for(self) -> str:
         """Return why the next request waits; "" if that is not worth a word."""
-        with self._lock:
-            now = self._clock()
-            paused, tokens = self._paused_until - now, self.window.tokens()
-            ends = self.window.latest_end - now
+        paused, ends = self._paused_until - self._clock(), self.window.end - self._clock()
         if paused > 0:
             return f"rate-limited, retrying in {math.ceil(paused)}s"
-        if tokens < 1 and 1 <= ends < math.inf:
+        if self.window.tokens() < 1 <= ends:
             return f"quota used up, resuming in {math.ceil(ends)}s"
         return ""
 
@@ -2622,8 +2560,8 @@ class Client:
         self.counts = Counter(requests=0, retries=0, rate_limited=0)
         # Seconds that the last response took.
         self.latency = 0.0
-        ceiling, reserve = config.rate_limit, config.min_requests_remaining
-        self.bucket = TokenBucket(ceiling=ceiling, reserve=reserve, sleep=stop.sleep)
+        limits = (config.rate_limit, config.min_requests_remaining)
+        self.bucket = TokenBucket(*limits, sleep=stop.sleep)
         self.stop = stop
         self._config, self._log = config, log
         # Guards the counts.
@@ -2687,7 +2625,7 @@ class Client:
 
     def _leave(self, request: Request) -> None:
         """Wait for the tokens of one attempt, which may leave then."""
-        if self.bucket.largest() < 1:
+        if self.bucket.window.largest() < 1:
             reserve = f"min_requests_remaining ({self._config.min_requests_remaining})"
             quota = f"must be below the store's quota ({self.bucket.window.quota})"
             raise self.stop.set(ConfigError(f"{self._config.path}: {reserve} {quota}."))
@@ -2712,10 +2650,11 @@ class Client:
         self.bucket.update_from_headers(response.headers, request.sent_at, request.cost)
         self._count("requests")
         target = f"/stores/{self._config.store_hash}/{request.target}"
+        left = quota_header(response.headers, "Requests-Left")
         words = "" if response.status in (200, 202, 204) else f": {response.message}"
         self._log.info(
             f"{utc_now()} {request.method} {printable(target, 4000)} {response.status} "
-            f"{took * 1000:.0f} ms, quota left: {read_quota(response.headers).left}{words}"
+            f"{took * 1000:.0f} ms, quota left: {left}{words}"
         )
         return response
 
@@ -5150,7 +5089,7 @@ class Run:
     def estimate(self, requests: int) -> float:
         """Return the seconds for so many requests, by the quota and the latency so far."""
         client = self.client
-        windows = math.ceil(requests / max(1, client.bucket.largest())) - 1
+        windows = math.ceil(requests / max(1, client.bucket.window.largest())) - 1
         by_latency = requests * client.latency / self.workers.count
         return max(1.0, windows * client.bucket.window.seconds, by_latency)
 
