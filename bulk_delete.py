@@ -2091,15 +2091,6 @@ class TokenBucket:
         """Set how many tokens the rest of the job needs: if it fits, nobody waits."""
         self._demand = tokens
 
-    def waiting_for(self) -> str:
-        """Return why the next request waits; "" if that is not worth a word."""
-        paused, ends = self._paused_until - self._clock(), self.window.end - self._clock()
-        if paused > 0:
-            return f"rate-limited, retrying in {math.ceil(paused)}s"
-        if self.window.tokens() < 1 <= ends:
-            return f"quota used up, resuming in {math.ceil(ends)}s"
-        return ""
-
 
 # --- answers ------------------------------------------------------------------------
 #
@@ -2185,13 +2176,12 @@ class Response:
 
         The quota headers are on every response, and ask to wait only with a 429.
         """
-        units = {"X-Retry-After": 1.0, "Retry-After": 1.0}
-        if self.status == 429:
-            units["X-Rate-Limit-Time-Reset-Ms"] = 0.001
-        texts = [(self.headers.get(name, ""), unit) for name, unit in units.items()]
-        texts.append((str(value_at(self.json, "retry_after_seconds")), 1.0))
+        texts = [self.headers.get(name, "") for name in ("X-Retry-After", "Retry-After")]
+        texts.append(str(value_at(self.json, "retry_after_seconds")))
         number = r"\s*[0-9]{1,40}(\.[0-9]{1,40})?\s*"
-        waits = [float(text) * unit for text, unit in texts if re.fullmatch(number, text)]
+        waits = [float(text) for text in texts if re.fullmatch(number, text)]
+        if self.status == 429:
+            waits.append((quota_header(self.headers, "Time-Reset-Ms") or 0) / 1000)
         return max(waits, default=0.0)
 
 
@@ -2223,11 +2213,11 @@ def backoff(attempt: int, jitter: float) -> float:
 class Action(enum.Enum):
     """What to do after a response."""
 
-    DONE = enum.auto()  # it did what was asked
-    PAUSE = enum.auto()  # rate-limited: everybody waits, then the same request again
-    RETRY = enum.auto()  # the same request may succeed a little later
-    REJECTED = enum.auto()  # this request will never succeed, others may
-    FATAL = enum.auto()  # no request will succeed
+    DONE = "done"  # it did what was asked
+    PAUSE = "pause"  # rate-limited: everybody waits, then the same request again
+    RETRY = "retry"  # the same request may succeed a little later
+    REJECTED = "rejected"  # this request will never succeed, others may
+    FATAL = "fatal"  # no request will succeed
 
 
 @dataclass(frozen=True)
@@ -2238,7 +2228,7 @@ class Ruling:
     # As in Response.
     status: int
     message: str
-    # Whether the store may have deleted what the request named.
+    # Whether the store may have deleted what a DELETE named.
     may_have_applied: bool
     # What it says about single ids of a batch.
     items: Mapping[int, Ruling] = field(default_factory=dict)
@@ -2252,9 +2242,8 @@ def may_have_applied(status: int) -> bool:
 def classify(request: Request, response: Response) -> Ruling:
     """Return what a response means."""
     status, resource, batch = response.status, request.resource, request.batch
-    items = item_rulings(response, batch) if batch else {}
-    limited = [item for item in items.values() if item.action is Action.PAUSE]
-    if status == 429 or 0 < len(batch) == len(limited):
+    items = item_rulings(response, batch)
+    if status == 429:
         action = Action.PAUSE
     elif status in (0, 408) or (status >= 500 and status not in (501, 505)):
         action = Action.RETRY
@@ -2268,7 +2257,7 @@ def classify(request: Request, response: Response) -> Ruling:
         action = Action.REJECTED
     else:
         action = Action.FATAL
-    applied = bool(batch) and (action is Action.DONE or may_have_applied(status))
+    applied = action is Action.DONE or may_have_applied(status)
     return Ruling(action, status, response.message, applied, items)
 
 
@@ -2281,12 +2270,12 @@ def item_rulings(response: Response, batch: Batch) -> dict[int, Ruling]:
     """Return what a response says about the ids of a batch, wherever they are in it.
 
     An id is in an object, is its key, or is in the text of an error: "[7] 409 is locked",
-    "Failed for id=7". A 422 without `meta` rejects the whole request: numeric keys of its
-    errors are places in the request.
+    "Failed for id=7". Without `meta`, errors by key are of the whole request, and numeric
+    keys are places in it.
     """
     body, found = response.json, dict[int, Ruling]()
     is_whole = isinstance(value_at(body, "errors"), dict) and value_at(body, "meta") is None
-    if response.status not in (200, 207, 422) or (response.status == 422 and is_whole):
+    if not batch or is_whole or response.status not in (200, 207, 422):
         return found
     parts = [("", body, 200)]
     for key, value, status in itertools.islice(parts, MAX_PARTS):  # parts grows meanwhile
@@ -2355,35 +2344,29 @@ def batch_result(
     is doubtful, since the whole request may have been rejected. is_settled: False if the
     run stopped before the last attempt.
     """
-    result = BatchResult(batch=batch)
     if not rulings:
-        return result
-    last, is_done = rulings[-1], rulings[-1].action is Action.DONE
-    result.message = last.message
+        return BatchResult(batch=batch)
+    last = rulings[-1]
     by_id = {number: last.items.get(number, last) for number in batch}
-    applied_before = any(ruling.may_have_applied for ruling in rulings[:-1])
-    result.applied = [n for n in batch if applied_before or by_id[n].may_have_applied]
-    if not is_done and not is_settled:
-        return result
-    result.retries_exhausted = last.action is Action.RETRY
-    if not is_done and len(batch) > 1:
-        result.requeue = [*batches(batch, (len(batch) + 1) // 2)]
-        return result
-    unclear: Container[int] = ()
-    if result.retries_exhausted:
-        unclear = result.applied
-    elif last.status == 404 or (is_done and last.status >= 400):
-        unclear = {*batch} - last.items.keys()
-    limited = []
-    for number, ruling in by_id.items():
-        if ruling.action is Action.PAUSE:
-            limited.append(number)
-        elif number in unclear:
-            result.doubtful.append(number)
-        elif ruling.action is not Action.DONE:
-            result.rejected[number] = ruling.message
-    if limited:
-        result.requeue = [tuple(limited)]
+    before = any(ruling.may_have_applied for ruling in rulings[:-1])
+    applied = [number for number in batch if before or by_id[number].may_have_applied]
+    result = BatchResult(batch=batch, message=last.message, applied=applied)
+    if last.action is Action.DONE:
+        for number, ruling in by_id.items():
+            if ruling.action is Action.REJECTED:
+                result.rejected[number] = ruling.message
+            elif ruling is last and last.status >= 400:
+                result.doubtful.append(number)
+        if limited := tuple(n for n in batch if by_id[n].action is Action.PAUSE):
+            result.requeue = [limited]
+    elif is_settled:
+        result.retries_exhausted = last.action is Action.RETRY
+        if len(batch) > 1:
+            result.requeue = [*batches(batch, (len(batch) + 1) // 2)]
+        elif last.status == 404 or (result.retries_exhausted and applied):
+            result.doubtful = [*batch]
+        else:
+            result.rejected[batch[0]] = last.message
     return result
 
 
@@ -2393,10 +2376,9 @@ def delete_target(resource: Resource, ids: Sequence[int]) -> tuple[str, dict[str
     N1, N4: the SDK's own delete() sends an unfiltered DELETE for an id of None or 0, so
     it is never called.
     """
-    if not 0 < len(ids) <= resource.largest_batch:
-        raise ValueError(f"{len(ids)} ids do not make one DELETE of {resource.name}")
-    if any(type(number) is not int or number <= 0 for number in ids):
-        raise ValueError("an id is not a positive whole number")
+    is_valid = all(type(number) is int and number > 0 for number in ids)
+    if not is_valid or not 0 < len(ids) <= resource.largest_batch:
+        raise ValueError(f"These are not the ids of one DELETE of {resource.name}: {ids}")
     path = resource.delete_path or resource.path
     if resource.delete_filter:
         return path, {resource.delete_filter: ",".join(map(str, ids))}
@@ -2420,27 +2402,26 @@ class Connection(OAuthConnection):  # type: ignore[misc]  # the SDK has no types
     """The SDK's connection, made safe; one a thread, since it holds state."""
 
     def __init__(self, client: Client, config: Config) -> None:
-        path = "/stores/{}/{}"  # the API version comes with each request
-        token = config.access_token
-        super().__init__(config.client_id, config.store_hash, token, config.host, path)
+        names = (config.client_id, config.store_hash, config.access_token, config.host)
+        super().__init__(*names, "/stores/{}/{}")  # the API version is in Request.path
         if not config.client_id:
             del self._session.headers["X-Auth-Client"]
         self.timeout = config.timeout
         # The page that `make_request` read last.
         self.page = Page([])
-        self._client, self._token = client, token.encode()
+        self._client, self._token = client, config.access_token.encode()
         session = self._session
         session.get_redirect_target = lambda response: None  # N14: nor the token sent on
         session.auth = lambda request: request  # N16: else ~/.netrc adds a password
         session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))  # N29
         session.stream = True  # the body is read within limits
         # Proxies and certificates, read once: that costs more than a request.
-        settings = session.merge_environment_settings(self.full_path(""), {}, True, None, None)
+        url = self.full_path("")
+        settings = session.merge_environment_settings(url, {}, True, None, None)
         session.proxies, session.verify = settings["proxies"], settings["verify"]
         session.trust_env = False
-        for scheme in ("https", "all"):
-            if scheme in session.proxies:
-                check_proxy(session.proxies[scheme])
+        if proxy := requests.utils.select_proxy(url, session.proxies):
+            check_proxy(proxy)
 
     def make_request(
         self, method: str, url: str, data: Any = None, params: Any = None, headers: Any = None
@@ -2514,11 +2495,10 @@ def check_proxy(url: str) -> None:
 
 # What no retry mends: pattern of exception and reason => end of the run, and its sentence.
 FINAL_FAULTS: tuple[tuple[str, type[RunError], str], ...] = (
-    ("InvalidSchema", ConfigError, "Cannot use the proxy in {proxy} ({reason})."),
     (
-        r"ProxyError.*\b40[137]\b",  # tinyproxy: 401 for a wrong password
+        r"InvalidSchema|ProxyError.*\b40[137]\b",  # tinyproxy: 401 for a wrong password
         ConfigError,
-        "The proxy rejected the connection to {host} ({reason}). Check {proxy}.",
+        "Cannot use the proxy in {proxy} ({reason}).",
     ),
     (
         "SSLError.*CERTIFICATE_VERIFY_FAILED",
@@ -2542,8 +2522,8 @@ def network_reason(error: BaseException) -> str:
         if not inner:
             break
         error = inner[0]
-    prefix = r"^<[^>]*>: |^HTTPS?Connection\([^)]*\): "
-    return clean(re.sub(prefix, "", str(error))) or "no answer"
+    words = re.sub(r"^(<[^>]*>|HTTPS?Connection\([^)]*\)): ", "", str(error))
+    return clean(words) or "no answer"
 
 
 class Client:
@@ -2568,14 +2548,14 @@ class Client:
         self._lock = threading.Lock()
         # Holds each thread's connection.
         self._local = threading.local()
-        # Thread => when its request left, on the clock of `tick`.
-        self.in_flight: dict[int, float] = {}
+        # Connection in use => when its request left, on the clock of `tick`.
+        self.in_flight: dict[Connection, float] = {}
         # Seconds for which the oldest request in flight waits.
         self.longest_wait = 0.0
         # Seconds that the process was awake, and when that was last updated.
         self._awake, self._updated_at = 0.0, time.perf_counter()
-        # The last retry that was announced: its words, and when it leaves.
-        self._retry, self._retry_at = "", -math.inf
+        # When the longest wait that was announced ends, and what waits.
+        self._notice = (-math.inf, "")
         # Whether the store has accepted the token.
         self._is_accepted = False
 
@@ -2596,12 +2576,12 @@ class Client:
             response = self._exchange(request)
             ruling = classify(request, response)
             request.rulings.append(ruling)
+            self._is_accepted |= ruling.action is Action.DONE
             is_settled = ruling.action in (Action.DONE, Action.REJECTED)
-            if is_settled:
-                self._is_accepted |= ruling.action is Action.DONE
-                self.bucket.succeeded()
             if Action.PAUSE in [item.action for item in (ruling, *ruling.items.values())]:
                 self._wait(response, self.bucket.rate_limited(request.sent_at), "rate_limited")
+            elif is_settled:
+                self.bucket.succeeded()
             if is_settled:
                 return response
             tries = [earlier.action for earlier in request.rulings].count(ruling.action)
@@ -2626,9 +2606,9 @@ class Client:
     def _leave(self, request: Request) -> None:
         """Wait for the tokens of one attempt, which may leave then."""
         if self.bucket.window.largest() < 1:
-            reserve = f"min_requests_remaining ({self._config.min_requests_remaining})"
-            quota = f"must be below the store's quota ({self.bucket.window.quota})"
-            raise self.stop.set(ConfigError(f"{self._config.path}: {reserve} {quota}."))
+            limit = f"below the store's quota ({self.bucket.window.quota})"
+            fault = f"{self._config.path}: min_requests_remaining must be {limit}."
+            raise self.stop.set(ConfigError(fault))
         request.cost = self.bucket.acquire(request.cost)
         self.stop.check()
         if not request.rulings:
@@ -2638,23 +2618,22 @@ class Client:
 
     def _exchange(self, request: Request) -> Response:
         """Send one attempt, and note its response: the quota, the counts, the log."""
-        connection, thread = self.connection(), threading.get_ident()
-        self.in_flight[thread] = self._awake
+        connection = self.connection()
+        self.in_flight[connection] = self._awake
         try:
             response = connection.send_once(request)
         except RunError as failure:
             raise self.stop.set(failure) from None
         finally:
-            del self.in_flight[thread]
+            del self.in_flight[connection]
         self.latency = took = time.monotonic() - request.sent_at
         self.bucket.update_from_headers(response.headers, request.sent_at, request.cost)
         self._count("requests")
-        target = f"/stores/{self._config.store_hash}/{request.target}"
         left = quota_header(response.headers, "Requests-Left")
         words = "" if response.status in (200, 202, 204) else f": {response.message}"
         self._log.info(
-            f"{utc_now()} {request.method} {printable(target, 4000)} {response.status} "
-            f"{took * 1000:.0f} ms, quota left: {left}{words}"
+            f"{utc_now()} {request.method} /stores/{self._config.store_hash}/{request.target} "
+            f"{response.status} {took * 1000:.0f} ms, quota left: {left}{words}"
         )
         return response
 
@@ -2678,14 +2657,15 @@ class Client:
                 raise self.stop.set(StoreError(fault))
             if tries <= 1 and response.wait:
                 seconds = response.wait
+            words = "rate-limited, retrying"
+        else:
+            fault = f"error {response.status}" if response.status else "no answer"
+            words = f"{fault}, retry {tries} of {self._config.max_retries}"
+        self._notice = max(self._notice, (time.monotonic() + seconds, words))
+        if response.wait or reason == "rate_limited":
             self.bucket.pause(seconds)
-            return
-        if response.wait:
-            self.bucket.pause(seconds)
-        fault = f"error {response.status}" if response.status else "no answer"
-        self._retry = f"{fault}, retry {tries} of {self._config.max_retries}"
-        self._retry_at = time.monotonic() + seconds
-        self.stop.sleep(seconds)
+        else:
+            self.stop.sleep(seconds)
 
     def _count(self, name: str) -> None:
         with self._lock:
@@ -2704,12 +2684,15 @@ class Client:
 
     def waiting_for(self) -> str:
         """Return what requests wait for; "" if the wait is not worth a word."""
-        seconds = self._retry_at - time.monotonic()
-        if seconds > 0:
-            return f"{self._retry} in {math.ceil(seconds)}s"
+        now, window = time.monotonic(), self.bucket.window
+        ends, words = self._notice
+        if ends > now:
+            return f"{words} in {math.ceil(ends - now)}s"
         if self.longest_wait >= 2:
             return f"no answer yet for {self.longest_wait:.0f}s"
-        return self.bucket.waiting_for()
+        if window.tokens() < 1 <= window.end - now:
+            return f"quota used up, resuming in {math.ceil(window.end - now)}s"
+        return ""
 
 
 def explain(request: Request, response: Response, config: Config) -> str:
@@ -2719,9 +2702,8 @@ def explain(request: Request, response: Response, config: Config) -> str:
     if status == 401:
         return f"Access token rejected (401). Check access_token in {config.path}."
     if status == 403:
-        scope = resource.scope + ("" if resource.scope.endswith("only") else " (modify)")
         fault = f"Not allowed to {verb} {resource.plural} ({response.message})"
-        return f"{fault}. The API account may lack the scope {scope}."
+        return f"{fault}. The API account may lack the scope {resource.scope}."
     if status == 404:
         return f"Store not found ({response.message}). Check store_hash in {config.path}."
     if 300 <= status <= 399:

@@ -280,15 +280,6 @@ def test_requests_are_spread_evenly_over_the_window() -> None:
     assert times[-1] < 30
 
 
-def test_a_pause_and_a_used_up_quota_are_named_with_their_seconds() -> None:
-    bench = Bench()
-    assert bench.bucket.waiting_for() == ""  # a short wait is not worth a word
-    bench.take(150)
-    assert "30" in bench.bucket.waiting_for()
-    bench.bucket.pause(12)
-    assert "12" in bench.bucket.waiting_for()
-
-
 def test_429s_in_a_row_are_counted_and_those_in_flight_together_once() -> None:
     bench, counted = Bench(), []
     for now, sent_at in ((1.0, 0.0), (1.1, 0.5), (2.0, 1.5), (3.0, 2.5)):

@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -233,6 +234,7 @@ class Scripted:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *responses: Response) -> None:
         self.now, self.responses, self.sent_at = 0.0, responses, list[float]()
+        self.on_sleep: Callable[[], object] = lambda: None  # called before each sleep
         self.monotonic = self.perf_counter = lambda: self.now
         monkeypatch.setattr(bulk_delete, "time", self)
         self.client = bulk_delete.Client(CONFIG, bulk_delete.Stop(), logging.Logger("test"))
@@ -240,6 +242,7 @@ class Scripted:
         monkeypatch.setattr(self.client, "connection", lambda: self)
 
     def sleep(self, seconds: float) -> None:
+        self.on_sleep()
         self.now += seconds
 
     def send_once(self, *_request: object) -> Response:
@@ -267,6 +270,21 @@ def test_length_of_waits(monkeypatch: pytest.MonkeyPatch) -> None:
         assert "Rate-limited (429) 10 times in a row" in limited.send()
         waits = [later - earlier for earlier, later in itertools.pairwise(limited.sent_at)]
         assert all(seconds >= min(60, 2**place) for place, seconds in enumerate(waits) if place)
+
+
+def test_wait_is_named_with_its_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """N32: a retry, a 429, and a used-up quota."""
+    done, limited = response(200, []), response(429, {}, Retry_After="12")
+    tool = Scripted(monkeypatch, done, response(503, {}), limited, done)
+    waits = list[str]()
+    tool.on_sleep = lambda: waits.append(tool.client.waiting_for())
+    tool.client.bucket.set_remaining(0)
+    for _ in range(152):
+        tool.send()
+    shown = dict.fromkeys(re.sub(r" in [0-9]+s$", "", words) for words in waits)
+    expected = ["error 503, retry 1 of 5", "rate-limited, retrying", "quota used up, resuming"]
+    assert [*shown] == [*expected, ""]  # under a second it is not worth a word
+    assert "rate-limited, retrying in 12s" in waits
 
 
 @parametrize("status", [401, 403])
