@@ -1892,30 +1892,37 @@ def quota_header(headers: Mapping[str, str], name: str) -> int | None:
     return int(text) if re.fullmatch(f"[0-9]{digits}", text) else None
 
 
+@dataclass
 class Window:
     """The store's current window, as far as its responses tell; it looks at no clock.
 
-    Until a response says otherwise it began now, and its quota is a guess that is above
-    the reserve. ceiling: the most tokens to take in a window; reserve: tokens to leave.
+    The first one is a guess until a response says otherwise.
     """
 
-    def __init__(self, ceiling: int, reserve: int, now: float) -> None:
-        self.quota, self.seconds = max(QUOTA, reserve + 1), WINDOW
-        self.ceiling, self.reserve = ceiling, reserve
-        # The window has ended by then, and so many seconds before at the earliest.
-        self.end, self.uncertainty = now + WINDOW, 0.0
-        # What the store had left, by the lowest response of this window, and when the
-        # request behind that was sent.
-        self.remaining, self.counted_at = self.quota, -math.inf
-        # Tokens taken in this window; and those of requests not answered yet.
-        self.taken = self.in_flight = 0
-        # Tokens that we and others had at the first response of this window; before it,
-        # nothing is known of others.
-        self.at_first = -math.inf
-        # Tokens that other apps took in the last window.
-        self.others_before = 0.0
-        # When the last request of this window left.
-        self.last_at = -math.inf
+    # The most tokens to take in a window, and tokens to leave.
+    ceiling: int
+    reserve: int
+    # Tokens that the store gives in a window, and what it had left by the lowest response
+    # of this one.
+    quota: int
+    remaining: int
+    # This window has ended by then, and so many seconds before at the earliest.
+    end: float
+    uncertainty: float = 0.0
+    # Seconds that a window lasts.
+    seconds: float = WINDOW
+    # When the request behind `remaining` was sent.
+    counted_at: float = -math.inf
+    # Tokens taken in this window; and those of requests not answered yet.
+    taken: int = 0
+    in_flight: int = 0
+    # Tokens that we and others had at the first response of this window; before it,
+    # nothing is known of others.
+    at_first: float = -math.inf
+    # Tokens that other apps took in the last window.
+    others_before: float = 0.0
+    # When the last request of this window left.
+    last_at: float = -math.inf
 
     def largest(self) -> int:
         """Return the most tokens that one request may ever cost."""
@@ -1989,7 +1996,7 @@ class Window:
         earliest, latest = sent_at + reset - 0.001, now + reset + 0.001
         ahead = round(((earliest + latest) / 2 - self.end) / self.seconds)
         if ahead < 0 and sent_at < self.end - self.seconds:
-            self.taken = max(0, self.taken - cost)
+            self.taken -= cost
             return False
         if ahead > 0:  # the next window has begun
             self.advance(self.end)
@@ -2014,7 +2021,8 @@ class TokenBucket:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self.window = Window(ceiling or sys.maxsize, reserve, clock())
+        quota, end = max(QUOTA, reserve + 1), clock() + WINDOW
+        self.window = Window(ceiling or sys.maxsize, reserve, quota, quota, end)
         # 429s since the last success, and when the last one came that counted.
         self.rate_limited_in_a_row, self._rate_limited_at = 0, -math.inf
         self._clock, self._sleep = clock, sleep
@@ -2141,8 +2149,8 @@ class Response:
     """The response to one request; status 0 if none came: then `problem` says why."""
 
     status: int
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes = b""
+    headers: Mapping[str, str]
+    body: bytes
     problem: str = ""
 
     @cached_property
@@ -2164,10 +2172,10 @@ class Response:
         if self.status == 0:
             return self.problem
         words = error_words(self.json)
-        text = self.body[:FOREIGN_LIMIT].decode(errors="replace")
-        title = re.search(r"<title[^>]{0,100}>([^<]{1,1000})", text, re.IGNORECASE)
-        if title and not self.is_json:
-            words = clean(html.unescape(title[1]))
+        if not self.is_json:
+            text = self.body[:FOREIGN_LIMIT].decode(errors="replace")
+            titles = re.findall(r"<title[^>]{0,100}>([^<]{1,1000})", text, re.IGNORECASE)
+            words = clean(html.unescape("".join(titles[:1])))
         return printable(f"{self.status} {words}", MESSAGE_LIMIT)
 
     @property
@@ -2446,26 +2454,25 @@ class Connection(OAuthConnection):  # type: ignore[misc]  # the SDK has no types
             reason = network_reason(error)
             for pattern, failure, text in FINAL_FAULTS:
                 if re.match(pattern, f"{type(error).__name__}: {reason}"):
-                    names = {"host": self.host, "proxy": proxy_variable(), "reason": reason}
-                    raise failure(text.format_map(names)) from error
+                    text = text.format(host=self.host, proxy=proxy_variable(), reason=reason)
+                    raise failure(text) from error
             if isinstance(error, requests.Timeout):
                 reason = f"no answer within {self.timeout:g} s"
             via = " through the proxy" if self._session.proxies else ""
-            return Response(0, problem=reason + via)
+            return Response(0, {}, b"", reason + via)
 
     def _read_body(self, response: Any) -> bytes:
         """Return the decoded body; raises ValueError if it is too long or too slow (N25)."""
-        parts, size = [], 0
+        body = bytearray()
         deadline = time.perf_counter() + RESPONSE_TIMEOUTS * self.timeout
         read = getattr(response.raw, "read1", response.raw.read)  # urllib3 1 lacks read1
         while part := read(2**18, decode_content=True):
-            parts.append(part)
-            size += len(part)
-            if size > RESPONSE_LIMIT:
+            body += part
+            if len(body) > RESPONSE_LIMIT:
                 raise ValueError(f"response larger than {RESPONSE_LIMIT // 2**20} MiB")
             if time.perf_counter() > deadline:
                 raise ValueError("response does not end")
-        return b"".join(parts)
+        return bytes(body)
 
 
 def proxy_variable() -> str:
@@ -2494,7 +2501,7 @@ def check_proxy(url: str) -> None:
 
 
 # What no retry mends: pattern of exception and reason => end of the run, and its sentence.
-FINAL_FAULTS: tuple[tuple[str, type[RunError], str], ...] = (
+FINAL_FAULTS = (
     (
         r"InvalidSchema|ProxyError.*\b40[137]\b",  # tinyproxy: 401 for a wrong password
         ConfigError,
@@ -2510,18 +2517,16 @@ FINAL_FAULTS: tuple[tuple[str, type[RunError], str], ...] = (
         ConfigError,
         "Certificates cannot be read ({reason}). Check REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE.",
     ),
-    ("InvalidURL", ConfigError, "{reason}. Check BC_API_ENDPOINT."),
 )
 
 
 def network_reason(error: BaseException) -> str:
     """Return the innermost reason of a network error: the outer ones repeat the URL."""
-    for _ in range(6):
-        reason = getattr(error, "reason", None)
-        inner = [item for item in (reason, *error.args) if isinstance(item, BaseException)]
-        if not inner:
-            break
+    inner = [error]
+    while inner:
         error = inner[0]
+        parts = (getattr(error, "reason", None), *error.args)
+        inner = [part for part in parts if isinstance(part, BaseException)]
     words = re.sub(r"^(<[^>]*>|HTTPS?Connection\([^)]*\)): ", "", str(error))
     return clean(words) or "no answer"
 
@@ -2540,8 +2545,9 @@ class Client:
         self.counts = Counter(requests=0, retries=0, rate_limited=0)
         # Seconds that the last response took.
         self.latency = 0.0
-        limits = (config.rate_limit, config.min_requests_remaining)
-        self.bucket = TokenBucket(*limits, sleep=stop.sleep)
+        self.bucket = TokenBucket(
+            config.rate_limit, config.min_requests_remaining, sleep=stop.sleep
+        )
         self.stop = stop
         self._config, self._log = config, log
         # Guards the counts.
@@ -2572,8 +2578,7 @@ class Client:
         Its rulings are in `request`. Raises the RunError that ends the run.
         """
         while True:
-            self._leave(request)
-            response = self._exchange(request)
+            response = self._attempt(request)
             ruling = classify(request, response)
             request.rulings.append(ruling)
             self._is_accepted |= ruling.action is Action.DONE
@@ -2603,8 +2608,8 @@ class Client:
             raise RetriesExhausted(f"Cannot reach the store: {response.message}.")
         return response
 
-    def _leave(self, request: Request) -> None:
-        """Wait for the tokens of one attempt, which may leave then."""
+    def _attempt(self, request: Request) -> Response:
+        """Send the request once, as soon as it has its tokens; N8: unless a stop came."""
         if self.bucket.window.largest() < 1:
             limit = f"below the store's quota ({self.bucket.window.quota})"
             fault = f"{self._config.path}: min_requests_remaining must be {limit}."
@@ -2613,12 +2618,8 @@ class Client:
         self.stop.check()
         if not request.rulings:
             request.before_send()
-            self.stop.check()  # N8: a stop may have come while the journal was written
-        request.sent_at = time.monotonic()
-
-    def _exchange(self, request: Request) -> Response:
-        """Send one attempt, and note its response: the quota, the counts, the log."""
-        connection = self.connection()
+            self.stop.check()  # a stop may have come while the journal was written
+        request.sent_at, connection = time.monotonic(), self.connection()
         self.in_flight[connection] = self._awake
         try:
             response = connection.send_once(request)
@@ -2645,22 +2646,23 @@ class Client:
         From the second on, its headers have proved too short, so the wait grows.
         """
         if response.wait > LONGEST_WAIT:
-            minutes = f"{response.wait / 60:,.0f} minutes"
-            fault = f"The store asked to wait for {minutes} ({response.status})"
-            raise self.stop.set(StoreError(f"{fault}. Resume after that."))
+            wait = f"{response.wait / 60:,.0f} minutes ({response.status})"
+            fault = StoreError(f"The store asked to wait for {wait}. Resume after that.")
+            raise self.stop.set(fault)
         self._count(reason)
         seconds = max(response.wait, backoff(tries - 1, random.random()))
         if reason == "rate_limited":
             if tries >= MAX_RATE_LIMITED:
-                fault = f"Rate-limited (429) {tries} times in a row"
-                fault = f"{fault}. Resume when other apps are less busy."
-                raise self.stop.set(StoreError(fault))
+                text = f"Rate-limited (429) {tries} times in a row"
+                raise self.stop.set(
+                    StoreError(f"{text}. Resume when other apps are less busy.")
+                )
             if tries <= 1 and response.wait:
                 seconds = response.wait
             words = "rate-limited, retrying"
         else:
-            fault = f"error {response.status}" if response.status else "no answer"
-            words = f"{fault}, retry {tries} of {self._config.max_retries}"
+            result = f"error {response.status}" if response.status else "no answer"
+            words = f"{result}, retry {tries} of {self._config.max_retries}"
         self._notice = max(self._notice, (time.monotonic() + seconds, words))
         if response.wait or reason == "rate_limited":
             self.bucket.pause(seconds)
