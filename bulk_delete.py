@@ -1965,6 +1965,7 @@ class Window:
         self, now: float, sent_at: float, cost: int, headers: Mapping[str, str]
     ) -> None:
         """Add a response that came now to a request of that cost, sent at sent_at."""
+        self.advance(now)
         self.in_flight -= cost
         seconds = (quota_header(headers, "Time-Window-Ms") or 0) / 1000
         if seconds not in (0, self.seconds):
@@ -2070,9 +2071,7 @@ class TokenBucket:
     ) -> None:
         """Add the response to a request of that cost, sent at that time of the clock."""
         with self._lock:
-            now = self._clock()
-            self.window.advance(now)
-            self.window.answered(now, sent_at, cost, headers)
+            self.window.answered(self._clock(), sent_at, cost, headers)
 
     def pause(self, seconds: float) -> None:
         """Let nobody send for so many seconds."""
@@ -2271,7 +2270,6 @@ def classify(request: Request, response: Response) -> Ruling:
 
 # Keys of the results that failed => the status of a result that has none of its own.
 FAILURES = {"errors": 422, "failed_rows_data": 422}
-ID_IN_TEXT = re.compile(r"(?:\bid=|\[)(\d{1,18})\b")
 
 
 def item_rulings(response: Response, batch: Batch) -> dict[int, Ruling]:
@@ -2291,7 +2289,7 @@ def item_rulings(response: Response, batch: Batch) -> dict[int, Ruling]:
         if isinstance(value, dict):
             number = positive_id(value.get("id")) or number
         elif isinstance(value, str) and status != 200:
-            match = ID_IN_TEXT.search(value[:FOREIGN_LIMIT])
+            match = re.search(r"(?:\bid=|\[)(\d{1,18})\b", value[:FOREIGN_LIMIT])
             number = int(match[1]) if match else number
         if number in batch:
             found[number] = item_ruling(value, status)
@@ -2410,8 +2408,13 @@ class Connection(OAuthConnection):  # type: ignore[misc]  # the SDK has no types
     """The SDK's connection, made safe; one a thread, since it holds state."""
 
     def __init__(self, client: Client, config: Config) -> None:
-        names = (config.client_id, config.store_hash, config.access_token, config.host)
-        super().__init__(*names, "/stores/{}/{}")  # the API version is in Request.path
+        super().__init__(
+            config.client_id,
+            config.store_hash,
+            config.access_token,
+            config.host,
+            api_path="/stores/{}/{}",  # the API version is in Request.path
+        )
         if not config.client_id:
             del self._session.headers["X-Auth-Client"]
         self.timeout = config.timeout
@@ -2458,8 +2461,9 @@ class Connection(OAuthConnection):  # type: ignore[misc]  # the SDK has no types
                     raise failure(text) from error
             if isinstance(error, requests.Timeout):
                 reason = f"no answer within {self.timeout:g} s"
-            via = " through the proxy" if self._session.proxies else ""
-            return Response(0, {}, b"", reason + via)
+            if self._session.proxies:
+                reason += " through the proxy"
+            return Response(0, {}, b"", reason)
 
     def _read_body(self, response: Any) -> bytes:
         """Return the decoded body; raises ValueError if it is too long or too slow (N25)."""
@@ -2609,7 +2613,7 @@ class Client:
         return response
 
     def _attempt(self, request: Request) -> Response:
-        """Send the request once, as soon as it has its tokens; N8: unless a stop came."""
+        """Send the request once, as soon as it has its tokens; raises a stop's reason."""
         if self.bucket.window.largest() < 1:
             limit = f"below the store's quota ({self.bucket.window.quota})"
             fault = f"{self._config.path}: min_requests_remaining must be {limit}."
@@ -2618,7 +2622,7 @@ class Client:
         self.stop.check()
         if not request.rulings:
             request.before_send()
-            self.stop.check()  # a stop may have come while the journal was written
+            self.stop.check()  # N8: a stop may have come while the journal was written
         request.sent_at, connection = time.monotonic(), self.connection()
         self.in_flight[connection] = self._awake
         try:
@@ -2681,8 +2685,7 @@ class Client:
         now = time.perf_counter()
         self._awake += min(now - self._updated_at, 1.0)
         self._updated_at = now
-        left_at = [*self.in_flight.values()]
-        self.longest_wait = self._awake - min(left_at, default=self._awake)
+        self.longest_wait = self._awake - min([self._awake, *self.in_flight.values()])
 
     def waiting_for(self) -> str:
         """Return what requests wait for; "" if the wait is not worth a word."""

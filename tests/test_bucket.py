@@ -27,7 +27,6 @@ from tests.rigged import (
     MakeStore,
     Outcome,
     RiggedTool,
-    assert_all_gone_once,
     assert_says,
     counts,
 )
@@ -665,23 +664,3 @@ def test_a_reserve_above_the_first_guess(make_store: MakeStore, tool: RiggedTool
     assert outcome.status == 2
     assert_says(outcome, "min_requests_remaining")
     assert not store.deletes()
-
-
-def test_run_with_garbled_quota_headers(make_store: MakeStore, hurried: RiggedTool) -> None:
-    store = make_store(customers=120, **QUIET)
-    planned = set(store.customers)
-    every = quota_headers(left=120, reset=20.0)
-    garbled = [
-        {f"X-Rate-Limit-{name}": text.encode().decode("latin-1")}
-        for name, text in itertools.product(QUOTA_HEADERS, GARBAGE)
-    ]
-    some = [
-        dict(itertools.islice(every.items(), *part)) for part in ((0,), (1,), (1, 2), (2, 4))
-    ]
-    store.faults = [
-        *[Fault(headers=headers) for headers in garbled],
-        *[Fault(headers=headers, quota_headers=False) for headers in some],
-    ]
-    outcome = hurried.run(store, "--batch-size", "2", no_backup=True)
-    assert_all_gone_once(outcome, store, planned)
-    assert all(fault.seen for fault in store.faults)
