@@ -2394,7 +2394,7 @@ def delete_target(resource: Resource, ids: Sequence[int]) -> tuple[str, dict[str
 # --- store --------------------------------------------------------------------------
 #
 # Everything that touches the network, in layers: `Connection` is the SDK's connection,
-# one a thread; it turns one exchange over HTTP into a Response, and a page of a list
+# one a thread; it turns one attempt over HTTP into a Response, and a page of a list
 # into records. `Client` sends a request with its policy: tokens, retries, pauses, the
 # log. `Store` is what this tool asks a store. `Workers` is the pool of threads that ask,
 # while the main thread waits, redraws and writes.

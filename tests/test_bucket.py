@@ -251,6 +251,14 @@ def test_garbage_in_one_quota_header_spoils_no_other() -> None:
         assert tokens in (most, most - 1, 149), (name, text)
 
 
+def test_window_that_never_ends_is_not_believed() -> None:
+    bench = Bench()
+    bench.take()
+    headers = quota_headers(left=0, reset=10.0**8, window=10.0**8)
+    bench.bucket.update_from_headers(headers, 0.0)
+    assert bench.wait() < 1000
+
+
 def test_any_quota_header_may_be_missing() -> None:
     every = quota_headers(left=100, reset=20.0)
     for present in itertools.product((False, True), repeat=4):
