@@ -66,7 +66,6 @@ import re
 import shlex
 import shutil
 import signal
-import ssl
 import sys
 import threading
 import time
@@ -82,7 +81,7 @@ from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO, TypeVar
-from urllib.parse import unquote, urlencode, urlsplit
+from urllib.parse import unquote, urlencode
 
 if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until main: no traceback of an import
@@ -1569,204 +1568,165 @@ def parse_arguments(words: Sequence[str] | None) -> Texts:
 # requests are left, and when it ends [BigCommerce, API rate limits].
 #
 # A token is the right to one request (with count_items, to one id of it). `Window` mirrors
-# the store's current window: tokens = left - in flight, since the store has not counted
-# what it has not seen. Within a window `left` only falls, so of two responses the lower
-# one is right. A response was made between the moment its request left and the moment it
-# arrived, so the end of a window is only known to be between two times. What other apps
-# are likely to take of the window is left to them: without that we would starve them, and
-# collect 429s. `TokenBucket` is the part that waits: it spreads the tokens evenly over
-# the window, or hands them out at full speed if the rest of the job fits into it.
+# the store's current window: tokens = remaining - in flight, since the store has not
+# counted what it has not seen. Within a window the remaining ones only get fewer, so of
+# two responses the lower one is right. What other apps are likely to take of the window
+# is left to them: without that we would starve them, and collect 429s. `TokenBucket` is
+# the part that waits: it spreads the tokens evenly over the window, or hands them out at
+# full speed if the rest of the job fits into it.
 
 
-@dataclass(frozen=True)
-class Quota:
-    """The rate-limit headers of a response; None if one is absent or invalid."""
-
-    quota: int | None
-    left: int | None
-    # Milliseconds to the end of the window, and of a whole window.
-    reset_ms: int | None
-    window_ms: int | None
+QUOTA, WINDOW = 150, 30.0  # tokens and seconds of a window, until the first response
 
 
-def read_quota(headers: Mapping[str, str]) -> Quota:
-    """Read the X-Rate-Limit headers, each on its own."""
-
-    def number(name: str, low: int, high: int) -> int | None:
-        text = headers.get("X-Rate-Limit-" + name, "").strip()
-        value = int(text) if re.fullmatch(r"[0-9]{1,12}", text) else -1
-        return value if low <= value <= high else None
-
-    return Quota(
-        quota=number("Requests-Quota", 1, 10**12),
-        left=number("Requests-Left", 0, 10**12),
-        reset_ms=number("Time-Reset-Ms", 0, 600_000),
-        window_ms=number("Time-Window-Ms", 1, 600_000),
-    )
+def quota_header(headers: Mapping[str, str], name: str) -> int | None:
+    """Return the number in an X-Rate-Limit header; None if it is absent or invalid."""
+    text = headers.get("X-Rate-Limit-" + name, "").strip()
+    digits = "{1,6}" if name.endswith("Ms") else "{1,12}"
+    return int(text) if re.fullmatch(f"[0-9]{digits}", text) else None
 
 
+@dataclass
 class Window:
     """The store's current window, as far as its responses tell; it looks at no clock.
 
-    quota: tokens a window, and seconds: its length, until a response says otherwise;
-    ceiling: the most tokens to take in a window, or None; reserve: tokens to leave.
+    The first one is a guess until a response says otherwise.
     """
 
-    DRIFT = 0.0002  # of the two clocks, as a share of a window
-
-    def __init__(
-        self, quota: int, seconds: float, *, ceiling: int | None, reserve: int
-    ) -> None:
-        self.quota, self.seconds = quota, seconds
-        self.ceiling, self.reserve = ceiling, reserve
-        # Whether a response has told when windows end; until then the quota is a guess.
-        self.is_known = False
-        # The window ends between these times; infinite before the first request.
-        self.earliest_end = self.latest_end = math.inf
-        # What the store had left, by the lowest response of this window.
-        self.left = quota
-        # When the request behind `left` was sent.
-        self.left_at = -math.inf
-        # Tokens taken in this window; and those of requests not answered yet.
-        self.taken = self.in_flight = 0
-        # Tokens gone before the first response: they say nothing about other apps' rate.
-        self.used_before = 0
-        # Tokens that other apps took in the last window; None before there was one.
-        self.others_last: float | None = None
-        # Time and cost of the window's last request.
-        self.last_at, self.last_cost = -math.inf, 0
+    # The most tokens to take in a window, and tokens to leave.
+    ceiling: int
+    reserve: int
+    # Tokens that the store gives in a window, and what it had left by the lowest response
+    # of this one.
+    quota: int
+    remaining: int
+    # This window has ended by then, and so many seconds before at the earliest.
+    end: float
+    uncertainty: float = 0.0
+    # Seconds that a window lasts.
+    seconds: float = WINDOW
+    # When the request behind `remaining` was sent.
+    counted_at: float = -math.inf
+    # Tokens taken in this window; and those of requests not answered yet.
+    taken: int = 0
+    in_flight: int = 0
+    # Tokens that we and others had at the first response of this window; before it,
+    # nothing is known of others.
+    at_first: float = -math.inf
+    # Tokens that other apps took in the last window.
+    others_before: float = 0.0
+    # When the last request of this window left.
+    last_at: float = -math.inf
 
     def largest(self) -> int:
         """Return the most tokens that one request may ever cost."""
-        reserve = self.reserve if self.is_known else min(self.reserve, self.quota - 1)
-        largest = self.quota - reserve
-        return largest if self.ceiling is None else min(largest, self.ceiling)
+        return min(self.quota - self.reserve, self.ceiling)
 
     def tokens(self) -> int:
         """Return the tokens that may be taken now."""
-        reserve = self.reserve if self.is_known else min(self.reserve, self.quota - 1)
-        tokens = self.left - self.in_flight - reserve
-        return tokens if self.ceiling is None else min(tokens, self.ceiling - self.taken)
+        tokens = self.remaining - self.in_flight - self.reserve
+        return min(tokens, self.ceiling - self.taken)
 
-    def used_by_others(self) -> int:
+    def taken_by_others(self) -> float:
         """Return how many tokens other apps were seen to take in this window."""
-        return max(0, self.quota - self.left - self.taken - self.used_before)
+        return max(0.0, self.at_first - self.remaining - self.taken)
 
     def expected_by_others(self, now: float) -> float:
         """Return how many tokens other apps will take by the window's end."""
-        if self.latest_end == math.inf:
-            return 0.0
-        began = self.latest_end - self.seconds
-        elapsed = now - began
-        if self.others_last is None:
-            rate = self.used_by_others() / max(elapsed, self.seconds / 4)
-        else:
-            rate = (self.others_last + self.used_by_others()) / (self.seconds + elapsed)
-        expected = rate * (self.latest_end - max(began, self.left_at))
-        return min(expected, 0.9 * self.left)  # beside a greedy app something is left
+        began = self.end - self.seconds
+        seen = self.others_before + self.taken_by_others()
+        rate = seen / (self.seconds + now - began)
+        expected = rate * (self.end - max(began, self.counted_at))
+        return min(expected, 0.9 * self.remaining)  # beside a greedy app some are left
 
     def take(self, now: float, cost: int) -> None:
         """Count a request that leaves now."""
-        if self.latest_end == math.inf:
-            self.earliest_end = self.latest_end = now + self.seconds
-        self.last_at, self.last_cost = now, cost
+        self.last_at = now
         self.taken += cost
         self.in_flight += cost
 
     def advance(self, now: float) -> None:
         """Begin the next window once this one has surely ended."""
-        if now >= self.latest_end:
-            self._begin(1 + (now - self.latest_end) // self.seconds)
-
-    def _begin(self, steps: float) -> None:
-        """Begin the window that is so many windows after this one."""
-        self.others_last = self.used_by_others() if steps == 1 else 0.0
-        drift = steps * self.seconds * self.DRIFT
-        self.earliest_end += steps * self.seconds - drift
-        self.latest_end += steps * self.seconds + drift
-        self.left = self.quota
-        self.taken = self.in_flight  # the store may count them in this window
-        self.used_before = 0
-        self.last_at, self.last_cost = -math.inf, 0
-
-    def answered(self, now: float, sent_at: float, cost: int, told: Quota) -> None:
-        """Add a response that came now to a request of that cost, sent at sent_at."""
-        self.in_flight -= cost
-        if told.window_ms is not None and told.window_ms / 1000 != self.seconds:
-            self.seconds, self.is_known = told.window_ms / 1000, False
-        is_first, is_slow = not self.is_known, now - sent_at > self.seconds / 3
-        is_placed = told.reset_ms is not None and not is_slow
-        if is_placed and not self._place_end(now, sent_at, (told.reset_ms or 0) / 1000, cost):
+        if now < self.end:
             return
-        is_changed = told.quota is not None and told.quota != self.quota
-        if is_changed:
-            self.quota = told.quota or self.quota
-            self.left = self.quota - self.taken
-        if told.left is None or is_slow:  # it may count in this window
-            self.left -= cost
+        self.others_before = self.taken_by_others()
+        self.end += self.seconds * (1 + (now - self.end) // self.seconds)
+        self.remaining, self.at_first = self.quota, -math.inf
+        self.taken = self.in_flight  # the store may count them in this window
+        self.last_at = -math.inf
+
+    def answered(
+        self, now: float, sent_at: float, cost: int, headers: Mapping[str, str]
+    ) -> None:
+        """Add a response that came now to a request of that cost, sent at sent_at."""
+        self.advance(now)
+        self.in_flight -= cost
+        seconds = (quota_header(headers, "Time-Window-Ms") or 0) / 1000
+        if seconds not in (0, self.seconds):
+            self.seconds, self.end = seconds, sent_at + seconds
+        remaining = quota_header(headers, "Requests-Left")
+        reset_ms = quota_header(headers, "Time-Reset-Ms")
+        if now - sent_at > self.seconds / 3:
+            remaining = reset_ms = None  # it may have been counted in this window or before
+        if reset_ms is not None and not self._is_counted(now, sent_at, reset_ms / 1000, cost):
+            return
+        quota = quota_header(headers, "Requests-Quota") or self.quota
+        if quota != self.quota:
+            self.quota, self.remaining = quota, quota - self.taken
+            self.at_first = -math.inf
+        if remaining is None:
+            self.remaining -= cost
         else:
-            self.left = min(self.left, told.left)
-            self.left_at = max(self.left_at, sent_at)
-        if is_first or is_changed:
-            self.used_before = max(0, self.quota - self.left - self.taken)
+            self.remaining = min(self.remaining, remaining)
+            self.counted_at = max(self.counted_at, sent_at)
+        if self.at_first < 0:
+            self.at_first = min(self.quota, self.remaining + self.taken)
 
-    def _place_end(self, now: float, sent_at: float, reset: float, cost: int) -> bool:
-        """Correct the end of the window; False for a late response of the last one.
+    def _is_counted(self, now: float, sent_at: float, reset: float, cost: int) -> bool:
+        """Correct the window's end; False if the response is a late one of the last window.
 
-        The end is between sent_at + reset and now + reset, give or take the millisecond
-        to which it is cut. Moved by whole windows, this interval and the one known so
-        far overlap.
+        The response was made between the moment its request left and the moment it
+        arrived, so its window ends between two times, give or take a millisecond.
         """
         earliest, latest = sent_at + reset - 0.001, now + reset + 0.001
-        if not self.is_known:
-            self.is_known = True
-            self.earliest_end, self.latest_end = earliest, latest
-            self.left = self.quota
-            return True
-        ahead = (earliest + latest - self.earliest_end - self.latest_end) / 2
-        steps = round(ahead / self.seconds)
-        if steps < 0 and sent_at < self.latest_end - self.seconds:
-            self.taken = max(0, self.taken - cost)
+        ahead = round(((earliest + latest) / 2 - self.end) / self.seconds)
+        if ahead < 0 and sent_at < self.end - self.seconds:
+            self.taken -= cost
             return False
-        if steps > 0:
-            self._begin(steps)
+        if ahead > 0:  # the next window has begun
+            self.advance(self.end)
             self.taken += cost
-        self.earliest_end = max(earliest, self.earliest_end)
-        self.latest_end = min(latest, self.latest_end)
-        if self.earliest_end > self.latest_end:  # windows do not follow exactly
-            self.earliest_end, self.latest_end = earliest, latest
+        if not earliest <= self.end <= latest:
+            self.end, self.uncertainty = latest, latest - earliest
         return True
 
 
 class TokenBucket:
     """Hands the tokens of the store's window to the workers, and makes them wait.
 
-    capacity: tokens a window, and refill_rate: tokens a second, until the first
-    response; ceiling and reserve: as in Window. clock and sleep are in seconds; sleep
-    may raise, and is never called with the lock held.
+    ceiling and reserve: as in Window. clock and sleep are in seconds; sleep may raise,
+    and is never called with the lock held.
     """
 
     def __init__(
         self,
-        capacity: int = 150,
-        refill_rate: float = 5.0,
-        *,
         ceiling: int | None = None,
         reserve: int = 0,
+        *,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        seconds = capacity / refill_rate
-        self.window = Window(capacity, seconds, ceiling=ceiling, reserve=reserve)
+        quota, end = max(QUOTA, reserve + 1), clock() + WINDOW
+        self.window = Window(ceiling or sys.maxsize, reserve, quota, quota, end)
         # 429s since the last success, and when the last one came that counted.
-        self.refusals_in_a_row, self._refused_at = 0, -math.inf
+        self.rate_limited_in_a_row, self._rate_limited_at = 0, -math.inf
         self._clock, self._sleep = clock, sleep
         # Guards the window and the pause.
         self._lock = threading.Lock()
         # Everybody waits until then.
         self._paused_until = -math.inf
         # Tokens that the rest of the job needs.
-        self._remaining = math.inf
+        self._demand = math.inf
 
     def acquire(self, cost: int = 1) -> int:
         """Wait for that many tokens, take them and return their number.
@@ -1774,89 +1734,63 @@ class TokenBucket:
         No more than a window ever has are taken. Raises whatever sleep raises.
         """
         while True:
-            cost = min(cost, max(1, self.window.largest()))
-            delay = self._take_or_delay(cost)
-            if delay <= 0:
-                return cost
+            with self._lock:
+                now = self._clock()
+                self.window.advance(now)
+                cost = min(cost, max(1, self.window.largest()))
+                delay = self._delay(now, cost)
+                if delay <= 0:
+                    self.window.take(now, cost)
+                    self._demand -= cost
+                    return cost
             self._sleep(min(delay, POLL))
 
-    def _take_or_delay(self, cost: int) -> float:
-        """Take the tokens and return 0, or return the seconds until the next try."""
-        with self._lock:
-            now = self._clock()
-            self.window.advance(now)
-            delay = self._delay(now, cost)
-            if delay <= 0:
-                self.window.take(now, cost)
-                self._remaining -= cost
-            return delay
-
     def _delay(self, now: float, cost: int) -> float:
+        """Return the seconds until the next try; 0 or less if the tokens can be taken."""
         window = self.window
         if now < self._paused_until:
             return self._paused_until - now
-        if self.refusals_in_a_row and window.in_flight:
+        if self.rate_limited_in_a_row and window.in_flight:
             return POLL  # one request tries whether the store accepts again
         spare = window.tokens() - window.expected_by_others(now)
         if spare < cost:
-            return max(window.latest_end - now, 0.001)
-        if self._remaining <= spare or window.last_at == -math.inf:
+            return max(window.end - now, 0.001)
+        if self._demand <= spare:
             return 0.0
-        rest = max(0.0, window.earliest_end - window.last_at)
-        interval = rest / max(spare + window.last_cost, 1.0)
-        return window.last_at + window.last_cost * interval - now
+        ends = window.end - window.uncertainty
+        return (spare * window.last_at + cost * ends) / (spare + cost) - now
 
     def update_from_headers(
         self, headers: Mapping[str, str], sent_at: float, cost: int = 1
     ) -> None:
         """Add the response to a request of that cost, sent at that time of the clock."""
-        told = read_quota(headers)
         with self._lock:
-            now = self._clock()
-            self.window.advance(now)
-            self.window.answered(now, sent_at, cost, told)
+            self.window.answered(self._clock(), sent_at, cost, headers)
 
     def pause(self, seconds: float) -> None:
         """Let nobody send for so many seconds."""
         with self._lock:
             self._paused_until = max(self._paused_until, self._clock() + seconds)
 
-    def refused(self, sent_at: float) -> int:
+    def rate_limited(self, sent_at: float) -> int:
         """Add a 429 to a request sent then; return how many there were in a row.
 
         Requests that were in flight together count once. Until one succeeds, one at a
         time is sent.
         """
         with self._lock:
-            if sent_at >= self._refused_at:
-                self.refusals_in_a_row += 1
-                self._refused_at = self._clock()
-            return self.refusals_in_a_row
+            if sent_at >= self._rate_limited_at:
+                self.rate_limited_in_a_row += 1
+                self._rate_limited_at = self._clock()
+            return self.rate_limited_in_a_row
 
     def succeeded(self) -> None:
         """Add a response that settled its request."""
-        self.refusals_in_a_row = 0
+        self.rate_limited_in_a_row = 0
 
     def set_remaining(self, tokens: float) -> None:
         """Set how many tokens the rest of the job needs: if it fits, nobody waits."""
-        self._remaining = tokens
-
-    def largest(self) -> int:
-        """Return the most tokens that one request may ever cost."""
-        return self.window.largest()
-
-    def waiting_for(self) -> str:
-        """Return why the next request waits; "" if that is not worth a word."""
-        with self._lock:
-            now = self._clock()
-            paused, tokens = self._paused_until - now, self.window.tokens()
-            ends = self.window.latest_end - now
-        if paused > 0:
-            reason = "rate-limited" if self.refusals_in_a_row else "paused by the store"
-            return f"{reason}, retrying in {math.ceil(paused)}s"
-        if tokens < 1 and 1 <= ends < math.inf:
-            return f"quota used up, resuming in {math.ceil(ends)}s"
-        return ""
+        self._demand = tokens
 
 
 # --- answers ------------------------------------------------------------------------
@@ -1868,9 +1802,39 @@ class TokenBucket:
 # `Client.send` how often.
 
 LONGEST_WAIT = 600.0  # seconds: if a store asks for more, the run ends; resume later
-MAX_REFUSALS = 10  # 429s in a row that end the run: more is abuse [integration design]
+MAX_RATE_LIMITED = 10  # 429s in a row that end the run: more is abuse [integration design]
 LONGEST_BACKOFF = 60.0  # seconds, without the jitter
-MAX_NODES = 200  # parts of an error body that are looked at
+MAX_PARTS = 2000  # parts of a body that are searched for messages or results
+
+Batch = tuple[int, ...]  # ids to delete with one request
+
+
+@dataclass
+class Request:
+    """One request, through all attempts at it."""
+
+    method: str
+    resource: Resource
+    # Below /stores/{hash}/, with the API version.
+    path: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    # The ids that a DELETE names.
+    batch: Batch = ()
+    # Tokens that an attempt costs, and when the last one left.
+    cost: int = 1
+    sent_at: float = 0.0
+    # A status that is no failure, though it would be for others.
+    tolerated: int | None = None
+    # Called once, right before the first attempt; may raise RunError.
+    before_send: Callable[[], None] = lambda: None
+    # The ruling on each attempt so far.
+    rulings: list[Ruling] = field(default_factory=list)
+
+    @property
+    def target(self) -> str:
+        """Path and query; the SDK's %2C for each comma is parsed again in four places."""
+        query = urlencode(self.params, safe=":,")
+        return f"{self.path}?{query}" if query else self.path
 
 
 @dataclass(frozen=True)
@@ -1878,8 +1842,8 @@ class Response:
     """The response to one request; status 0 if none came: then `problem` says why."""
 
     status: int
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes = b""
+    headers: Mapping[str, str]
+    body: bytes
     problem: str = ""
 
     @cached_property
@@ -1900,14 +1864,12 @@ class Response:
         """Status and the store's own words, or the title of an HTML page."""
         if self.status == 0:
             return self.problem
-        words = "; ".join(dict.fromkeys(error_messages(self.json)))
-        return printable(f"{self.status} {words or self._title}", MESSAGE_LIMIT)
-
-    @property
-    def _title(self) -> str:
-        text = self.body[:FOREIGN_LIMIT].decode(errors="replace")
-        found = re.search(r"<title[^>]{0,100}>([^<]{1,1000})", text, re.IGNORECASE)
-        return clean(html.unescape(found[1])) if found and not self.is_json else ""
+        words = error_words(self.json)
+        if not self.is_json:
+            text = self.body[:FOREIGN_LIMIT].decode(errors="replace")
+            titles = re.findall(r"<title[^>]{0,100}>([^<]{1,1000})", text, re.IGNORECASE)
+            words = clean(html.unescape("".join(titles[:1])))
+        return printable(f"{self.status} {words}", MESSAGE_LIMIT)
 
     @property
     def wait(self) -> float:
@@ -1915,30 +1877,28 @@ class Response:
 
         The quota headers are on every response, and ask to wait only with a 429.
         """
-        headers = [("X-Retry-After", 1.0), ("Retry-After", 1.0)]
-        if self.status == 429:
-            headers.append(("X-Rate-Limit-Time-Reset-Ms", 0.001))
-        texts = [(self.headers.get(name, ""), unit) for name, unit in headers]
-        if isinstance(self.json, dict):
-            texts.append((str(self.json.get("retry_after_seconds", "")), 1.0))
+        texts = [self.headers.get(name, "") for name in ("X-Retry-After", "Retry-After")]
+        texts.append(str(value_at(self.json, "retry_after_seconds")))
         number = r"\s*[0-9]{1,40}(\.[0-9]{1,40})?\s*"
-        waits = [float(text) * unit for text, unit in texts if re.fullmatch(number, text)]
+        waits = [float(text) for text in texts if re.fullmatch(number, text)]
+        if self.status == 429:
+            waits.append((quota_header(self.headers, "Time-Reset-Ms") or 0) / 1000)
         return max(waits, default=0.0)
 
 
-def error_messages(body: object) -> Iterator[str]:
-    """Yield the messages of an error, outermost first: V3's title and errors, V2's list."""
-    waiting, seen = deque([body]), 0
-    while waiting and seen < MAX_NODES:
-        item, seen = waiting.popleft(), seen + 1
-        if isinstance(item, str) and item:
-            yield clean(item, MESSAGE_LIMIT)
-        elif isinstance(item, list):
-            waiting.extend(item[:MAX_NODES])
-        elif isinstance(item, dict):
-            errors = item.get("errors")
-            waiting.append(item.get("title") or item.get("message") or item.get("detail"))
-            waiting.append([*errors.values()] if isinstance(errors, dict) else errors)
+def error_words(body: object) -> str:
+    """Return the messages of an error, outermost first: V3's title and errors, V2's list."""
+    parts, words = [body], []
+    for part in itertools.islice(parts, MAX_PARTS):  # parts grows meanwhile
+        if isinstance(part, str) and part:
+            words.append(clean(part, MESSAGE_LIMIT))
+        elif isinstance(part, list):
+            parts.extend(part)
+        elif isinstance(part, dict):
+            errors = part.get("errors")
+            parts.extend(part.get(key) for key in ("title", "message", "detail"))
+            parts.extend(errors.values() if isinstance(errors, dict) else [errors])
+    return "; ".join(dict.fromkeys(words))
 
 
 def backoff(attempt: int, jitter: float) -> float:
@@ -1947,147 +1907,103 @@ def backoff(attempt: int, jitter: float) -> float:
     attempt: retries made so far; jitter: from 0 to 1. The default of five retries takes
     at least 93 s, since BigCommerce asks for minutes after a 500 [status codes].
     """
-    seconds = min(LONGEST_BACKOFF, 3.0 * 2.0 ** min(attempt, 5))
+    seconds = min(LONGEST_BACKOFF, 3.0 * 2.0**attempt)
     return seconds * (1 + jitter / 2)
 
 
 class Action(enum.Enum):
     """What to do after a response."""
 
-    DONE = enum.auto()  # it did what was asked
-    PAUSE = enum.auto()  # rate-limited: everybody waits, then the same request again
-    RETRY = enum.auto()  # the same request may succeed a little later
-    REJECTED = enum.auto()  # this request will never succeed, others may
-    FATAL = enum.auto()  # no request will succeed
-
-
-@dataclass(frozen=True)
-class Item:
-    """What a response says about one id of a batch."""
-
-    action: Action
-    message: str
-    may_have_applied: bool
+    DONE = "done"  # it did what was asked
+    PAUSE = "pause"  # rate-limited: everybody waits, then the same request again
+    RETRY = "retry"  # the same request may succeed a little later
+    REJECTED = "rejected"  # this request will never succeed, others may
+    FATAL = "fatal"  # no request will succeed
 
 
 @dataclass(frozen=True)
 class Ruling:
-    """What a response means."""
+    """What a response means, for a request or for one id of its batch."""
 
     action: Action
     # As in Response.
     status: int
     message: str
-    # Whether the store may have deleted what the request named.
+    # Whether the store may have deleted what a DELETE named.
     may_have_applied: bool
     # What it says about single ids of a batch.
-    items: Mapping[int, Item] = field(default_factory=dict)
+    items: Mapping[int, Ruling] = field(default_factory=dict)
 
 
 def may_have_applied(status: int) -> bool:
-    """Tell whether a DELETE with this status may have deleted something."""
+    """Return whether a DELETE with this status may have deleted something."""
     return status == 408 or not 300 <= status <= 499
 
 
-def classify(
-    method: str, response: Response, resource: Resource, batch: Sequence[int] = ()
-) -> Ruling:
-    """Return what a response means; batch: the ids that a DELETE named."""
-    status, items = response.status, {}
-    if method == "DELETE":
-        items = item_results(response, batch)
-        applied = may_have_applied(status)
-    else:
-        applied = False
+def classify(request: Request, response: Response) -> Ruling:
+    """Return what a response means."""
+    status, resource, batch = response.status, request.resource, request.batch
+    items = item_rulings(response, batch)
     if status == 429:
         action = Action.PAUSE
     elif status in (0, 408) or (status >= 500 and status not in (501, 505)):
         action = Action.RETRY
     elif status in (200, 403) and not response.is_json:
         action = Action.RETRY  # a maintenance page, a CDN's page or a cut-off body
-    elif method == "GET":
-        action = classify_read(status)
-    elif items and all(item.action is Action.PAUSE for item in items.values()):
-        action = Action.PAUSE
-    elif items or status in (*resource.success_statuses, 200, 207):
+    elif items or status in (200, 207, *resource.success_statuses, request.tolerated):
         action = Action.DONE
     elif status == 404 and resource.deletes_known_on_404 and len(batch) > 1:
         action = Action.DONE  # some did not exist, and the others were deleted
-    elif status in (400, 404, 409, 413, 422, 423):
+    elif status in (400, 404, 409, 413, 414, 422, 423):
         action = Action.REJECTED
     else:
         action = Action.FATAL
+    applied = action is Action.DONE or may_have_applied(status)
     return Ruling(action, status, response.message, applied, items)
 
 
-def classify_read(status: int) -> Action:
-    """Return what the final status of a GET means."""
-    if status in (200, 204):
-        return Action.DONE
-    is_denied = status in (401, 403)
-    return Action.REJECTED if 400 <= status <= 499 and not is_denied else Action.FATAL
+# Keys of the results that failed => the status of a result that has none of its own.
+FAILURES = {"errors": 422, "failed_rows_data": 422}
 
 
-ID_IN_TEXT = re.compile(r"\bid=(\d{1,18})\b|\[(\d{1,18})\]")
-
-
-def item_results(response: Response, batch: Sequence[int]) -> dict[int, Item]:
+def item_rulings(response: Response, batch: Batch) -> dict[int, Ruling]:
     """Return what a response says about the ids of a batch, wherever they are in it.
 
-    Known shapes: objects with id and status, objects keyed by id, and texts such as
-    "[7] 409 is locked" or "Failed for id=7". Numeric keys of a 422's errors without
-    `meta` are places in the request, not ids.
+    An id is in an object, is its key, or is in the text of an error: "[7] 409 is locked",
+    "Failed for id=7". Without `meta`, errors by key are of the whole request, and numeric
+    keys are places in it.
     """
-    body, wanted, found = response.json, {*batch}, dict[int, Item]()
-    if isinstance(body, list):
-        body = {"data": body}
-    if response.status not in (200, 207, 422) or not isinstance(body, dict):
-        return {}
-
-    def visit(value: object, status: int, depth: int = 0) -> None:
-        if isinstance(value, str):
-            match = ID_IN_TEXT.search(value[:FOREIGN_LIMIT])
-            note(match and (match[1] or match[2]), value, status)
-        elif isinstance(value, list):
-            for inner in value if depth < 8 else ():
-                if type(inner) is int and status == 200:
-                    note(inner, "", status)
-                visit(inner, status, depth + 1)
-        elif isinstance(value, dict) and not note(value.get("id"), value, status):
-            for key, inner in value.items() if depth < 8 else ():
-                if not note(key, inner, status):
-                    visit(inner, status, depth + 1)
-
-    def note(key: object, value: object, status: int) -> bool:
+    body, found = response.json, dict[int, Ruling]()
+    is_whole = isinstance(value_at(body, "errors"), dict) and value_at(body, "meta") is None
+    if not batch or is_whole or response.status not in (200, 207, 422):
+        return found
+    parts = [("", body, 200)]
+    for key, value, status in itertools.islice(parts, MAX_PARTS):  # parts grows meanwhile
         number = positive_id(key)
-        if number in wanted:
-            found[number] = read_item(value, status)
-        return number in wanted
-
-    errors = body.get("errors")
-    if isinstance(errors, dict) and response.status == 422 and "meta" not in body:
-        errors = None
-    visit(body.get("data"), 200)
-    visit(body.get("failed_rows_data"), 422)
-    visit(errors, 422)
+        if isinstance(value, dict):
+            number = positive_id(value.get("id")) or number
+        elif isinstance(value, str) and status != 200:
+            match = re.search(r"(?:\bid=|\[)(\d{1,18})\b", value[:FOREIGN_LIMIT])
+            number = int(match[1]) if match else number
+        if number in batch:
+            found[number] = item_ruling(value, status)
+        elif isinstance(value, list):
+            parts.extend(("", inner, status) for inner in value)
+        elif isinstance(value, dict):
+            for name, inner in value.items():
+                parts.append((name, inner, FAILURES.get(name, status)))
     return found
 
 
-def read_item(value: object, status: int) -> Item:
+def item_ruling(value: object, status: int) -> Ruling:
     """Return what is said about one id; its own status counts before that of its list."""
-    if isinstance(value, dict):
-        own = value.get("status")
-        status = own if type(own) is int else status
-        text = value.get("message") or value.get("title")
-        value = text or ("" if status < 300 else json.dumps(value))
-    message = clean(f"{status} {value}", MESSAGE_LIMIT)
+    if isinstance(value, dict) and type(value.get("status")) is int:
+        status = value["status"]
+    message = clean(f"{status} {error_words(value)}", MESSAGE_LIMIT)
     if status == 429 or "TOO_MANY_REQUEST" in message.upper():  # the marketplace's word
-        return Item(Action.PAUSE, message, False)
+        return Ruling(Action.PAUSE, status, message, may_have_applied=False)
     action = Action.DONE if 200 <= status <= 299 else Action.REJECTED
-    return Item(action, message, may_have_applied(status))
-
-
-Batch = tuple[int, ...]  # ids to delete with one request
+    return Ruling(action, status, message, may_have_applied(status))
 
 
 def chunks(values: Sequence[T], size: int) -> Iterator[Sequence[T]]:
@@ -2100,7 +2016,7 @@ def batches(ids: Sequence[int], size: int) -> Iterator[Batch]:
     return map(tuple, chunks(ids, size))
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class BatchResult:
     """What became of a batch, before anything is read back."""
 
@@ -2108,67 +2024,50 @@ class BatchResult:
     # Status and words of the last response.
     message: str = "not sent"
     # Ids that some attempt may have deleted.
-    applied: tuple[int, ...] = ()
+    applied: Sequence[int] = ()
     # id => why the store rejected it.
-    rejected: Mapping[int, str] = field(default_factory=dict)
+    rejected: dict[int, str] = field(default_factory=dict)
     # Ids of which no attempt was clearly accepted or rejected: a time-out, a 404.
-    doubtful: tuple[int, ...] = ()
+    doubtful: list[int] = field(default_factory=list)
     # What is to be sent again.
-    requeue: tuple[Batch, ...] = ()
+    requeue: Sequence[Batch] = ()
     # No attempt got a response that settles the batch.
     retries_exhausted: bool = False
 
 
-def batch_result(batch: Batch, rulings: Sequence[Ruling]) -> BatchResult:
-    """Return what the rulings on all attempts at a batch mean; the last settles it."""
-    last = rulings[-1]
-    before = any(ruling.may_have_applied for ruling in rulings[:-1])
-    if last.action is Action.DONE:
-        return settled_by_items(batch, last, before)
-    applied = batch if before or last.may_have_applied else ()
-    result = BatchResult(
-        batch=batch,
-        message=last.message,
-        applied=applied,
-        retries_exhausted=last.action is Action.RETRY,
-    )
-    if len(batch) > 1:
-        return replace(result, requeue=tuple(batches(batch, (len(batch) + 1) // 2)))
-    if last.status == 404 or (result.retries_exhausted and applied):
-        return replace(result, doubtful=batch)
-    return replace(result, rejected={batch[0]: last.message})
+def batch_result(
+    batch: Batch, rulings: Sequence[Ruling], *, is_settled: bool = True
+) -> BatchResult:
+    """Return what the rulings on all attempts at a batch mean; the last settles it.
 
-
-def settled_by_items(batch: Batch, ruling: Ruling, applied_before: bool) -> BatchResult:
-    """Return the result of a batch by what the response says about its ids.
-
-    An id that it does not name is accepted; after a 404 or 422 it is doubtful, since the
-    whole request may have been rejected.
+    An id that it does not name shares the batch's ruling; after a 404 or 422 such an id
+    is doubtful, since the whole request may have been rejected. is_settled: False if the
+    run stopped before the last attempt.
     """
-    rejected, later, applied = {}, [], []
-    for number in batch:
-        item = ruling.items.get(number, Item(Action.DONE, "", True))
-        if item.action is Action.REJECTED:
-            rejected[number] = item.message
-        elif item.action is Action.PAUSE:
-            later.append(number)
-        if applied_before or item.may_have_applied:
-            applied.append(number)
-    return BatchResult(
-        batch=batch,
-        message=ruling.message,
-        applied=tuple(applied),
-        rejected=rejected,
-        doubtful=tuple(n for n in applied if n not in ruling.items and ruling.status >= 400),
-        requeue=(tuple(later),) if later else (),
-    )
-
-
-def unsettled(batch: Batch, rulings: Sequence[Ruling]) -> BatchResult:
-    """Return what is known of a batch when the run stops before it is settled."""
-    if not any(ruling.may_have_applied for ruling in rulings):
+    if not rulings:
         return BatchResult(batch=batch)
-    return BatchResult(batch=batch, message=rulings[-1].message, applied=batch)
+    last = rulings[-1]
+    by_id = {number: last.items.get(number, last) for number in batch}
+    before = any(ruling.may_have_applied for ruling in rulings[:-1])
+    applied = [number for number in batch if before or by_id[number].may_have_applied]
+    result = BatchResult(batch=batch, message=last.message, applied=applied)
+    if last.action is Action.DONE:
+        for number, ruling in by_id.items():
+            if ruling.action is Action.REJECTED:
+                result.rejected[number] = ruling.message
+            elif ruling is last and last.status >= 400:
+                result.doubtful.append(number)
+        if limited := tuple(n for n in batch if by_id[n].action is Action.PAUSE):
+            result.requeue = [limited]
+    elif is_settled:
+        result.retries_exhausted = last.action is Action.RETRY
+        if len(batch) > 1:
+            result.requeue = [*batches(batch, (len(batch) + 1) // 2)]
+        elif last.status == 404 or (result.retries_exhausted and applied):
+            result.doubtful = [*batch]
+        else:
+            result.rejected[batch[0]] = last.message
+    return result
 
 
 def delete_target(resource: Resource, ids: Sequence[int]) -> tuple[str, dict[str, str]]:
@@ -2177,10 +2076,9 @@ def delete_target(resource: Resource, ids: Sequence[int]) -> tuple[str, dict[str
     N1, N4: the SDK's own delete() sends an unfiltered DELETE for an id of None or 0, so
     it is never called.
     """
-    if not 0 < len(ids) <= resource.largest_batch:
-        raise ValueError(f"{len(ids)} ids do not make one DELETE of {resource.name}")
-    if any(type(number) is not int or number <= 0 for number in ids):
-        raise ValueError("an id is not a positive whole number")
+    is_valid = all(type(number) is int and number > 0 for number in ids)
+    if not is_valid or not 0 < len(ids) <= resource.largest_batch:
+        raise ValueError(f"These are not the ids of one DELETE of {resource.name}: {ids}")
     path = resource.delete_path or resource.path
     if resource.delete_filter:
         return path, {resource.delete_filter: ",".join(map(str, ids))}
@@ -2190,7 +2088,7 @@ def delete_target(resource: Resource, ids: Sequence[int]) -> tuple[str, dict[str
 # --- store --------------------------------------------------------------------------
 #
 # Everything that touches the network, in layers: `Connection` is the SDK's connection,
-# one a thread; it turns one exchange over HTTP into a Response, and a page of a list
+# one a thread; it turns one attempt over HTTP into a Response, and a page of a list
 # into records. `Client` sends a request with its policy: tokens, retries, pauses, the
 # log. `Store` is what this tool asks a store. `Workers` is the pool of threads that ask,
 # while the main thread waits, redraws and writes.
@@ -2200,51 +2098,35 @@ RESPONSE_TIMEOUTS = 5  # multiples of `timeout` that a response may take
 PAGE_SIZES = (PAGE_LIMIT, 50)  # records a page: a heavy page may stay unanswered
 
 
-@dataclass
-class Request:
-    """One request, through all attempts at it."""
-
-    method: str
-    resource: Resource
-    # Below /stores/{hash}/, with the API version.
-    path: str
-    params: Mapping[str, Any] = field(default_factory=dict)
-    # The ids that a DELETE names.
-    batch: Batch = ()
-    # Tokens that an attempt costs.
-    cost: int = 1
-    # A status that is no failure, though it would end the run.
-    tolerated: int | None = None
-    # Called once, right before the first attempt; may raise RunError.
-    before_send: Callable[[], None] = lambda: None
-    # The ruling on each attempt so far.
-    rulings: list[Ruling] = field(default_factory=list)
-
-
 class Connection(OAuthConnection):  # type: ignore[misc]  # the SDK has no types
     """The SDK's connection, made safe; one a thread, since it holds state."""
 
     def __init__(self, client: Client, config: Config) -> None:
-        path = "/stores/{}/{}"  # the API version comes with each request
-        token = config.access_token
-        super().__init__(config.client_id, config.store_hash, token, config.host, path)
+        super().__init__(
+            config.client_id,
+            config.store_hash,
+            config.access_token,
+            config.host,
+            api_path="/stores/{}/{}",  # the API version is in Request.path
+        )
         if not config.client_id:
             del self._session.headers["X-Auth-Client"]
         self.timeout = config.timeout
         # The page that `make_request` read last.
         self.page = Page([])
-        self._client, self._token = client, token.encode()
+        self._client, self._token = client, config.access_token.encode()
         session = self._session
         session.get_redirect_target = lambda response: None  # N14: nor the token sent on
         session.auth = lambda request: request  # N16: else ~/.netrc adds a password
         session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))  # N29
         session.stream = True  # the body is read within limits
         # Proxies and certificates, read once: that costs more than a request.
-        settings = session.merge_environment_settings(self.full_path(""), {}, True, None, None)
+        url = self.full_path("")
+        settings = session.merge_environment_settings(url, {}, True, None, None)
         session.proxies, session.verify = settings["proxies"], settings["verify"]
         session.trust_env = False
-        check_proxies(session.proxies)
-        check_certificates(session.verify)
+        if proxy := requests.utils.select_proxy(url, session.proxies):
+            check_proxy(proxy)
 
     def make_request(
         self, method: str, url: str, data: Any = None, params: Any = None, headers: Any = None
@@ -2255,58 +2137,40 @@ class Connection(OAuthConnection):  # type: ignore[misc]  # the SDK has no types
         self.page = read_page(response, request.resource)
         return self.page.records
 
-    def send_once(self, method: str, path: str, params: Mapping[str, Any]) -> Response:
+    def send_once(self, request: Request) -> Response:
         """Send a request once; whatever the HTTP stack raises is a Response of status 0.
 
-        Raises ConfigError and StoreError for what no retry mends: certificates, proxies
-        and addresses.
+        Raises ConfigError and StoreError for FINAL_FAULTS.
         """
-        # Encoded here: the SDK's %2C for each comma is parsed again in four places.
-        query = "?" + urlencode(params, safe=":,") if params else ""
-        via = " through the proxy" if self._session.proxies else ""
         try:
-            response = self._run_method(method, path + query)
+            response = self._run_method(request.method, request.target)
             with closing(response):
                 body = self._read_body(response).replace(self._token, b"[secret]")
                 return Response(response.status_code, response.headers, body)
-        except (requests.exceptions.ProxyError, requests.exceptions.InvalidSchema) as error:
-            return self._no_proxy(error)
-        except requests.Timeout:
-            return Response(0, problem=f"no answer within {self.timeout:g} s{via}")
-        except requests.exceptions.SSLError as error:
-            reason = network_reason(error)
-            if "CERTIFICATE_VERIFY_FAILED" not in str(error):
-                return Response(0, problem=reason)
-            fault = f"The certificate of {self.host} is not trusted: {reason}."
-            raise StoreError(f"{fault} Check REQUESTS_CA_BUNDLE.") from error
-        except requests.exceptions.InvalidURL as error:
-            raise ConfigError(f"{clean(error)}. Check BC_API_ENDPOINT.") from error
         except Exception as error:  # N26: urllib3 raises much that requests does not wrap
-            return Response(0, problem=f"{network_reason(error)}{via}")
+            reason = network_reason(error)
+            for pattern, failure, text in FINAL_FAULTS:
+                if re.match(pattern, f"{type(error).__name__}: {reason}"):
+                    text = text.format(host=self.host, proxy=proxy_variable(), reason=reason)
+                    raise failure(text) from error
+            if isinstance(error, requests.Timeout):
+                reason = f"no answer within {self.timeout:g} s"
+            if self._session.proxies:
+                reason += " through the proxy"
+            return Response(0, {}, b"", reason)
 
     def _read_body(self, response: Any) -> bytes:
         """Return the decoded body; raises ValueError if it is too long or too slow (N25)."""
-        parts, size = [], 0
+        body = bytearray()
         deadline = time.perf_counter() + RESPONSE_TIMEOUTS * self.timeout
         read = getattr(response.raw, "read1", response.raw.read)  # urllib3 1 lacks read1
         while part := read(2**18, decode_content=True):
-            parts.append(part)
-            size += len(part)
-            if size > RESPONSE_LIMIT:
+            body += part
+            if len(body) > RESPONSE_LIMIT:
                 raise ValueError(f"response larger than {RESPONSE_LIMIT // 2**20} MiB")
             if time.perf_counter() > deadline:
                 raise ValueError("response does not end")
-        return b"".join(parts)
-
-    def _no_proxy(self, error: Exception) -> Response:
-        """Return no response; raises ConfigError for a proxy that will never work."""
-        reason, name = network_reason(error), proxy_variable()
-        if isinstance(error, requests.exceptions.InvalidSchema):
-            raise ConfigError(f"Cannot use the proxy in {name} ({reason}).") from error
-        if re.search(r"\b40[137]\b", reason):  # tinyproxy: 401 for a wrong password
-            fault = f"The proxy rejected the connection to {self.host} ({reason})"
-            raise ConfigError(f"{fault}. Check {name}.") from error
-        return Response(0, problem=f"no answer from the proxy: {reason}")
+        return bytes(body)
 
 
 def proxy_variable() -> str:
@@ -2315,57 +2179,54 @@ def proxy_variable() -> str:
     return next((name for name in names if os.environ.get(name)), "HTTPS_PROXY")
 
 
-PROXY_URL = re.compile(
-    r"((https?|socks4a?|socks5h?)://([^\s/?#@]+@)?)?"  # a user only after a scheme
-    r"([\w-]+(\.[\w-]+)*\.?|\[[0-9a-f:.]+\])(:[0-9]{1,5})?/?",
+PROXY_URL = re.compile(  # a user only after a scheme
+    r"(?:(?:https?|socks4a?|socks5h?)://(?:[^\s/?#@:]+(?::(?P<password>[^\s/?#@]*))?@)?)?"
+    r"(?:[\w-]+(?:\.[\w-]+)*\.?|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?/?",
     re.ASCII | re.IGNORECASE,
 )
 
 
-def check_proxies(proxies: Mapping[str, str]) -> None:
+def check_proxy(url: str) -> None:
     """Raise ConfigError for a proxy that cannot be used; its value is never shown."""
-    for url in filter(None, (proxies.get("https"), proxies.get("all"))):
-        passwords = url.partition("://")[2].rpartition("@")[0].split(":")[1:]
-        secrets = (url, *passwords, *map(unquote, passwords))
-        SECRETS.update(text for text in secrets if len(text) > 3)
-        try:
-            port = urlsplit(url if "://" in url else f"http://{url}").port
-            is_valid = bool(PROXY_URL.fullmatch(url)) and port != 0
-        except ValueError:
-            is_valid = False
-        if not is_valid:
-            raise ConfigError(
-                f"{proxy_variable()} must look like http://user:password@host:port "
-                "(write / and @ in the password as %2F and %40)."
-            )
-
-
-def check_certificates(verify: object) -> None:
-    """Raise ConfigError for certificates that cannot be read; True: the default ones."""
-    if not isinstance(verify, str):
-        return
-    try:
-        where = "capath" if os.path.isdir(verify) else "cafile"
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.load_verify_locations(**{where: verify})
-    except OSError as error:  # ssl.SSLError is one
-        name = (
-            "REQUESTS_CA_BUNDLE" if os.environ.get("REQUESTS_CA_BUNDLE") else "CURL_CA_BUNDLE"
+    match = PROXY_URL.fullmatch(url)
+    if not match or not 0 < int(match["port"] or 80) < 2**16:
+        raise ConfigError(
+            f"{proxy_variable()} must look like http://user:password@host:port "
+            "(write / and @ in the password as %2F and %40)."
         )
-        reason = error.strerror or clean(error)
-        raise ConfigError(f"{name}: {verify} cannot be read ({reason}).") from error
+    password = match["password"] or ""
+    SECRETS.update(text for text in (url, password, unquote(password)) if len(text) > 3)
+
+
+# What no retry mends: pattern of exception and reason => end of the run, and its sentence.
+FINAL_FAULTS = (
+    (
+        r"InvalidSchema|ProxyError.*\b40[137]\b",  # tinyproxy: 401 for a wrong password
+        ConfigError,
+        "Cannot use the proxy in {proxy} ({reason}).",
+    ),
+    (
+        "SSLError.*CERTIFICATE_VERIFY_FAILED",
+        StoreError,
+        "The certificate of {host} is not trusted: {reason}. Check REQUESTS_CA_BUNDLE.",
+    ),
+    (
+        r"SSLError: (\[X509|.*Permission denied)|OSError: .*TLS CA certificate",
+        ConfigError,
+        "Certificates cannot be read ({reason}). Check REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE.",
+    ),
+)
 
 
 def network_reason(error: BaseException) -> str:
     """Return the innermost reason of a network error: the outer ones repeat the URL."""
-    for _ in range(6):
-        reason = getattr(error, "reason", None)
-        inner = [item for item in (reason, *error.args) if isinstance(item, BaseException)]
-        if not inner:
-            break
+    inner = [error]
+    while inner:
         error = inner[0]
-    prefix = r"^<[^>]*>: |^HTTPS?Connection\([^)]*\): "
-    return clean(re.sub(prefix, "", str(error))) or "no answer"
+        parts = (getattr(error, "reason", None), *error.args)
+        inner = [part for part in parts if isinstance(part, BaseException)]
+    words = re.sub(r"^(<[^>]*>|HTTPS?Connection\([^)]*\)): ", "", str(error))
+    return clean(words) or "no answer"
 
 
 class Client:
@@ -2380,23 +2241,25 @@ class Client:
 
     def __init__(self, config: Config, stop: Stop, log: logging.Logger) -> None:
         self.counts = Counter(requests=0, retries=0, rate_limited=0)
-        # Seconds that all responses took together.
-        self.busy_seconds = 0.0
-        ceiling, reserve = config.rate_limit, config.min_requests_remaining
-        self.bucket = TokenBucket(ceiling=ceiling, reserve=reserve, sleep=stop.sleep)
+        # Seconds that the last response took.
+        self.latency = 0.0
+        self.bucket = TokenBucket(
+            config.rate_limit, config.min_requests_remaining, sleep=stop.sleep
+        )
         self.stop = stop
         self._config, self._log = config, log
         # Guards the counts.
         self._lock = threading.Lock()
-        self._random = random.Random()
         # Holds each thread's connection.
         self._local = threading.local()
-        # Thread => when its request left, on the clock of `tick`.
-        self._in_flight: dict[int, float] = {}
+        # Connection in use => when its request left, on the clock of `tick`.
+        self.in_flight: dict[Connection, float] = {}
+        # Seconds for which the oldest request in flight waits.
+        self.longest_wait = 0.0
         # Seconds that the process was awake, and when that was last updated.
         self._awake, self._updated_at = 0.0, time.perf_counter()
-        # The last retry that was announced: its words, and when it leaves.
-        self._retry, self._retry_at = "", -math.inf
+        # When the longest wait that was announced ends, and what waits.
+        self._notice = (-math.inf, "")
         # Whether the store has accepted the token.
         self._is_accepted = False
 
@@ -2412,123 +2275,101 @@ class Client:
 
         Its rulings are in `request`. Raises the RunError that ends the run.
         """
-        retries, is_denied = 0, False
         while True:
-            sent_at = self._leave(request)
-            response = self._exchange(request, sent_at)
-            resource, batch = request.resource, request.batch
-            ruling = classify(request.method, response, resource, batch)
+            response = self._attempt(request)
+            ruling = classify(request, response)
             request.rulings.append(ruling)
-            if ruling.action in (Action.DONE, Action.REJECTED):
-                self._is_accepted |= ruling.action is Action.DONE
+            self._is_accepted |= ruling.action is Action.DONE
+            is_settled = ruling.action in (Action.DONE, Action.REJECTED)
+            if Action.PAUSE in [item.action for item in (ruling, *ruling.items.values())]:
+                self._wait(response, self.bucket.rate_limited(request.sent_at), "rate_limited")
+            elif is_settled:
                 self.bucket.succeeded()
+            if is_settled:
                 return response
-            if ruling.action is Action.PAUSE:
-                self.pause(response, sent_at)
-            elif ruling.action is Action.RETRY:
-                if retries >= self._config.max_retries:
-                    return response
-                self._await_retry(retries, response)
-                retries += 1
-            elif response.status == request.tolerated:
-                self.bucket.succeeded()
-                return response
-            elif response.status in (401, 403) and self._is_accepted and not is_denied:
-                is_denied = True
-                self._await_retry(0, response)
-            else:
+            tries = [earlier.action for earlier in request.rulings].count(ruling.action)
+            is_stray = response.status in (401, 403) and self._is_accepted and tries == 1
+            if ruling.action is Action.FATAL and not is_stray:
                 raise self.stop.set(StoreError(explain(request, response, self._config)))
+            if ruling.action is Action.RETRY and tries > self._config.max_retries:
+                return response
+            if ruling.action is not Action.PAUSE:
+                self._wait(response, tries, "retries")
 
     def read(self, request: Request) -> Response:
         """Send a GET; raises ReadRejected or RetriesExhausted unless it is answered."""
         response = self.send(request)
         action = request.rulings[-1].action
-        if response.status == request.tolerated:
-            return response
         if action is Action.REJECTED:
             raise ReadRejected(explain(request, response, self._config), response.status)
         if action is Action.RETRY:
             raise RetriesExhausted(f"Cannot reach the store: {response.message}.")
         return response
 
-    def _leave(self, request: Request) -> float:
-        """Wait for the tokens of one attempt; returns the time when it leaves."""
-        if self.bucket.largest() < 1:
-            reserve = f"min_requests_remaining ({self._config.min_requests_remaining})"
-            quota = f"must be below the store's quota ({self.bucket.window.quota})"
-            raise self.stop.set(ConfigError(f"{self._config.path}: {reserve} {quota}."))
+    def _attempt(self, request: Request) -> Response:
+        """Send the request once, as soon as it has its tokens; raises a stop's reason."""
+        if self.bucket.window.largest() < 1:
+            limit = f"below the store's quota ({self.bucket.window.quota})"
+            fault = f"{self._config.path}: min_requests_remaining must be {limit}."
+            raise self.stop.set(ConfigError(fault))
         request.cost = self.bucket.acquire(request.cost)
         self.stop.check()
         if not request.rulings:
             request.before_send()
             self.stop.check()  # N8: a stop may have come while the journal was written
-        return time.monotonic()
-
-    def _exchange(self, request: Request, sent_at: float) -> Response:
-        """Send one attempt, and note its response: the quota, the counts, the log."""
-        thread = threading.get_ident()
-        self._in_flight[thread] = self._awake
-        connection = self.connection()
+        request.sent_at, connection = time.monotonic(), self.connection()
+        self.in_flight[connection] = self._awake
         try:
-            response = connection.send_once(request.method, request.path, request.params)
+            response = connection.send_once(request)
         except RunError as failure:
             raise self.stop.set(failure) from None
         finally:
-            self._in_flight.pop(thread, None)
-        took = time.monotonic() - sent_at
-        self.bucket.update_from_headers(response.headers, sent_at, request.cost)
-        with self._lock:
-            self.counts["requests"] += 1
-            self.busy_seconds += took
-        query = "&".join(f"{name}={value}" for name, value in request.params.items())
-        target = f"/stores/{self._config.store_hash}/{request.path}{'?' * bool(query)}{query}"
+            del self.in_flight[connection]
+        self.latency = took = time.monotonic() - request.sent_at
+        self.bucket.update_from_headers(response.headers, request.sent_at, request.cost)
+        self._count("requests")
+        left = quota_header(response.headers, "Requests-Left")
         words = "" if response.status in (200, 202, 204) else f": {response.message}"
         self._log.info(
-            f"{utc_now()} {request.method} {printable(target, 4000)} {response.status} "
-            f"{took * 1000:.0f} ms, quota left: {read_quota(response.headers).left}{words}"
+            f"{utc_now()} {request.method} /stores/{self._config.store_hash}/{request.target} "
+            f"{response.status} {took * 1000:.0f} ms, quota left: {left}{words}"
         )
         return response
 
-    def _await_retry(self, retries: int, response: Response) -> None:
-        """Wait before the next attempt; everybody waits if the response asks for it."""
-        seconds = self._wait_for(response, retries)
-        if response.wait:
-            self.bucket.pause(response.wait)
-        fault = f"error {response.status}" if response.status else "no answer"
-        self._retry = f"{fault}, retry {retries + 1} of {self._config.max_retries}"
-        self._retry_at = time.monotonic() + seconds
-        self.stop.sleep(seconds)
-        self._count("retries")
+    def _wait(self, response: Response, tries: int, reason: str) -> None:
+        """Wait before the next attempt: the longer of backoff and what the response asks.
 
-    def pause(self, response: Response, sent_at: float) -> None:
-        """Hold all workers after a 429 to a request sent then.
-
-        The first in a row says how long. From the second on, its headers have proved too
-        short, so the wait grows with each.
+        tries: attempts in a row with this result; reason: what counts the wait. If rate-
+        limited, or asked to wait, everybody waits. The first 429 in a row says how long.
+        From the second on, its headers have proved too short, so the wait grows.
         """
-        self._count("rate_limited")
-        refusals = self.bucket.refused(sent_at)
-        seconds = self._wait_for(response, refusals - 1)
-        self.bucket.pause(response.wait if refusals == 1 and response.wait else seconds)
-        if refusals >= MAX_REFUSALS:
-            fault = f"Rate-limited (429) {MAX_REFUSALS} times in a row"
-            raise self.stop.set(StoreError(f"{fault}. Resume when other apps are less busy."))
-
-    def _wait_for(self, response: Response, retries: int) -> float:
-        """Return the seconds to wait: the longer of backoff and what the response asks."""
         if response.wait > LONGEST_WAIT:
-            minutes = f"{response.wait / 60:,.0f} minutes"
-            fault = f"The store asked to wait for {minutes} ({response.status})"
-            raise self.stop.set(StoreError(f"{fault}. Resume after that."))
-        return max(response.wait, backoff(retries, self._random.random()))
+            wait = f"{response.wait / 60:,.0f} minutes ({response.status})"
+            fault = StoreError(f"The store asked to wait for {wait}. Resume after that.")
+            raise self.stop.set(fault)
+        self._count(reason)
+        seconds = max(response.wait, backoff(tries - 1, random.random()))
+        if reason == "rate_limited":
+            if tries >= MAX_RATE_LIMITED:
+                text = f"Rate-limited (429) {tries} times in a row"
+                raise self.stop.set(
+                    StoreError(f"{text}. Resume when other apps are less busy.")
+                )
+            if tries <= 1 and response.wait:
+                seconds = response.wait
+            words = "rate-limited, retrying"
+        else:
+            result = f"error {response.status}" if response.status else "no answer"
+            words = f"{result}, retry {tries} of {self._config.max_retries}"
+        self._notice = max(self._notice, (time.monotonic() + seconds, words))
+        if response.wait or reason == "rate_limited":
+            self.bucket.pause(seconds)
+        else:
+            self.stop.sleep(seconds)
 
     def _count(self, name: str) -> None:
         with self._lock:
             self.counts[name] += 1
-
-    def in_flight(self) -> int:
-        """Return how many requests are sent and not yet answered."""
-        return len(self._in_flight)
 
     def tick(self) -> None:
         """Advance the clock that times requests in flight; called ten times a second.
@@ -2538,19 +2379,19 @@ class Client:
         now = time.perf_counter()
         self._awake += min(now - self._updated_at, 1.0)
         self._updated_at = now
-
-    def longest_wait(self) -> float:
-        """Return the seconds for which the oldest request in flight waits."""
-        return self._awake - min([*self._in_flight.values()], default=self._awake)
+        self.longest_wait = self._awake - min([self._awake, *self.in_flight.values()])
 
     def waiting_for(self) -> str:
         """Return what requests wait for; "" if the wait is not worth a word."""
-        if text := self.bucket.waiting_for():
-            return text
-        if (seconds := self._retry_at - time.monotonic()) > 0:
-            return f"{self._retry} in {math.ceil(seconds)}s"
-        seconds = self.longest_wait()
-        return f"no answer yet for {seconds:.0f}s" if seconds >= 2 else ""
+        now, window = time.monotonic(), self.bucket.window
+        ends, words = self._notice
+        if ends > now:
+            return f"{words} in {math.ceil(ends - now)}s"
+        if self.longest_wait >= 2:
+            return f"no answer yet for {self.longest_wait:.0f}s"
+        if window.tokens() < 1 <= window.end - now:
+            return f"quota used up, resuming in {math.ceil(window.end - now)}s"
+        return ""
 
 
 def explain(request: Request, response: Response, config: Config) -> str:
@@ -2560,9 +2401,8 @@ def explain(request: Request, response: Response, config: Config) -> str:
     if status == 401:
         return f"Access token rejected (401). Check access_token in {config.path}."
     if status == 403:
-        scope = resource.scope + ("" if resource.scope.endswith("only") else " (modify)")
         fault = f"Not allowed to {verb} {resource.plural} ({response.message})"
-        return f"{fault}. The API account may lack the scope {scope}."
+        return f"{fault}. The API account may lack the scope {resource.scope}."
     if status == 404:
         return f"Store not found ({response.message}). Check store_hash in {config.path}."
     if 300 <= status <= 399:
@@ -2772,16 +2612,13 @@ class Store:
         cost = len(batch) if self._count_items else 1
         request = Request("DELETE", self.resource, path, params, batch, cost)
         request.before_send = partial(journal.sent, batch)
+        is_settled = True
         try:
-            response = self.client.send(request)
+            self.client.send(request)
         except RunError as failure:
             self.client.stop.set(failure)
-            return unsettled(batch, request.rulings)
-        result = batch_result(batch, request.rulings)
-        if any(item.action is Action.PAUSE for item in request.rulings[-1].items.values()):
-            with suppress(RunError):  # the stop flag is set then
-                self.client.pause(response, math.inf)
-        return result
+            is_settled = False
+        return batch_result(batch, request.rulings, is_settled=is_settled)
 
 
 class Workers:
@@ -4752,9 +4589,8 @@ class Run:
         not waited out.
         """
         client = self.client
-        windows = requests // max(1, client.bucket.largest())
-        latency = client.busy_seconds / client.counts["requests"]
-        by_latency = requests * latency / self.workers.count
+        windows = requests // max(1, client.bucket.window.largest())
+        by_latency = requests * client.latency / self.workers.count
         return max(1.0, windows * client.bucket.window.seconds, by_latency)
 
     def tick(self) -> None:
@@ -4764,12 +4600,12 @@ class Run:
         if stop.signals and not self.has_announced_stop:
             self.has_announced_stop = True
             text = "saving progress"
-            if self.folder.journal.unanswered and (count := client.in_flight()):
+            if self.folder.journal.unanswered and (count := len(client.in_flight)):
                 text = f"waiting for {count} request{'s' * (count > 1)} in flight"
                 text += " (Ctrl-C again to quit now)"
             self.screen.say(f"Stopping: {text}", "bold")
         self.screen.tick(client.waiting_for())
-        if client.longest_wait() > 2 * RESPONSE_TIMEOUTS * self.config.timeout:
+        if client.longest_wait > 2 * RESPONSE_TIMEOUTS * self.config.timeout:
             stop.set(StoreError("Cannot reach the store: its response does not end."))
             stop.force_exit = True
         if self.has_results() and now - self.written_at >= 1.0:

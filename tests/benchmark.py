@@ -1,8 +1,7 @@
 """Measure the speed of the tool against local stores: `python -m tests.benchmark`.
 
 Prints a table and asserts nothing. Each store runs in its own process, so that its GIL does
-not slow the tool. The parts run one after another, except for the incumbent's pacing: it
-mostly sleeps, and runs in parallel on its own store.
+not slow the tool. The parts run one after another.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -29,7 +27,6 @@ ROOT = Path(__file__).resolve().parent.parent
 WORKERS = 5
 PACKAGES = "bigcommerce.api, requests, rich"
 STARTS = 11  # timings of each command
-INCUMBENT_CUSTOMERS, INCUMBENT_LATENCY = 2000, 0.3
 
 
 class Entry(NamedTuple):
@@ -66,7 +63,6 @@ class Part:
     others: float = 0.0  # requests per second by another app
     cleanup: Mapping[str, Any] = field(default_factory=dict)
     options: tuple[str, ...] = ("--yes",)
-    ratio: bool = False  # compare with the incumbent's pacing
 
     @property
     def count_items(self) -> bool:
@@ -89,8 +85,6 @@ PARTS = (
     Part("rate_limit", "Plus, `rate_limit = 60`", 4_000, cleanup={"rate_limit": 60}),
     Part("count_items", "Plus, `count_items = yes`", 900, cleanup={"count_items": True}),
     Part("memory", "dry run", 1_000_000, quota=None, latency=0.0, light=True),
-    Part("incumbent", "Plus, 30 s windows", 2_000, window=30.0, latency=0.3, ratio=True),
-    Part("incumbent", "Pro, 30 s windows", 2_000, 450, window=30.0, latency=0.3, ratio=True),
 )
 NAMES = (*dict.fromkeys(part.name for part in PARTS), "start")
 
@@ -233,61 +227,6 @@ def longest_silence(log: Log) -> float:
     return max((b - a for a, b in itertools.pairwise(times)), default=0.0)
 
 
-# --- the incumbent's pacing -------------------------------------------------------------------
-
-
-def incumbent(env: Mapping[str, str]) -> float:
-    """List, then delete batch after batch with fixed sleeps; returns the seconds."""
-    import requests
-
-    from tests.fake_store import STORE_HASH, TOKEN
-
-    url = f"https://{env['BC_API_ENDPOINT']}/stores/{STORE_HASH}/v3/customers"
-    ids: list[int] = []
-    with requests.Session() as session:
-        session.headers["X-Auth-Token"] = TOKEN
-        session.verify = env["REQUESTS_CA_BUNDLE"]
-        session.trust_env = False
-        started = time.monotonic()
-        for page in itertools.count(1):
-            answer = session.get(url, params={"page": page, "limit": 250}, timeout=60).json()
-            ids += [record["id"] for record in answer["data"]]
-            time.sleep(0.2)
-            if page >= answer["meta"]["pagination"]["total_pages"]:
-                break
-        for start in range(0, len(ids), 10):
-            batch = ",".join(map(str, ids[start : start + 10]))
-            session.delete(url, params={"id:in": batch}, timeout=60)
-            time.sleep(0.4)
-        return time.monotonic() - started
-
-
-def incumbent_process(pipe: Connection, env: Mapping[str, str]) -> None:
-    pipe.send(incumbent(env))
-
-
-class Incumbent(threading.Thread):
-    """The incumbent's pacing on its own store. It never reaches a quota."""
-
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self._seconds = 0.0
-
-    def run(self) -> None:
-        part = Part("", "", INCUMBENT_CUSTOMERS, latency=INCUMBENT_LATENCY, window=30.0)
-        spawn = multiprocessing.get_context("spawn")
-        with tempfile.TemporaryDirectory() as folder, serving(part, Path(folder)) as served:
-            here, there = spawn.Pipe()
-            process = spawn.Process(target=incumbent_process, args=(there, served.env))
-            process.start()
-            self._seconds = here.recv()
-            process.join(10)
-
-    def seconds(self) -> float:
-        self.join()
-        return self._seconds
-
-
 # --- the table --------------------------------------------------------------------------------
 
 HEAD = (
@@ -392,9 +331,6 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(
             f"unknown part: {', '.join(sorted(unknown))} (choose from {', '.join(NAMES)})"
         )
-    pacing = Incumbent()
-    if "incumbent" in only:
-        pacing.start()
 
     def print_row(cells: tuple[str, ...]) -> None:
         print("| " + " | ".join(cells) + " |", flush=True)
@@ -407,10 +343,6 @@ def main(argv: list[str] | None = None) -> int:
             continue
         usage, log = measure(tool, part)
         notes = f"{log.customers:,} customers not deleted" if log.customers else ""
-        if part.ratio:
-            theirs = pacing.seconds()
-            faster = f"{theirs / elapsed(log):.1f} times as fast"
-            notes = f"{faster} as the incumbent's pacing ({theirs:.0f} s)"
         print_row(row(part, usage, log, notes))
     if "start" in only:
         print_row(start_row(tool))

@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from typing import Any
 import pytest
 
 import bulk_delete
-from bulk_delete import RESOURCES, Action, Response, batch_result, classify, unsettled
+from bulk_delete import RESOURCES, Action, Response, Ruling, batch_result
 from tests.fake_store import FakeStore, Fault, Request
 from tests.rigged import (
     QUIET,
@@ -57,6 +58,11 @@ parametrize = pytest.mark.parametrize
 def response(status: int, body: Any, **headers: str) -> Response:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return Response(status, named, json.dumps(body).encode(), "no answer")
+
+
+def classify(status: int, body: Any, *batch: int) -> Ruling:
+    request = bulk_delete.Request("DELETE", CUSTOMERS, CUSTOMERS.path, {}, batch)
+    return bulk_delete.classify(request, response(status, body))
 
 
 def assert_files_agree(outcome: Any) -> str:
@@ -147,7 +153,7 @@ def test_files_agree_in_all_sessions(make_store: MakeStore, hurried: RiggedTool)
     errors += [(400, [{"status": 400, "message": text} for text in many.values()])]
     errors += [(207, {"errors": [{"id": 7, "status": 409, "x": many}]})]
     for status, body in errors:
-        ruling = classify("DELETE", response(status, body), CUSTOMERS, (7,))
+        ruling = classify(status, body, 7)
         messages = [ruling.message, *(item.message for item in ruling.items.values())]
         assert max(map(len, messages)) <= 300
     store = make_store(customers=397, **QUIET)
@@ -228,6 +234,7 @@ class Scripted:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *responses: Response) -> None:
         self.now, self.responses, self.sent_at = 0.0, responses, list[float]()
+        self.on_sleep: Callable[[], object] = lambda: None  # called before each sleep
         self.monotonic = self.perf_counter = lambda: self.now
         monkeypatch.setattr(bulk_delete, "time", self)
         self.client = bulk_delete.Client(CONFIG, bulk_delete.Stop(), logging.Logger("test"))
@@ -235,6 +242,7 @@ class Scripted:
         monkeypatch.setattr(self.client, "connection", lambda: self)
 
     def sleep(self, seconds: float) -> None:
+        self.on_sleep()
         self.now += seconds
 
     def send_once(self, *_request: object) -> Response:
@@ -262,6 +270,21 @@ def test_length_of_waits(monkeypatch: pytest.MonkeyPatch) -> None:
         assert "Rate-limited (429) 10 times in a row" in limited.send()
         waits = [later - earlier for earlier, later in itertools.pairwise(limited.sent_at)]
         assert all(seconds >= min(60, 2**place) for place, seconds in enumerate(waits) if place)
+
+
+def test_wait_is_named_with_its_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """N32: a retry, a 429, and a used-up quota."""
+    done, limited = response(200, []), response(429, {}, Retry_After="12")
+    tool = Scripted(monkeypatch, done, response(503, {}), limited, done)
+    waits = list[str]()
+    tool.on_sleep = lambda: waits.append(tool.client.waiting_for())
+    tool.client.bucket.set_remaining(0)
+    for _ in range(152):
+        tool.send()
+    shown = dict.fromkeys(re.sub(r" in [0-9]+s$", "", words) for words in waits)
+    expected = ["error 503, retry 1 of 5", "rate-limited, retrying", "quota used up, resuming"]
+    assert [*shown] == [*expected, ""]  # under a second it is not worth a word
+    assert "rate-limited, retrying in 12s" in waits
 
 
 @parametrize("status", [401, 403])
@@ -304,16 +327,16 @@ def test_403_is_quoted_beside_the_scope_that_may_be_missing() -> None:
 @parametrize("status", [0, 408, 500, 501, 502, 503, 504, 505, 599])
 def test_last_response_may_have_deleted(status: int) -> None:
     """Then a record that is gone counts as deleted, whatever is to be done next."""
-    cases = itertools.product([(7,), (7, 8)], Action, [batch_result, unsettled])
-    for batch, action, result in cases:
-        ruling = classify("DELETE", response(status, {}), CUSTOMERS, batch)
+    cases = itertools.product([(7,), (7, 8)], Action, [False, True])
+    for batch, action, is_settled in cases:
+        ruling = replace(classify(status, {}, *batch), action=action)
         ledger = bulk_delete.Ledger({*batch})
-        ledger.apply(result(batch, [replace(ruling, action=action)]))
+        ledger.apply(batch_result(batch, [ruling], is_settled=is_settled))
         ledger.read_back(batch, existing=())
         assert ledger.counts()["deleted"] == len(batch)
     part = {"errors": [{"id": 7, "status": status or 500, "message": "Timed out"}]}
-    ruling = classify("DELETE", response(207, part), CUSTOMERS, (7, 8))
-    assert batch_result((7, 8), [ruling]).applied == (7, 8)
+    ruling = classify(207, part, 7, 8)
+    assert batch_result((7, 8), [ruling]).applied == [7, 8]
 
 
 @parametrize("method", ["DELETE", "GET"])
@@ -398,7 +421,7 @@ def test_secret_in_data(monkeypatch: pytest.MonkeyPatch, secret: str) -> None:
     assert bulk_delete.printable(data) == bulk_delete.csv_cell(data) == data
     words = {"errors": {"x": f"via {data}", "y": secret * 100}, "title": data}
     rows = {"failed_rows_data": [f"[7] 409 {data}"], "errors": [{"id": 8, "title": data}]}
-    items = classify("DELETE", response(200, rows), CUSTOMERS, (7, 8)).items
+    items = classify(200, rows, 7, 8).items
     for text in (response(422, words).message, items[7].message, items[8].message):
         assert secret not in text
         assert "12[secret]01" in text

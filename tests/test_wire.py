@@ -327,6 +327,18 @@ def test_unusable_proxy(store: FakeStore, hurried: RiggedTool, name: str, url: s
     assert not store.log
 
 
+@pytest.mark.parametrize("text", ["", "x", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END"])
+def test_unusable_certificates(store: FakeStore, hurried: RiggedTool, text: str) -> None:
+    """Exit 2 at once, without a retry."""
+    path = hurried.folder / "bad.pem"
+    path.write_text(text)
+    outcome = hurried(store, None, "--yes", REQUESTS_CA_BUNDLE=str(path))
+    assert outcome.status == 2, outcome.text
+    assert_says(outcome, "REQUESTS_CA_BUNDLE")
+    assert "retry" not in outcome.text
+    assert outcome.folder is None
+
+
 def test_unusable_proxy_of_the_webhook(store: FakeStore, hurried: RiggedTool) -> None:
     """N24: a warning, as the run itself does not use it."""
     config = store.config(hurried.folder, webhook_url="http://hooks.example/x")
