@@ -2503,7 +2503,7 @@ def delete_target(resource: Resource, ids: Sequence[int]) -> tuple[str, dict[str
 
 RESPONSE_LIMIT = 64 * 2**20  # bytes that are read of a response
 RESPONSE_TIMEOUTS = 5  # multiples of `timeout` that a response may take
-PAGE_SIZES = (PAGE_LIMIT, 50)  # records a page: a heavy page may stay unanswered
+SMALL_PAGE = 50  # records a page, where one of PAGE_LIMIT stays unanswered
 
 
 @dataclass
@@ -2538,7 +2538,7 @@ class Connection(OAuthConnection):  # type: ignore[misc]  # the SDK has no types
             del self._session.headers["X-Auth-Client"]
         self.timeout = config.timeout
         # The page that `make_request` read last.
-        self.page = Page([])
+        self.page = Page([], 0)
         self._client, self._token = client, token.encode()
         session = self._session
         session.get_redirect_target = lambda response: None  # N14: nor the token sent on
@@ -2882,10 +2882,10 @@ class Page:
     """One page of a list."""
 
     records: list[Record]
-    # Records in the whole list, as the store claims; 0 for V2, which does not say.
-    total: int = 0
-    # Records a page, as the store claims.
-    per_page: int = PAGE_LIMIT
+    # Records in the whole list, as the store claims; V2 counts those of the page alone.
+    total: int
+    # Records a page, as the store claims; anything.
+    per_page: Any = None
 
 
 def read_page(response: Response, resource: Resource) -> Page:
@@ -2901,14 +2901,12 @@ def read_page(response: Response, resource: Resource) -> Page:
             fault = f"The store returned a {resource.singular} with an invalid id"
             raise InvalidResponse(f"{fault}: {clean(number)!r}.")
     if not is_v3:
-        return Page(records)
+        return Page(records, len(records))
     total = value_at(body, "meta.pagination.total")
     if type(total) is not int or not 0 <= total < 10**12:
         fault = "The listing may be incomplete: the response has no"
         raise InvalidResponse(f"{fault} meta.pagination.total.")
-    per_page = value_at(body, "meta.pagination.per_page")
-    is_valid = type(per_page) is int and 0 < per_page <= PAGE_LIMIT
-    return Page(records, total, per_page if is_valid else PAGE_LIMIT)
+    return Page(records, total, value_at(body, "meta.pagination.per_page"))
 
 
 def record_class(path: str) -> type[ListableApiResource]:
@@ -2940,22 +2938,18 @@ class Store:
         largest = self.resource.largest_batch
         self.batch_size = min(config.batch_size or largest, largest)
         # Records a page of a list.
-        self.page_size = PAGE_SIZES[0]
+        self.page_size = PAGE_LIMIT
         # Ids in one read-back; by path id it is one at a time.
         self.chunk_size = self.resource.max_read if self.resource.id_filter else 1
         # Whether any page was answered.
         self.has_listed = False
         self._count_items = config.count_items
         # Parameters of a list: sub-resources only for the backup or a --match.
-        plain = {*self.resource.display_fields}
-        plain |= {name.partition(":")[0] for name in self.resource.filter_types()}
-        fields_matched = {match.path.partition(".")[0] for match in config.match}
-        needs_all = not config.no_backup or not fields_matched <= plain
-        self.params = {
-            name: value
-            for name, value in self.resource.params.items()
-            if needs_all or name != "include"
-        }
+        self.params = {**self.resource.params}
+        plain = {name.partition(":")[0] for name in self.resource.filter_types()}
+        plain.update(self.resource.display_fields)
+        if config.no_backup and plain.issuperset(match.path for match in config.match):
+            self.params.pop("include", None)
 
     def requests_for(self, count: int) -> int:
         """Return the tokens that it takes to delete so many ids and read them back."""
@@ -2969,73 +2963,50 @@ class Store:
         is_read = response.status == 200 and isinstance(response.json, dict)
         return response.json if is_read else None
 
-    def page(self, resource: Resource, **params: Any) -> Page:
+    def page(self, resource: Resource, page: int = 1, **params: Any) -> Page:
         """Return a page of a list, by the SDK's iterall.
 
         Raises ReadRejected, RetriesExhausted, and InvalidResponse for a page that cannot
         be relied on.
         """
-        connection = self.client.connection()
-        records = RECORD_CLASSES[resource.path].iterall(connection=connection, **params)
-        records = [*records]
+        connection, records = self.client.connection(), RECORD_CLASSES[resource.path]
+        params = {"limit": PAGE_LIMIT, "page": page} | params
+        listed = [*records.iterall(connection=connection, **params)]
         self.has_listed = True
-        return replace(connection.page, records=records)
+        return replace(connection.page, records=listed)
 
     def count(self) -> int:
         """Return how many records the store has; -1 if its list does not say."""
-        if not self.resource.has_total:
-            return -1
-        return self.page(self.resource, page=1, limit=1).total
+        return self.page(self.resource, limit=1).total if self.resource.has_total else -1
 
-    def find(
-        self, filter_name: str, values: Sequence[Any], **params: Any
-    ) -> list[Record] | None:
-        """Return the records with these ids or addresses; None if it cannot be told.
+    def find(self, filter_name: str, values: Sequence[Any], **params: Any) -> list[Record]:
+        """Return the records with these ids or addresses.
 
-        A response is relied on when every record has one of the ids, none is listed
-        twice, and they are as many as its total. What is rejected for its length, stays
-        unanswered, or has more addresses than fit a page, is asked for in halves.
+        Raises InvalidResponse unless none is listed twice, they are as many as the total,
+        and each has one of the ids. What is rejected for its length, stays unanswered, or
+        has more addresses than fit a page, is asked for in halves.
         """
-        resource, is_by_id = self.resource, filter_name == self.resource.id_filter
-        joined = ",".join(map(str, values))
-        try:
-            page = self.page(
-                resource, page=1, limit=PAGE_LIMIT, **{filter_name: joined}, **params
-            )
-        except InvalidResponse:
-            return None
-        except (ReadRejected, RetriesExhausted) as failure:
-            too_long = getattr(failure, "http_status", 0) in (0, 400, 413, 414)
-            if len(values) < (2 if isinstance(failure, ReadRejected) else 50) or not too_long:
-                raise
-            return self._find_halves(filter_name, values, params)
-        records = page.records
-        if not is_by_id:  # a store may match more, such as é for e
-            asked = set(map(normalize_email, values))
-            records = [record for record in records if resource.address_of(record) in asked]
-        elif not {*map(resource.id_of, records)} <= {*values}:
-            return None
-        distinct = len({*map(resource.id_of, page.records)})
-        is_complete = distinct == len(page.records)
-        if resource.has_total:
-            is_complete = is_complete and distinct == page.total
-        if is_complete:
-            return records
-        return (
-            None
-            if is_by_id or len(values) == 1
-            else self._find_halves(filter_name, values, params)
-        )
-
-    def _find_halves(
-        self, filter_name: str, values: Sequence[Any], params: Mapping[str, Any]
-    ) -> list[Record] | None:
-        """Return what `find` returns, asked for in two parts."""
+        id_of, is_by_id = self.resource.id_of, filter_name == self.resource.id_filter
         half = (len(values) + 1) // 2
-        if filter_name == self.resource.id_filter:
-            self.chunk_size = min(self.chunk_size, half)
+        params[filter_name] = ",".join(map(str, values))
+        try:
+            page = self.page(self.resource, **params)
+            ids = {*map(id_of, page.records)}
+            is_complete = len(ids) == len(page.records) == page.total
+            if is_complete and (not is_by_id or ids.issubset(values)):
+                return page.records
+            if is_by_id or len(values) == 1:
+                fault = f"The store returned incomplete or unrelated records for {filter_name}"
+                raise InvalidResponse(f"{fault}, so the list cannot be matched. Try again.")
+        except (ReadRejected, RetriesExhausted) as failure:
+            smallest = 1 if isinstance(failure, ReadRejected) else EMAIL_LIMIT - 1
+            is_too_long = getattr(failure, "http_status", 0) in (0, 400, 413, 414)
+            if len(values) <= smallest or not is_too_long:
+                raise
+            if is_by_id:
+                self.chunk_size = min(self.chunk_size, half)
         parts = [self.find(filter_name, part, **params) for part in chunks(values, half)]
-        return None if None in parts else [record for part in parts for record in part or ()]
+        return [*itertools.chain.from_iterable(parts)]
 
     def existing(self, ids: Sequence[int]) -> set[int] | None:
         """Return which of the ids exist; None if it cannot be told.
@@ -3044,8 +3015,11 @@ class Store:
         means that the record does not exist.
         """
         if self.resource.id_filter:
-            records = self.find(self.resource.id_filter, ids)
-            return None if records is None else {*map(self.resource.id_of, records)}
+            try:
+                records = self.find(self.resource.id_filter, ids)
+            except InvalidResponse:
+                return None
+            return {*map(self.resource.id_of, records)}
         found = set()
         for number in ids:
             path = f"{self.resource.path}/{number}"
@@ -3076,25 +3050,19 @@ class Store:
         return result
 
 
-class Workers:
+class Workers(ThreadPoolExecutor):
     """The pool of threads that ask the store; its methods are the main thread's."""
 
     def __init__(self, count: int, stop: Stop, on_wait: Callable[[], None]) -> None:
+        super().__init__(max_workers=count)
         self.count = count
         self.stop = stop
         # Called a few times a second, whatever is waited for.
         self._on_wait = on_wait
-        self._pool = ThreadPoolExecutor(max_workers=count)
-
-    def submit(self, function: Callable[..., R], *args: Any) -> Future[R]:
-        """Have a worker call the function, and do not wait for it."""
-        return self._pool.submit(function, *args)
 
     def call(self, function: Callable[..., R], *args: Any, **kwargs: Any) -> R:
         """Have a worker call the function, and return its result."""
-        future = self._pool.submit(function, *args, **kwargs)
-        self.await_any([future])
-        return future.result()
+        return self.result(self.submit(function, *args, **kwargs))
 
     def in_order(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         """Yield the result for each item, in order; workers are a few items ahead."""
@@ -3103,14 +3071,17 @@ class Workers:
             for item in items:
                 pending.append(self.submit(function, item))
                 if len(pending) > self.count:
-                    self.await_any([pending[0]])
-                    yield pending.popleft().result()
+                    yield self.result(pending.popleft())
             while pending:
-                self.await_any([pending[0]])
-                yield pending.popleft().result()
+                yield self.result(pending.popleft())
         finally:
             for future in pending:
                 future.cancel()
+
+    def result(self, future: Future[R]) -> R:
+        """Wait for the result; raises the reason of a stop."""
+        self.await_any([future])
+        return future.result()
 
     def await_any(
         self, pending: Iterable[Future[R]], *, deletes: bool = False
@@ -3135,10 +3106,6 @@ class Workers:
             self._on_wait()
             self.stop.sleep(min(left, POLL))
 
-    def close(self) -> None:
-        """Let the threads end once they have nothing to do."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
-
 
 # --- listing ------------------------------------------------------------------------
 #
@@ -3149,194 +3116,34 @@ class Workers:
 LISTING_TRIES = 4  # once, and three times more if records change meanwhile
 
 
-def pages_by_id(
-    store: Store, workers: Workers, resource: Resource, first: int = 1, **params: Any
-) -> Iterator[list[Record]]:
-    """Yield the pages of a V2 list with ids from `first` on; deletions do not shift them.
-
-    Each page begins after the last id of the one before, and an empty one ends the list.
-    Raises InvalidResponse if the ids do not rise.
-    """
-    read = partial(workers.call, store.page, resource, limit=store.page_size)
-    read = partial(read, **resource.params, **params)
-    # A single empty page may be a stray response: two end the list.
-    while records := read(min_id=first).records or read(min_id=first).records:
-        ids = [first - 1, *map(resource.id_of, records)]
-        if any(later <= earlier for earlier, later in itertools.pairwise(ids)):
-            fault = f"The store returned {resource.plural} out of order"
-            raise InvalidResponse(f"{fault}, so the listing may be incomplete.")
-        yield records
-        first = ids[-1] + 1
-
-
-class Orders:
-    """The customers that have orders; `update` reads those placed since."""
-
-    def __init__(self) -> None:
-        self.customers: set[int] = set()
-        self._next_id = 1
-
-    def update(self, store: Store, workers: Workers, progress: Progress) -> None:
-        """Read to the last order; raises InvalidResponse for one without a customer."""
-        for orders in pages_by_id(store, workers, ORDERS, self._next_id):
-            for order in orders:
-                customer = order.get("customer_id")
-                if type(customer) is not int:
-                    fault = f"The store returned order {order['id']} without a customer_id"
-                    raise InvalidResponse(f"{fault}.")
-                self.customers.add(customer)
-            self._next_id = orders[-1]["id"] + 1
-            progress.advance(len(orders))
-        self.customers.discard(0)  # guests
-
-
-class Listing:
-    """All pages of a list, each record once; ListingChanged if it may have holes.
-
-    V3's pages are counted, and each deletion moves later records up one place, so one
-    can slip onto a page that was read already. Therefore the last page is read right
-    after the first, both are read again at the end, and neither may have moved. Where the
-    API sorts by age, records added meanwhile come after the total, and are left out.
-    """
-
-    def __init__(
-        self,
-        store: Store,
-        workers: Workers,
-        filters: Mapping[str, Filter],
-        on_total: Callable[[int], None] = lambda total: None,
-    ) -> None:
-        self._store, self._workers, self._on_total = store, workers, on_total
-        self._filters: dict[str, Any] = {name: item.sent for name, item in filters.items()}
-        # Records that were listed more than once.
-        self.duplicates = 0
-        # Records in the list, as the first page says; 0 for V2.
-        self.total = 0
-        self._seen: set[int] = set()
-
-    def pages(self) -> Iterator[list[Record]]:
-        """Yield the records, a page at a time."""
-        store = self._store
-        if store.resource.has_total:
-            return self._counted_pages()
-        return pages_by_id(store, self._workers, store.resource, **self._filters)
-
-    def _read(self, number: int) -> Page:
-        params: dict[str, Any] = self._store.params | self._filters
-        size = self._store.page_size
-        return self._store.page(self._store.resource, page=number, limit=size, **params)
-
-    def _counted_pages(self) -> Iterator[list[Record]]:
-        call, in_order = self._workers.call, self._workers.in_order
-        first = call(self._read, 1)
-        self.total = first.total
-        self._on_total(self.total)
-        size = len(first.records)
-        count = max(1, math.ceil(first.total / first.per_page))
-        edges = {1: self._ids(first)}
-        yield self._new_records(first.records)
-        if self.total == 0 and call(self._read, 1).records:
-            raise ListingChanged  # a single empty page may be a stray response
-        last = call(self._read, count) if count > 1 else first
-        self._check_end(last, count, last.total - (count - 1) * size)
-        if count > 1:
-            last = replace(last, records=last.records[: self.total - (count - 1) * size])
-            edges[count] = self._ids(last)
-            for page in in_order(self._read, range(2, count)):
-                if page.total < self.total or not page.records:
-                    raise ListingChanged
-                yield self._new_records(page.records)
-            yield self._new_records(last.records)
-            for ids, page in zip(edges.values(), in_order(self._read, edges), strict=True):
-                if ids != self._ids(page)[: len(ids)]:
-                    raise ListingChanged
-        if len(self._seen) != self.total:
-            raise ListingChanged
-
-    def _ids(self, page: Page) -> list[int]:
-        return [*map(self._store.resource.id_of, page.records)]
-
-    def _new_records(self, records: Sequence[Record]) -> list[Record]:
-        """Return the records that were not listed before."""
-        new = []
-        for record in records:
-            number = self._store.resource.id_of(record)
-            if number not in self._seen:
-                self._seen.add(number)
-                new.append(record)
-        self.duplicates += len(records) - len(new)
-        return new
-
-    def _check_end(self, last: Page, count: int, promised: int) -> None:
-        """Raise ListingChanged if the list goes on after the records that it promised.
-
-        The total is a claim: it may count one page only. Records that were added
-        meanwhile count in a later total.
-        """
-        has_more = len(last.records) > promised
-        if not has_more and len(last.records) >= last.per_page:
-            after = self._workers.call(self._read, count + 1)
-            has_more = bool(after.records) and after.total <= count * last.per_page
-        if has_more:
-            raise ListingChanged
-
-
-@dataclass
-class Sample:
-    """What a person is shown of many records: the oldest few, and the newest."""
-
-    first_created: str = ""
-    last_created: str = ""
-    records: list[Record] = field(default_factory=list)
-
-    def add(self, record: Record) -> None:
-        """Add a record."""
-        created = str(record.get("date_created", ""))
-        if created[4:5] == "-":  # V2's dates do not sort
-            self.first_created = min(self.first_created or created, created)
-            self.last_created = max(self.last_created, created)
-        self.records = [*self.records[:3], record]
-
-    def lines(self, resource: Resource) -> list[str]:
-        """Return the records in columns that fit 80, with headings; "…" before the newest."""
-        names = [resource.id_field, *resource.display_fields]
-        names = [name for name in names if name not in ("first_name", "last_name")]
-        rows = [[name.removesuffix("_created") for name in names]]
-        for record in self.records:
-            cells = [
-                printable(record.get(name), 32 if "mail" in name else 20) for name in names
-            ]
-            is_date = names[-1] == "date_created" and cells[-1][4:5] == "-"
-            rows.append([*cells[:-1], cells[-1][:10] if is_date else cells[-1]])
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-        return [*lines[:-1], "…", lines[-1]] if len(self.records) > 3 else lines
-
-
 class Selection:
     """Selects record by record, and counts what is excluded."""
 
-    def __init__(self, config: Config, orders: Orders) -> None:
+    def __init__(self, config: Config, with_orders: Set[int]) -> None:
         self.ids: list[int] = []
+        # The oldest three of the selected records, and the newest.
+        self.sample: list[Record] = []
         # Whether --limit is reached.
         self.is_full = False
+        # Records that match the filters or ids.
+        self.listed = 0
+        # Records that were listed more than once, and entries that --ids repeats.
+        self.duplicates = 0
+        # Records in the store; -1 if that is not known.
+        self.total = -1
         # Records excluded by keep lists or orders; and by orders alone.
         self.excluded = self.excluded_by_orders = 0
         # Records of which the backup holds a part.
         self.truncated = 0
-        # Records that were listed more than once.
-        self.duplicates = 0
-        # Records in the store; -1 if that is not known.
-        self.total = -1
-        # Records that match the filters or ids.
-        self.listed = 0
-        self.sample = Sample()
+        # Customers that have orders; empty unless they are to be excluded.
+        self.with_orders = with_orders
         # What --ids lists (None without), and what each --keep lists.
-        resource = config.resource
         self.ids_list: ListMatcher | None = None
+        self.keep_lists = [ListMatcher(file, config.resource) for file in config.keep_lists]
+        self.lists = [*self.keep_lists]
         if config.ids_list:
-            self.ids_list = ListMatcher(config.ids_list, resource)
-        self.keep_lists = [ListMatcher(entries, resource) for entries in config.keep_lists]
+            self.ids_list = ListMatcher(config.ids_list, config.resource)
+            self.lists.insert(0, self.ids_list)
         # Of each filter with several values, those that no record has.
         self.unmatched_values = {
             item.name: {*item.values} for item in config.filter.values() if len(item.values) > 1
@@ -3348,8 +3155,7 @@ class Selection:
         # The paths of --match that no record has, and the fields that records have.
         self.missing_paths = {match.path for match in config.match}
         self.field_names: set[str] = set()
-        self.has_orders = bool(orders.customers)
-        self._config, self._orders = config, orders
+        self._config = config
 
     def select(self, records: Iterable[Record]) -> list[Record]:
         """Return the selected records of a page, as the backup has them."""
@@ -3359,7 +3165,7 @@ class Selection:
                 continue
             self.ids.append(self._config.resource.id_of(record))
             self.is_full = len(self.ids) == self._config.limit
-            self.sample.add(record)
+            self.sample = [*self.sample[:3], record]
             if truncated := truncated_fields(record):
                 self.truncated += 1
                 record = record | {"backup_cut": truncated}
@@ -3377,34 +3183,31 @@ class Selection:
         if self.missing_paths:
             self.missing_paths -= {p for p in self.missing_paths if values_at(record, p)}
             self.field_names.update(record)
-        if self.idle_exclusions:
-            idle = [match for match in self.idle_exclusions if not match.matches(record)]
-            self.idle_exclusions = idle
+        self.idle_exclusions = [m for m in self.idle_exclusions if not m.matches(record)]
         if not all(match.selects(record) for match in config.match):
             return False
         for matcher in keeping:
             matcher.excluded += 1
-        has_orders = config.resource.id_of(record) in self._orders.customers
+        has_orders = config.resource.id_of(record) in self.with_orders
         self.excluded_by_orders += has_orders and not keeping
-        self.excluded += bool(keeping or has_orders)
-        return not keeping and not has_orders
+        is_excluded = has_orders or bool(keeping)
+        self.excluded += is_excluded
+        return not is_excluded
 
     def _matches_filters(self, record: Record) -> bool:
-        """Tell whether the record matches; the API's filters only narrow the listing."""
+        """Return whether the record matches; the API's filters only narrow the listing."""
         filters = self._config.filter
         failing = [item for item in filters.values() if not item.matches(record)]
         for item in failing:
             if not item.is_at_end(record):
                 number = self._config.resource.id_of(record)
                 self.ignored_filters.setdefault(item.name, number)
-        if not failing:
-            for name, values in self.unmatched_values.items():
-                values -= filters[name].matching_values(record) if values else set()
-        return not failing
-
-    def lists(self) -> list[ListMatcher]:
-        """Return the lists of --ids and --keep."""
-        return ([self.ids_list] if self.ids_list else []) + self.keep_lists
+        if failing:
+            return False
+        for name, values in self.unmatched_values.items():
+            if values:
+                values -= filters[name].matching_values(record)
+        return True
 
     def unmatched_ids(self) -> list[str]:
         """Return the entries of --ids that match no record; none once --limit is reached."""
@@ -3412,156 +3215,245 @@ class Selection:
 
     def unmatched_entries(self) -> list[tuple[str, str]]:
         """Return the entries that match no record, as list file and entry."""
-        entries = [(str(self._config.ids), entry) for entry in self.unmatched_ids()]
-        for matcher in self.keep_lists:
-            entries += [(matcher.entries.name, entry) for entry in matcher.unmatched()]
-        return entries
+        lists = self.keep_lists if self.is_full else self.lists
+        return [(item.entries.name, entry) for item in lists for entry in item.unmatched()]
+
+
+def sample_lines(records: Sequence[Record], resource: Resource) -> list[str]:
+    """Return records in columns that fit 80, with headings; "…" before the newest."""
+    names = [resource.id_field, *resource.display_fields]
+    names = [name for name in names if name not in ("first_name", "last_name")]
+    rows = [names]
+    for record in records:
+        rows.append(
+            [printable(record.get(name), 32 - 12 * (name != "email")) for name in names]
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    if len(records) > 3:
+        lines.insert(-1, "…")
+    return lines
 
 
 @dataclass
 class Collector:
-    """Lists the records of a store and selects from them."""
+    """Lists the records of the store, and selects from them."""
 
     store: Store
     workers: Workers
     progress: Progress
     config: Config
+    # Ids of the current listing, and how many of its records were repeated.
+    seen: set[int] = field(default_factory=set)
+    duplicates: int = 0
+    # Records in the store; -1 if that is not known.
+    total: int = -1
+    # Customers that have orders, as far as the orders were read.
+    with_orders: set[int] = field(default_factory=set)
+    next_order: int = 1
 
-    def collect(self, orders: Orders, files: RecordFiles) -> Selection:
-        """Return the selection, its records in the files.
-
-        Raises Refused if no listing is complete.
-        """
-        store, config = self.store, self.config
+    def collect(self, files: RecordFiles) -> Selection:
+        """Return the selection, its records in the files."""
+        config, selection = self.config, Selection(self.config, self.with_orders)
         is_narrowed = bool(config.filter or config.ids_list)
-        total = self.workers.call(store.count) if is_narrowed else -1
-        for tries_left in self.tries():
-            selection = Selection(config, orders)
-            listing = Listing(store, self.workers, config.filter, self.expect)
-            files.restart()
-            self.progress.begin(0)
-            try:
-                for records in self.candidates(selection.ids_list, total, listing):
-                    files.write(selection.select(records))
-                    self.progress.advance(len(records))
-                    if selection.is_full:
-                        break
+        if is_narrowed:
+            self.total = self.workers.call(self.store.count)
+        files.restart()
+        for records in self.candidates(selection.ids_list, config.filter):
+            if records is None:
+                selection = Selection(config, self.with_orders)
+                files.restart()
+                continue
+            files.write(selection.select(records))
+            if selection.is_full:
                 break
-            except (ListingChanged, RetriesExhausted) as change:
-                self.start_over(change, tries_left)
-        if not is_narrowed:
-            is_known = store.resource.has_total or not selection.is_full
-            total = (listing.total or selection.listed) if is_known else -1
-        is_complete = not is_narrowed and not selection.is_full
-        for matcher in () if is_complete else selection.keep_lists:
-            self.find_unmatched(matcher, total)
-        selection.duplicates = listing.duplicates
+        selection.duplicates = self.duplicates
         if config.ids_list:
             selection.duplicates += config.ids_list.duplicates
-        selection.total = total
+        is_complete = not is_narrowed and not selection.is_full
+        if is_complete:
+            self.total = selection.listed
+        selection.total = self.total
+        for matcher in () if is_complete else selection.keep_lists:
+            for records in self.candidates(matcher, {}) if matcher.unmatched() else ():
+                for record in records or ():
+                    matcher.matches(record)
         return selection
 
-    @staticmethod
-    def tries() -> Iterator[int]:
-        """Yield how many tries are left after each."""
-        return reversed(range(LISTING_TRIES))
-
-    def start_over(self, change: Exception, tries_left: int) -> None:
-        """Announce another try; raises Refused or RetriesExhausted after the last one."""
-        smaller = PAGE_SIZES[-1]
-        if isinstance(change, RetriesExhausted):
-            if not tries_left or self.store.page_size == smaller:
-                raise change
-            self.store.page_size = smaller
-            text = f"starting over with {smaller} records a page"
-            self.progress.warn(f"A page stayed unanswered; {text}.")
-        elif not tries_left:
-            fault = f"Records changed during each of {LISTING_TRIES} listings"
-            raise Refused(f"{fault}. Try again when the store is quiet.") from change
-        else:
-            self.progress.warn("Records changed during listing; starting over.")
-
-    def expect(self, total: int) -> None:
-        """Tell screen and bucket how many records are to come."""
-        if total:
-            self.progress.begin(total)
-            requests = total // PAGE_LIMIT + 3 + self.store.requests_for(total)
-            self.store.client.bucket.set_remaining(requests)
-
     def candidates(
-        self, ids_list: ListMatcher | None, total: int, listing: Listing
-    ) -> Iterator[list[Record]]:
-        """Return the pages to select from: those that --ids lists, or all."""
-        if ids_list is not None and self.can_look_up(ids_list, total):
-            self.expect(len(ids_list.entries))
-            return self.look_up(ids_list)
-        return listing.pages()
+        self, matcher: ListMatcher | None, filters: Mapping[str, Filter]
+    ) -> Iterator[list[Record] | None]:
+        """Return the records that a list may match, by looking up or listing them.
 
-    def can_look_up(self, matcher: ListMatcher, total: int) -> bool:
-        """Tell whether to look up the entries of a list, rather than read all records.
-
-        The API must have the filters. A look-up by address may mind case, so addresses
-        are compared here where listing all records takes no more requests than looking
-        up, each of which is repeated for what it does not find.
+        The API must have the filters for all entries. Addresses are looked up only if
+        that takes fewer requests, though each may be asked for twice.
         """
+        if matcher is None:
+            return self.listing(filters)
         resource = self.store.resource
-        ids, emails = len(matcher.unmatched_ids()), len(spellings(matcher.unmatched_emails()))
-        if ids and not resource.id_filter:
-            return False
-        # The addresses of rows that have an id too are looked up if no record has the id.
-        if (emails or matcher.entries.pairs) and "email:in" not in resource.filter_types():
-            return False
-        look_ups = 2 * (math.ceil(ids / PAGE_LIMIT) + math.ceil(emails / EMAIL_LIMIT))
-        pages = max(1, math.ceil(total / PAGE_LIMIT))
-        return not emails or look_ups < pages + min(pages, 2)  # the edges are read twice
+        ids, emails = matcher.unmatched_ids(), matcher.unmatched_emails()
+        is_possible = bool(resource.id_filter or not ids)
+        if emails or matcher.entries.pairs:  # if no record has the id of a pair
+            is_possible = is_possible and "email:in" in resource.filter_types()
+        look_ups = math.ceil(len(ids) / PAGE_LIMIT) + math.ceil(len(emails) / EMAIL_LIMIT)
+        is_faster = not emails or 2 * look_ups < self.total / PAGE_LIMIT + 1
+        return self.look_up(matcher) if is_possible and is_faster else self.listing(filters)
 
     def look_up(self, matcher: ListMatcher) -> Iterator[list[Record]]:
         """Yield the records of the entries that match none yet, each record once.
 
-        What is not found is asked for once more: an empty response may be a stray one.
-        Last come the addresses of rows whose id matches no record.
+        What is not found is asked for once more, addresses in lower case: an empty
+        response may be a stray one, and a store may mind case. Last come the addresses of
+        rows whose id matches no record.
         """
         matcher.is_looked_up = True
-        resource, seen = self.store.resource, set[int]()
-        for _ in range(2):
-            yield from self.find(resource.id_filter, matcher.unmatched_ids(), seen)
-            yield from self.find("email:in", spellings(matcher.unmatched_emails()), seen)
-        emails = spellings(matcher.emails_of_unmatched_ids())
-        yield from self.find("email:in", emails, seen)
+        self.begin(len(matcher.entries))
 
-    def find(
-        self, filter_name: str, values: Sequence[Any], seen: set[int]
-    ) -> Iterator[list[Record]]:
-        """Yield the records with these ids or addresses that were not seen before."""
-        store = self.store
-        size = EMAIL_LIMIT if filter_name == "email:in" else store.chunk_size
-        params = {name: value for name, value in store.params.items() if name == "include"}
-        read = partial(store.find, filter_name, **params)
-        for records in self.workers.in_order(read, chunks(values, size)):
-            if records is None:
-                fault = f"The store returned incomplete or unrelated records for {filter_name}"
-                raise Refused(f"{fault}, so the list cannot be matched. Try again.")
-            new = [record for record in records if store.resource.id_of(record) not in seen]
-            seen.update(map(store.resource.id_of, new))
-            yield new
+        def in_lower_case() -> list[str]:
+            return [*map(normalize_email, matcher.unmatched_emails())]
 
-    def find_unmatched(self, matcher: ListMatcher, total: int) -> None:
-        """Look for the entries of a keep list that match no record seen so far."""
-        if not matcher.unmatched():
-            return
-        is_looked_up = self.can_look_up(matcher, total)
-        for records in self.look_up(matcher) if is_looked_up else self.all_records():
-            for record in records:
-                matcher.matches(record)
+        by_id, by_email = self.store.resource.id_filter, "email:in"
+        for name, unmatched in (
+            (by_id, matcher.unmatched_ids),
+            (by_email, matcher.unmatched_emails),
+            (by_id, matcher.unmatched_ids),
+            (by_email, in_lower_case),
+            (by_email, matcher.emails_of_unmatched_ids),
+        ):
+            size = self.store.chunk_size if name == by_id else EMAIL_LIMIT
+            read = partial(self.store.find, name, **self.store.params)
+            for records in self.workers.in_order(read, chunks(unmatched(), size)):
+                yield self.unseen(records)
 
-    def all_records(self) -> Iterator[list[Record]]:
-        """Yield all records in the store, some twice if the listing changed."""
-        for tries_left in self.tries():
+    def listing(self, filters: Mapping[str, Filter]) -> Iterator[list[Record] | None]:
+        """Yield all records, a page at a time and each once; None if it starts over.
+
+        The listing is complete, or an error ends it: Refused if records moved in each of
+        four tries, RetriesExhausted if a page stays unanswered with fewer records too.
+        """
+        store, sent = self.store, {name: item.sent for name, item in filters.items()}
+        for tries_left in reversed(range(LISTING_TRIES)):
+            self.begin(0)
             try:
-                yield from Listing(self.store, self.workers, {}).pages()
+                if store.resource.has_total:
+                    pages = self.pages_by_number(sent)
+                else:
+                    pages = self.pages_by_id(store.resource, 1, **sent)
+                for records in pages:
+                    yield self.unseen(records)
                 return
-            except (ListingChanged, RetriesExhausted) as change:
-                self.start_over(change, tries_left)
+            except ListingChanged as change:
+                if not tries_left:
+                    fault = f"Records changed during each of {LISTING_TRIES} listings"
+                    raise Refused(f"{fault}. Try again when the store is quiet.") from change
+                self.progress.warn("Records changed during listing; starting over.")
+            except RetriesExhausted:
+                if not tries_left or store.page_size == SMALL_PAGE:
+                    raise
+                store.page_size = SMALL_PAGE
+                text = f"starting over with {SMALL_PAGE} records a page"
+                self.progress.warn(f"A page stayed unanswered; {text}.")
+            yield None
+
+    def pages_by_number(self, sent: Mapping[str, str]) -> Iterator[list[Record]]:
+        """Yield the pages of a V3 list; raises ListingChanged if it may have holes.
+
+        Pages are counted, and each deletion moves later records up one place, so one can
+        slip onto a page that was read already. Therefore the last page is read right
+        after the first, both are read again at the end, and neither may have moved. Where
+        the API sorts by age, records added meanwhile come after the total, and are left
+        out. The total is a claim: it may count one page only.
+        """
+        store, call, in_order = self.store, self.workers.call, self.workers.in_order
+        id_of = store.resource.id_of
+        params: dict[str, Any] = {**store.params, **sent, "limit": store.page_size}
+        read = partial(store.page, store.resource, **params)
+        first = call(read, 1)
+        if not sent:
+            self.total = first.total
+        self.begin(first.total)
+        size = store.page_size
+        if 0 < len(first.records) < first.total:
+            size = len(first.records)  # whatever was asked for
+        count = max(1, math.ceil(first.total / size))
+
+        def check(page: Page, number: int) -> None:
+            is_short = number <= count and not page.records
+            end = (number - 1) * size + len(page.records)
+            if page.total < first.total or is_short or end > page.total:
+                raise ListingChanged
+
+        if not first.total and not first.records:
+            if call(read, 1).records:  # a single empty page may be a stray response
+                raise ListingChanged
+            return
+        check(first, 1)
+        yield first.records
+        last = call(read, count) if count > 1 else first
+        check(last, count)
+        if len(last.records) in (size, last.per_page):  # a full page is no end
+            check(call(read, count + 1), count + 1)
+        if count > 1:
+            promised = last.records[: first.total - (count - 1) * size]
+            for number, page in enumerate(in_order(read, range(2, count)), 2):
+                check(page, number)
+                yield page.records
+            yield promised
+            edges = {1: first.records, count: promised}
+            for records, page in zip(edges.values(), in_order(read, edges), strict=True):
+                again = page.records[: len(records)]
+                if [*map(id_of, records)] != [*map(id_of, again)]:
+                    raise ListingChanged
+        if len(self.seen) != first.total:
+            raise ListingChanged
+
+    def pages_by_id(
+        self, resource: Resource, first: int, **sent: str
+    ) -> Iterator[list[Record]]:
+        """Yield the pages of a V2 list with ids from `first` on; deletions do not shift them.
+
+        Each page begins after the last id of the one before, and an empty one ends the
+        list. Raises InvalidResponse if the ids do not rise.
+        """
+        params = {**resource.params, **sent, "limit": self.store.page_size}
+        read = partial(self.workers.call, self.store.page, resource, **params)
+        # A single empty page may be a stray response: two end the list.
+        while records := read(min_id=first).records or read(min_id=first).records:
+            ids = [*map(resource.id_of, records)]
+            if ids[0] < first or ids != sorted({*ids}):
+                fault = f"The store returned {resource.plural} out of order"
+                raise InvalidResponse(f"{fault}, so the listing may be incomplete.")
+            yield records
+            first = ids[-1] + 1
+
+    def begin(self, total: int) -> None:
+        """Begin a listing of so many records; 0 if that is not known."""
+        self.seen, self.duplicates = set(), 0
+        self.progress.begin(total)
+        requests = total // PAGE_LIMIT + 3 + self.store.requests_for(total)
+        self.store.client.bucket.set_remaining(requests)
+
+    def unseen(self, records: Sequence[Record]) -> list[Record]:
+        """Return the records that were not listed before."""
+        id_of = self.store.resource.id_of
+        new = {id_of(record): record for record in records if id_of(record) not in self.seen}
+        self.seen.update(new)
+        self.duplicates += len(records) - len(new)
+        self.progress.advance(len(new))
+        return [*new.values()]
+
+    def read_orders(self) -> None:
+        """Read the orders placed since; raises InvalidResponse without a customer."""
+        for orders in self.pages_by_id(ORDERS, self.next_order):
+            for order in orders:
+                customer = order.get("customer_id")
+                if type(customer) is not int:
+                    fault = f"The store returned order {order['id']} without a customer_id"
+                    raise InvalidResponse(f"{fault}.")
+                self.with_orders.add(customer)
+            self.next_order = orders[-1]["id"] + 1
+            self.progress.advance(len(orders))
+        self.with_orders.discard(0)  # guests
 
     def parents(self) -> dict[int, int]:
         """Return record => its parent or 0, where a parent's deletion takes children along.
@@ -3569,8 +3461,8 @@ class Collector:
         Empty for other resources. Raises InvalidResponse for an unknown parent.
         """
         resource, parents = self.store.resource, dict[int, int]()
-        for records in self.all_records() if resource.parent else ():
-            for record in records:
+        for records in self.listing({}) if resource.parent else ():
+            for record in records or ():
                 number, parent = resource.id_of(record), record.get(resource.parent)
                 if type(parent) is not int or parent < 0:
                     fault = f"The store returned {resource.singular} {number}"
@@ -3589,12 +3481,9 @@ def ancestors(number: int, parents: Mapping[int, int]) -> list[int]:
 
 def levels(ids: Sequence[int], parents: Mapping[int, int]) -> list[Sequence[int]]:
     """Return the ids in groups, children before their parents."""
-    if not parents:
-        return [ids]
-    by_depth: dict[int, list[int]] = {}
-    for number in ids:
-        by_depth.setdefault(len(ancestors(number, parents)), []).append(number)
-    return [by_depth[depth] for depth in sorted(by_depth, reverse=True)]
+    depths = {number: len(ancestors(number, parents)) for number in ids}
+    deepest_first = sorted(ids, key=depths.__getitem__, reverse=True)
+    return [[*group] for _, group in itertools.groupby(deepest_first, depths.__getitem__)]
 
 
 # --- plan and ledger ----------------------------------------------------------------
@@ -4774,7 +4663,7 @@ def check_domain(config: Config, info: Record | None, store_name: str) -> None:
 
 def check_selection(selection: Selection, parents: Mapping[int, int], config: Config) -> None:
     """Raise Refused for a list or --match that does not fit the records of the store."""
-    for matcher in selection.lists():
+    for matcher in selection.lists:
         if rows := matcher.contradictions():
             fault = (
                 f"{matcher.entries.name}, {first_few(rows)}: id and address are of two records"
@@ -4875,7 +4764,7 @@ def make_plan(config: Config, selection: Selection, facts: Mapping[str, str]) ->
         filters=config.filters,
         selection=config.selection,
         facts={label: text for label, text in facts.items() if text},
-        sample=selection.sample.lines(config.resource),
+        sample=sample_lines(selection.sample, config.resource),
         warnings=selection_warnings(config, selection),
         slips=selection_slips(config, selection),
         created_at=utc_now(),
@@ -4891,10 +4780,9 @@ def make_plan(config: Config, selection: Selection, facts: Mapping[str, str]) ->
 
 def selection_facts(config: Config, selection: Selection, time_zone: str) -> dict[str, str]:
     """Return what the panel says of a selection: label => text, which may be empty."""
-    shared = [email for matcher in selection.lists() for email in matcher.shared_emails()]
+    shared = [email for matcher in selection.lists for email in matcher.shared_emails()]
     values = selection.unmatched_values.items()
     unmatched = [f"{name}={text}" for name, texts in values for text in sorted(texts)]
-    first, last = selection.sample.first_created[:10], selection.sample.last_created[:10]
     has_dates = any(item.type is FILTER_TYPES["date"] for item in config.filter.values())
     is_customers = config.resource.name == "customers"
     return {
@@ -4905,7 +4793,6 @@ def selection_facts(config: Config, selection: Selection, time_zone: str) -> dic
         "Shared": f"{first_few(shared)} (used by several {config.resource.plural})"
         * bool(shared),
         "Unmatched": "" if selection.is_full else first_few(unmatched),
-        "Created": f"{first} to {last}" if first else "",
     }
 
 
@@ -4989,7 +4876,7 @@ def selection_slips(config: Config, selection: Selection) -> list[str]:
     for match in selection.idle_exclusions if selection.ids and not selection.is_full else ():
         expression = f"{match.path}!={printable(match.pattern.pattern, 80)}"
         slips.append(f"--match {expression} excludes no {config.resource.singular}")
-    if config.spare_with_orders and not selection.has_orders:
+    if config.spare_with_orders and not selection.with_orders:
         slips.append("--spare-with-orders excludes no customer: no order belongs to one")
     return [*filter(None, slips)]
 
@@ -5070,7 +4957,6 @@ class Run:
         parts = (self.store, self.workers, self.progress)
         self.collector = Collector(*parts, config)
         self.executor = Executor(*parts, ledger, self.folder.journal, config.max_error_rate)
-        self.orders = Orders()
         self.webhook = Webhook(config.webhook_url)
         # GET /v2/store; None if the token may not read it.
         self.info: Record | None = None
@@ -5115,10 +5001,10 @@ class Run:
         config, collector = self.config, self.collector
         if config.spare_with_orders:
             with self.screen.phase("Orders", self.progress):
-                self.orders.update(self.store, self.workers, self.progress)
+                self.collector.read_orders()
         files = RecordFiles(self.folder.path, config.resource, backup=not config.no_backup)
         with self.screen.phase("Listing", self.progress), closing(files):
-            selection = collector.collect(self.orders, files)
+            selection = collector.collect(files)
             parents = collector.parents()
         self.folder.write_unmatched(selection.unmatched_entries())
         check_selection(selection, parents, config)
@@ -5167,8 +5053,8 @@ class Run:
         resource = self.config.resource
         if "spare_with_orders" in plan.selection:
             with self.screen.phase("Orders", self.progress):
-                self.orders.update(self.store, self.workers, self.progress)
-            if late := sorted(self.orders.customers.intersection(ids)):
+                self.collector.read_orders()
+            if late := sorted(self.collector.with_orders.intersection(ids)):
                 verb = "has placed an order" if len(late) == 1 else "have placed orders"
                 fault = f"{resource.counted(len(late))} {verb} since the plan was made"
                 raise Refused(f"{fault}: {first_few([*map(str, late)])}. Start a new run.")
@@ -5465,7 +5351,7 @@ def run(config: Config, screen: Screen, stop: Stop) -> int:
         job.finish(bug)
         raise
     finally:
-        job.workers.close()
+        job.workers.shutdown(wait=False, cancel_futures=True)
     status = job.finish(failure)
     # N9, N34: neither a read in flight nor the webhook is waited for.
     stop.force_exit |= job.client.in_flight() > 0 or job.webhook.is_busy()
