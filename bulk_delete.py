@@ -89,7 +89,7 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is not signal.SIG_
 
 try:
     from datetime import UTC, datetime, timedelta
-    from functools import cached_property, partial
+    from functools import cache, cached_property, partial
 
     import requests
     from bigcommerce.connection import OAuthConnection
@@ -2909,6 +2909,7 @@ def read_page(response: Response, resource: Resource) -> Page:
     return Page(records, total, value_at(body, "meta.pagination.per_page"))
 
 
+@cache
 def record_class(path: str) -> type[ListableApiResource]:
     """Return the SDK's resource for a list; its iterall yields plain records.
 
@@ -2926,7 +2927,6 @@ def record_class(path: str) -> type[ListableApiResource]:
 
 
 LISTED = {item.path: item for item in (*RESOURCES.values(), ORDERS)}
-RECORD_CLASSES = {path: record_class(path) for path in LISTED}
 
 
 class Store:
@@ -2969,11 +2969,11 @@ class Store:
         Raises ReadRejected, RetriesExhausted, and InvalidResponse for a page that cannot
         be relied on.
         """
-        connection, records = self.client.connection(), RECORD_CLASSES[resource.path]
-        params = {"limit": PAGE_LIMIT, "page": page} | params
-        listed = [*records.iterall(connection=connection, **params)]
+        connection = self.client.connection()
+        params = {"connection": connection, "limit": PAGE_LIMIT, "page": page} | params
+        records = [*record_class(resource.path).iterall(**params)]
         self.has_listed = True
-        return replace(connection.page, records=listed)
+        return replace(connection.page, records=records)
 
     def count(self) -> int:
         """Return how many records the store has; -1 if its list does not say."""
@@ -2986,14 +2986,14 @@ class Store:
         and each has one of the ids. What is rejected for its length, stays unanswered, or
         has more addresses than fit a page, is asked for in halves.
         """
-        id_of, is_by_id = self.resource.id_of, filter_name == self.resource.id_filter
-        half = (len(values) + 1) // 2
+        is_by_id = filter_name == self.resource.id_filter
         params[filter_name] = ",".join(map(str, values))
+        half = (len(values) + 1) // 2
         try:
             page = self.page(self.resource, **params)
-            ids = {*map(id_of, page.records)}
+            ids = {self.resource.id_of(record) for record in page.records}
             is_complete = len(ids) == len(page.records) == page.total
-            if is_complete and (not is_by_id or ids.issubset(values)):
+            if is_complete and (not is_by_id or ids.issubset(map(int, values))):
                 return page.records
             if is_by_id or len(values) == 1:
                 fault = f"The store returned incomplete or unrelated records for {filter_name}"
@@ -3102,9 +3102,9 @@ class Workers(ThreadPoolExecutor):
     def sleep(self, seconds: float) -> None:
         """Let so many seconds pass, redrawing; raises RunError at a stop."""
         deadline = time.monotonic() + seconds
-        while (left := deadline - time.monotonic()) > 0:
+        while time.monotonic() < deadline:
             self._on_wait()
-            self.stop.sleep(min(left, POLL))
+            self.stop.sleep(POLL)
 
 
 # --- listing ------------------------------------------------------------------------
@@ -3112,6 +3112,9 @@ class Workers(ThreadPoolExecutor):
 # Reads the records of the store, completely or not at all, and selects from them: each
 # selected record streams to the backup while memory keeps its id. Selection is applied
 # in this order: filters or ids, match, keep, orders, limit.
+
+# Filters of the API, each with what returns the values to look up.
+LookUps = Sequence[tuple[str, Callable[[], Sequence[Any]]]]
 
 LISTING_TRIES = 4  # once, and three times more if records change meanwhile
 
@@ -3219,6 +3222,9 @@ class Selection:
         return [(item.entries.name, entry) for item in lists for entry in item.unmatched()]
 
 
+SAMPLE_WIDTHS = {"email": 32}  # characters; 20 for other fields
+
+
 def sample_lines(records: Sequence[Record], resource: Resource) -> list[str]:
     """Return records in columns that fit 80, with headings; "…" before the newest."""
     names = [resource.id_field, *resource.display_fields]
@@ -3226,7 +3232,7 @@ def sample_lines(records: Sequence[Record], resource: Resource) -> list[str]:
     rows = [names]
     for record in records:
         rows.append(
-            [printable(record.get(name), 32 - 12 * (name != "email")) for name in names]
+            [printable(record.get(name), SAMPLE_WIDTHS.get(name, 20)) for name in names]
         )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
@@ -3285,45 +3291,37 @@ class Collector:
     ) -> Iterator[list[Record] | None]:
         """Return the records that a list may match, by looking up or listing them.
 
-        The API must have the filters for all entries. Addresses are looked up only if
-        that takes fewer requests, though each may be asked for twice.
+        Entries are looked up if the API has the filters for them, and addresses only if
+        there are few: listing takes 250 a request, a look-up 50, and maybe twice.
         """
         if matcher is None:
             return self.listing(filters)
-        resource = self.store.resource
-        ids, emails = matcher.unmatched_ids(), matcher.unmatched_emails()
-        is_possible = bool(resource.id_filter or not ids)
-        if emails or matcher.entries.pairs:  # if no record has the id of a pair
-            is_possible = is_possible and "email:in" in resource.filter_types()
-        look_ups = math.ceil(len(ids) / PAGE_LIMIT) + math.ceil(len(emails) / EMAIL_LIMIT)
-        is_faster = not emails or 2 * look_ups < self.total / PAGE_LIMIT + 1
-        return self.look_up(matcher) if is_possible and is_faster else self.listing(filters)
+        steps = (
+            (self.store.resource.id_filter, matcher.unmatched_ids),
+            ("email:in", matcher.unmatched_emails),
+            ("email:in", matcher.emails_of_unmatched_ids),
+        )
+        known = self.store.resource.filter_types()
+        is_possible = all(name in known or not unmatched() for name, unmatched in steps)
+        if is_possible and 10 * len(matcher.unmatched_emails()) < self.total:
+            matcher.is_looked_up = True
+            return self.look_up(steps)
+        return self.listing(filters)
 
-    def look_up(self, matcher: ListMatcher) -> Iterator[list[Record]]:
-        """Yield the records of the entries that match none yet, each record once.
+    def look_up(self, steps: LookUps) -> Iterator[list[Record]]:
+        """Yield the records that these filters find, each record once.
 
         What is not found is asked for once more, addresses in lower case: an empty
-        response may be a stray one, and a store may mind case. Last come the addresses of
-        rows whose id matches no record.
+        response may be a stray one, and a store may mind case.
         """
-        matcher.is_looked_up = True
-        self.begin(len(matcher.entries))
-
-        def in_lower_case() -> list[str]:
-            return [*map(normalize_email, matcher.unmatched_emails())]
-
-        by_id, by_email = self.store.resource.id_filter, "email:in"
-        for name, unmatched in (
-            (by_id, matcher.unmatched_ids),
-            (by_email, matcher.unmatched_emails),
-            (by_id, matcher.unmatched_ids),
-            (by_email, in_lower_case),
-            (by_email, matcher.emails_of_unmatched_ids),
-        ):
-            size = self.store.chunk_size if name == by_id else EMAIL_LIMIT
-            read = partial(self.store.find, name, **self.store.params)
-            for records in self.workers.in_order(read, chunks(unmatched(), size)):
-                yield self.unseen(records)
+        self.begin(sum(len(unmatched()) for _, unmatched in steps))
+        for normalize in (str, normalize_email):
+            for name, unmatched in steps:
+                values = [*map(normalize, map(str, unmatched()))]
+                size = EMAIL_LIMIT if name == "email:in" else self.store.chunk_size
+                read = partial(self.store.find, name, **self.store.params)
+                for records in self.workers.in_order(read, chunks(values, size)):
+                    yield self.unseen(records)
 
     def listing(self, filters: Mapping[str, Filter]) -> Iterator[list[Record] | None]:
         """Yield all records, a page at a time and each once; None if it starts over.
@@ -3369,13 +3367,15 @@ class Collector:
         params: dict[str, Any] = {**store.params, **sent, "limit": store.page_size}
         read = partial(store.page, store.resource, **params)
         first = call(read, 1)
+        if not first.records and call(read, 1).records:
+            raise ListingChanged  # a single empty page may be a stray response
         if not sent:
             self.total = first.total
         self.begin(first.total)
         size = store.page_size
         if 0 < len(first.records) < first.total:
             size = len(first.records)  # whatever was asked for
-        count = max(1, math.ceil(first.total / size))
+        count = math.ceil(first.total / size)
 
         def check(page: Page, number: int) -> None:
             is_short = number <= count and not page.records
@@ -3383,14 +3383,12 @@ class Collector:
             if page.total < first.total or is_short or end > page.total:
                 raise ListingChanged
 
-        if not first.total and not first.records:
-            if call(read, 1).records:  # a single empty page may be a stray response
-                raise ListingChanged
-            return
         check(first, 1)
         yield first.records
-        last = call(read, count) if count > 1 else first
-        check(last, count)
+        last = first
+        if count > 1:
+            last = call(read, count)
+            check(last, count)
         if len(last.records) in (size, last.per_page):  # a full page is no end
             check(call(read, count + 1), count + 1)
         if count > 1:
