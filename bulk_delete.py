@@ -2891,16 +2891,15 @@ class Page:
 def read_page(response: Response, resource: Resource) -> Page:
     """Return the page in a response; raises InvalidResponse if it cannot be relied on."""
     body = [] if response.status == 204 else response.json  # V2: an empty page is a 204
-    is_v3 = resource.has_total
-    records = value_at(body, "data") if is_v3 else body
+    records = value_at(body, "data") if resource.has_total else body
     if not isinstance(records, list):
         raise InvalidResponse(f"The store returned no list of {resource.plural}.")
     for record in records:
-        number = record.get(resource.id_field) if isinstance(record, dict) else None
+        number = value_at(record, resource.id_field)
         if type(number) is not int or not 0 < number < 2**63:
             fault = f"The store returned a {resource.singular} with an invalid id"
             raise InvalidResponse(f"{fault}: {clean(number)!r}.")
-    if not is_v3:
+    if not resource.has_total:
         return Page(records, len(records))
     total = value_at(body, "meta.pagination.total")
     if type(total) is not int or not 0 <= total < 10**12:
@@ -2946,9 +2945,8 @@ class Store:
         self._count_items = config.count_items
         # Parameters of a list: sub-resources only for the backup or a --match.
         self.params = {**self.resource.params}
-        plain = {name.partition(":")[0] for name in self.resource.filter_types()}
-        plain.update(self.resource.display_fields)
-        if config.no_backup and plain.issuperset(match.path for match in config.match):
+        paths = {match.path for match in config.match}
+        if config.no_backup and paths.issubset(self.resource.display_fields):
             self.params.pop("include", None)
 
     def requests_for(self, count: int) -> int:
@@ -2999,9 +2997,8 @@ class Store:
                 fault = f"The store returned incomplete or unrelated records for {filter_name}"
                 raise InvalidResponse(f"{fault}, so the list cannot be matched. Try again.")
         except (ReadRejected, RetriesExhausted) as failure:
-            smallest = 1 if isinstance(failure, ReadRejected) else EMAIL_LIMIT - 1
-            is_too_long = getattr(failure, "http_status", 0) in (0, 400, 413, 414)
-            if len(values) <= smallest or not is_too_long:
+            status = getattr(failure, "http_status", 0)
+            if len(values) < EMAIL_LIMIT or status not in (0, 400, 413, 414):
                 raise
             if is_by_id:
                 self.chunk_size = min(self.chunk_size, half)
@@ -3020,24 +3017,20 @@ class Store:
             except InvalidResponse:
                 return None
             return {*map(self.resource.id_of, records)}
-        found = set()
-        for number in ids:
-            path = f"{self.resource.path}/{number}"
-            response = self.client.read(Request("GET", self.resource, path, tolerated=404))
-            if response.status == 404 and response.is_json:  # not a proxy's page
-                continue
-            record = value_at(response.json, "data") or response.json
-            if value_at(record, self.resource.id_field) != number:
-                return None
-            found.add(number)
-        return found
+        (number,) = ids
+        path = f"{self.resource.path}/{number}"
+        response = self.client.read(Request("GET", self.resource, path, tolerated=404))
+        if response.status == 404 and response.is_json:  # not a proxy's page
+            return set()
+        record = value_at(response.json, "data") or response.json
+        return {number} if value_at(record, self.resource.id_field) == number else None
 
     def delete_batch(self, batch: Batch, journal: Journal) -> BatchResult:
         """DELETE the batch, noted in the journal before it leaves. Never raises RunError."""
         path, params = delete_target(self.resource, batch)
         cost = len(batch) if self._count_items else 1
-        request = Request("DELETE", self.resource, path, params, batch, cost)
-        request.before_send = partial(journal.sent, batch)
+        note = partial(journal.sent, batch)
+        request = Request("DELETE", self.resource, path, params, batch, cost, before_send=note)
         try:
             response = self.client.send(request)
         except RunError as failure:
@@ -3113,9 +3106,6 @@ class Workers(ThreadPoolExecutor):
 # selected record streams to the backup while memory keeps its id. Selection is applied
 # in this order: filters or ids, match, keep, orders, limit.
 
-# Filters of the API, each with what returns the values to look up.
-LookUps = Sequence[tuple[str, Callable[[], Sequence[Any]]]]
-
 LISTING_TRIES = 4  # once, and three times more if records change meanwhile
 
 
@@ -3128,8 +3118,6 @@ class Selection:
         self.sample: list[Record] = []
         # Whether --limit is reached.
         self.is_full = False
-        # Records that match the filters or ids.
-        self.listed = 0
         # Records that were listed more than once, and entries that --ids repeats.
         self.duplicates = 0
         # Records in the store; -1 if that is not known.
@@ -3140,13 +3128,10 @@ class Selection:
         self.truncated = 0
         # Customers that have orders; empty unless they are to be excluded.
         self.with_orders = with_orders
-        # What --ids lists (None without), and what each --keep lists.
-        self.ids_list: ListMatcher | None = None
+        # What --ids lists, nothing without it; and what each --keep lists.
+        self.ids_list = ListMatcher(config.ids_list or ListFile("--ids"), config.resource)
         self.keep_lists = [ListMatcher(file, config.resource) for file in config.keep_lists]
-        self.lists = [*self.keep_lists]
-        if config.ids_list:
-            self.ids_list = ListMatcher(config.ids_list, config.resource)
-            self.lists.insert(0, self.ids_list)
+        self.lists = [self.ids_list, *self.keep_lists]
         # Of each filter with several values, those that no record has.
         self.unmatched_values = {
             item.name: {*item.values} for item in config.filter.values() if len(item.values) > 1
@@ -3180,9 +3165,8 @@ class Selection:
         keeping = [matcher for matcher in self.keep_lists if matcher.matches(record)]
         if not self._matches_filters(record):
             return False
-        if self.ids_list is not None and not self.ids_list.matches(record):
+        if config.ids_list and not self.ids_list.matches(record):
             return False
-        self.listed += 1
         if self.missing_paths:
             self.missing_paths -= {p for p in self.missing_paths if values_at(record, p)}
             self.field_names.update(record)
@@ -3214,7 +3198,7 @@ class Selection:
 
     def unmatched_ids(self) -> list[str]:
         """Return the entries of --ids that match no record; none once --limit is reached."""
-        return [] if self.ids_list is None or self.is_full else self.ids_list.unmatched()
+        return [] if self.is_full else self.ids_list.unmatched()
 
     def unmatched_entries(self) -> list[tuple[str, str]]:
         """Return the entries that match no record, as list file and entry."""
@@ -3273,54 +3257,46 @@ class Collector:
             files.write(selection.select(records))
             if selection.is_full:
                 break
-        selection.duplicates = self.duplicates
-        if config.ids_list:
-            selection.duplicates += config.ids_list.duplicates
+        selection.duplicates = self.duplicates + selection.ids_list.entries.duplicates
         is_complete = not is_narrowed and not selection.is_full
         if is_complete:
-            self.total = selection.listed
+            self.total = len(self.seen)
         selection.total = self.total
         for matcher in () if is_complete else selection.keep_lists:
-            for records in self.candidates(matcher, {}) if matcher.unmatched() else ():
+            for records in self.candidates(matcher, {}):
                 for record in records or ():
                     matcher.matches(record)
         return selection
 
     def candidates(
-        self, matcher: ListMatcher | None, filters: Mapping[str, Filter]
+        self, matcher: ListMatcher, filters: Mapping[str, Filter]
     ) -> Iterator[list[Record] | None]:
-        """Return the records that a list may match, by looking up or listing them.
+        """Yield the records that the entries of a list may match, or all without entries.
 
         Entries are looked up if the API has the filters for them, and addresses only if
-        there are few: listing takes 250 a request, a look-up 50, and maybe twice.
+        there are few: listing takes 250 a request, a look-up 50. What is not found is asked
+        for once more, addresses in lower case: an empty response may be a stray one, and a
+        store may mind case.
         """
-        if matcher is None:
-            return self.listing(filters)
+        store, known = self.store, self.store.resource.filter_types()
         steps = (
-            (self.store.resource.id_filter, matcher.unmatched_ids),
+            (store.resource.id_filter, matcher.unmatched_ids),
             ("email:in", matcher.unmatched_emails),
             ("email:in", matcher.emails_of_unmatched_ids),
         )
-        known = self.store.resource.filter_types()
         is_possible = all(name in known or not unmatched() for name, unmatched in steps)
-        if is_possible and 10 * len(matcher.unmatched_emails()) < self.total:
-            matcher.is_looked_up = True
-            return self.look_up(steps)
-        return self.listing(filters)
-
-    def look_up(self, steps: LookUps) -> Iterator[list[Record]]:
-        """Yield the records that these filters find, each record once.
-
-        What is not found is asked for once more, addresses in lower case: an empty
-        response may be a stray one, and a store may mind case.
-        """
-        self.begin(sum(len(unmatched()) for _, unmatched in steps))
+        is_fast = 10 * len(matcher.unmatched_emails()) <= max(0, self.total)
+        if not matcher.entries or not (is_possible and is_fast):
+            yield from self.listing(filters)
+            return
+        matcher.is_looked_up = True
+        self.begin(len(matcher.entries))
         for normalize in (str, normalize_email):
             for name, unmatched in steps:
                 values = [*map(normalize, map(str, unmatched()))]
-                size = EMAIL_LIMIT if name == "email:in" else self.store.chunk_size
-                read = partial(self.store.find, name, **self.store.params)
-                for records in self.workers.in_order(read, chunks(values, size)):
+                size = EMAIL_LIMIT if name == "email:in" else store.chunk_size
+                find = partial(store.find, name, **store.params)
+                for records in self.workers.in_order(find, chunks(values, size)):
                     yield self.unseen(records)
 
     def listing(self, filters: Mapping[str, Filter]) -> Iterator[list[Record] | None]:
@@ -3479,9 +3455,12 @@ def ancestors(number: int, parents: Mapping[int, int]) -> list[int]:
 
 def levels(ids: Sequence[int], parents: Mapping[int, int]) -> list[Sequence[int]]:
     """Return the ids in groups, children before their parents."""
-    depths = {number: len(ancestors(number, parents)) for number in ids}
-    deepest_first = sorted(ids, key=depths.__getitem__, reverse=True)
-    return [[*group] for _, group in itertools.groupby(deepest_first, depths.__getitem__)]
+
+    def depth(number: int) -> int:
+        return len(ancestors(number, parents))
+
+    deepest_first = sorted(ids, key=depth, reverse=True)
+    return [[*group] for _, group in itertools.groupby(deepest_first, depth)]
 
 
 # --- plan and ledger ----------------------------------------------------------------
@@ -4667,7 +4646,7 @@ def check_selection(selection: Selection, parents: Mapping[int, int], config: Co
                 f"{matcher.entries.name}, {first_few(rows)}: id and address are of two records"
             )
             raise Refused(f"{fault}. Correct the rows, or remove one column.")
-    if selection.listed:
+    if selection.field_names:
         for path in sorted(selection.missing_paths):
             hint = suggest(path, sorted(selection.field_names))
             raise Refused(f'Unknown field "{path}" in --match ({hint}).')
@@ -4858,7 +4837,7 @@ def selection_warnings(config: Config, selection: Selection) -> list[str]:
         warnings.append(
             f"The store ignored the filter {name}: {returned} (and is not selected)"
         )
-    if selection.ids_list and selection.unmatched_ids():
+    if selection.unmatched_ids():
         warnings.append(unmatched_words(selection.ids_list, resource))
     if selection.truncated and not config.no_backup:
         count = resource.counted(selection.truncated)
