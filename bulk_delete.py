@@ -3122,7 +3122,7 @@ class Selection:
         self.duplicates = 0
         # Records in the store; -1 if that is not known.
         self.total = -1
-        # Records excluded by keep lists or orders; and by orders alone.
+        # Records excluded by keep lists or orders; and those with orders.
         self.excluded = self.excluded_by_orders = 0
         # Records of which the backup holds a part.
         self.truncated = 0
@@ -3176,7 +3176,7 @@ class Selection:
         for matcher in keeping:
             matcher.excluded += 1
         has_orders = config.resource.id_of(record) in self.with_orders
-        self.excluded_by_orders += has_orders and not keeping
+        self.excluded_by_orders += has_orders
         is_excluded = has_orders or bool(keeping)
         self.excluded += is_excluded
         return not is_excluded
@@ -3338,47 +3338,42 @@ class Collector:
         the API sorts by age, records added meanwhile come after the total, and are left
         out. The total is a claim: it may count one page only.
         """
-        store, call, in_order = self.store, self.workers.call, self.workers.in_order
-        id_of = store.resource.id_of
+        store, workers, id_of = self.store, self.workers, self.store.resource.id_of
         params: dict[str, Any] = {**store.params, **sent, "limit": store.page_size}
-        read = partial(store.page, store.resource, **params)
-        first = call(read, 1)
-        if not first.records and call(read, 1).records:
+        get: Callable[[int], Page] = partial(store.page, store.resource, **params)
+        first = workers.call(get, 1)
+        total, size = first.total, len(first.records)
+        if size > total or (size == 0 and (total or workers.call(get, 1).records)):
             raise ListingChanged  # a single empty page may be a stray response
         if not sent:
-            self.total = first.total
-        self.begin(first.total)
-        size = store.page_size
-        if 0 < len(first.records) < first.total:
-            size = len(first.records)  # whatever was asked for
-        count = math.ceil(first.total / size)
+            self.total = total
+        if not total:
+            return
+        if size == total:  # not the size of all pages, which may be smaller than asked for
+            size = store.page_size
+        count = math.ceil(total / size)
 
-        def check(page: Page, number: int) -> None:
+        def read(number: int) -> list[Record]:
+            page, start = get(number), (number - 1) * size
             is_short = number <= count and not page.records
-            end = (number - 1) * size + len(page.records)
-            if page.total < first.total or is_short or end > page.total:
+            if is_short or page.total < total or page.total < start + len(page.records):
                 raise ListingChanged
+            return page.records[: max(0, total - start)]
 
-        check(first, 1)
+        self.begin(total)
         yield first.records
-        last = first
+        last = workers.call(read, count) if count > 1 else first.records
+        numbers: Iterable[int] = range(2, count)
+        if total in (count * size, first.per_page):  # a full page may not be the last
+            numbers = itertools.chain(numbers, [count + 1])
+        yield from workers.in_order(read, numbers)
         if count > 1:
-            last = call(read, count)
-            check(last, count)
-        if len(last.records) in (size, last.per_page):  # a full page is no end
-            check(call(read, count + 1), count + 1)
-        if count > 1:
-            promised = last.records[: first.total - (count - 1) * size]
-            for number, page in enumerate(in_order(read, range(2, count)), 2):
-                check(page, number)
-                yield page.records
-            yield promised
-            edges = {1: first.records, count: promised}
-            for records, page in zip(edges.values(), in_order(read, edges), strict=True):
-                again = page.records[: len(records)]
-                if [*map(id_of, records)] != [*map(id_of, again)]:
+            yield last
+            again = workers.in_order(read, (1, count))
+            for before, after in zip((first.records, last), again, strict=True):
+                if [*map(id_of, before)] != [*map(id_of, after)]:
                     raise ListingChanged
-        if len(self.seen) != first.total:
+        if len(self.seen) != total:
             raise ListingChanged
 
     def pages_by_id(
