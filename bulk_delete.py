@@ -2891,9 +2891,13 @@ class Page:
 def read_page(response: Response, resource: Resource) -> Page:
     """Return the page in a response; raises InvalidResponse if it cannot be relied on."""
     body = [] if response.status == 204 else response.json  # V2: an empty page is a 204
-    records = value_at(body, "data") if resource.has_total else body
-    if not isinstance(records, list):
-        raise InvalidResponse(f"The store returned no list of {resource.plural}.")
+    records, total = body, 0
+    if resource.has_total:
+        records = value_at(body, "data")
+        total = value_at(body, "meta.pagination.total")
+    if not isinstance(records, list) or type(total) is not int or not 0 <= total < 10**12:
+        fault = f"The store returned no list of {resource.plural}"
+        raise InvalidResponse(f"{fault} with a valid total.")
     for record in records:
         number = value_at(record, resource.id_field)
         if type(number) is not int or not 0 < number < 2**63:
@@ -2901,10 +2905,6 @@ def read_page(response: Response, resource: Resource) -> Page:
             raise InvalidResponse(f"{fault}: {clean(number)!r}.")
     if not resource.has_total:
         return Page(records, len(records))
-    total = value_at(body, "meta.pagination.total")
-    if type(total) is not int or not 0 <= total < 10**12:
-        fault = "The listing may be incomplete: the response has no"
-        raise InvalidResponse(f"{fault} meta.pagination.total.")
     return Page(records, total, value_at(body, "meta.pagination.per_page"))
 
 
@@ -2973,10 +2973,6 @@ class Store:
         self.has_listed = True
         return replace(connection.page, records=records)
 
-    def count(self) -> int:
-        """Return how many records the store has; -1 if its list does not say."""
-        return self.page(self.resource, limit=1).total if self.resource.has_total else -1
-
     def find(self, filter_name: str, values: Sequence[Any], **params: Any) -> list[Record]:
         """Return the records with these ids or addresses.
 
@@ -3013,10 +3009,9 @@ class Store:
         """
         if self.resource.id_filter:
             try:
-                records = self.find(self.resource.id_filter, ids)
+                return {*map(self.resource.id_of, self.find(self.resource.id_filter, ids))}
             except InvalidResponse:
                 return None
-            return {*map(self.resource.id_of, records)}
         (number,) = ids
         path = f"{self.resource.path}/{number}"
         response = self.client.read(Request("GET", self.resource, path, tolerated=404))
@@ -3206,7 +3201,7 @@ class Selection:
         return [(item.entries.name, entry) for item in lists for entry in item.unmatched()]
 
 
-SAMPLE_WIDTHS = {"email": 32}  # characters; 20 for other fields
+SAMPLE_WIDTHS = {"email": 32, "date_created": 16}  # characters; 20 for other fields
 
 
 def sample_lines(records: Sequence[Record], resource: Resource) -> list[str]:
@@ -3216,7 +3211,7 @@ def sample_lines(records: Sequence[Record], resource: Resource) -> list[str]:
     rows = [names]
     for record in records:
         rows.append(
-            [printable(record.get(name), SAMPLE_WIDTHS.get(name, 20)) for name in names]
+            [printable(record.get(name))[: SAMPLE_WIDTHS.get(name, 20)] for name in names]
         )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
@@ -3246,8 +3241,8 @@ class Collector:
         """Return the selection, its records in the files."""
         config, selection = self.config, Selection(self.config, self.with_orders)
         is_narrowed = bool(config.filter or config.ids_list)
-        if is_narrowed:
-            self.total = self.workers.call(self.store.count)
+        if is_narrowed and config.resource.has_total:
+            self.total = self.workers.call(self.store.page, config.resource, limit=1).total
         files.restart()
         for records in self.candidates(selection.ids_list, config.filter):
             if records is None:
@@ -3258,14 +3253,14 @@ class Collector:
             if selection.is_full:
                 break
         selection.duplicates = self.duplicates + selection.ids_list.entries.duplicates
-        is_complete = not is_narrowed and not selection.is_full
-        if is_complete:
+        if is_narrowed or selection.is_full:
+            for matcher in selection.keep_lists:
+                for records in self.candidates(matcher, {}):
+                    for record in records or ():
+                        matcher.matches(record)
+        else:
             self.total = len(self.seen)
         selection.total = self.total
-        for matcher in () if is_complete else selection.keep_lists:
-            for records in self.candidates(matcher, {}):
-                for record in records or ():
-                    matcher.matches(record)
         return selection
 
     def candidates(
@@ -3399,7 +3394,7 @@ class Collector:
         """Begin a listing of so many records; 0 if that is not known."""
         self.seen, self.duplicates = set(), 0
         self.progress.begin(total)
-        requests = total // PAGE_LIMIT + 3 + self.store.requests_for(total)
+        requests = total // PAGE_LIMIT + self.store.requests_for(total)
         self.store.client.bucket.set_remaining(requests)
 
     def unseen(self, records: Sequence[Record]) -> list[Record]:
