@@ -2538,7 +2538,7 @@ class Connection(OAuthConnection):  # type: ignore[misc]  # the SDK has no types
             del self._session.headers["X-Auth-Client"]
         self.timeout = config.timeout
         # The page that `make_request` read last.
-        self.page = Page([], 0)
+        self.page = Page([])
         self._client, self._token = client, token.encode()
         session = self._session
         session.get_redirect_target = lambda response: None  # N14: nor the token sent on
@@ -2883,7 +2883,7 @@ class Page:
 
     records: list[Record]
     # Records in the whole list, as the store claims; V2 counts those of the page alone.
-    total: int
+    total: int = 0
     # Records a page, as the store claims; anything.
     per_page: Any = None
 
@@ -3024,8 +3024,8 @@ class Store:
         """DELETE the batch, noted in the journal before it leaves. Never raises RunError."""
         path, params = delete_target(self.resource, batch)
         cost = len(batch) if self._count_items else 1
-        note = partial(journal.sent, batch)
-        request = Request("DELETE", self.resource, path, params, batch, cost, before_send=note)
+        request = Request("DELETE", self.resource, path, params, batch, cost)
+        request.before_send = partial(journal.sent, batch)
         try:
             response = self.client.send(request)
         except RunError as failure:
@@ -4827,7 +4827,7 @@ def selection_warnings(config: Config, selection: Selection) -> list[str]:
         warnings.append(
             f"The store ignored the filter {name}: {returned} (and is not selected)"
         )
-    if selection.unmatched_ids():
+    if selection.ids_list and selection.unmatched_ids():
         warnings.append(unmatched_words(selection.ids_list, resource))
     if selection.truncated and not config.no_backup:
         count = resource.counted(selection.truncated)
