@@ -3244,7 +3244,10 @@ class Collector:
         if is_narrowed and config.resource.has_total:
             self.total = self.workers.call(self.store.page, config.resource, limit=1).total
         files.restart()
-        for records in self.candidates(selection.ids_list, config.filter):
+        pages = self.listing(config.filter)
+        if config.ids_list:
+            pages = self.candidates(selection.ids_list)
+        for records in pages:
             if records is None:
                 selection = Selection(config, self.with_orders)
                 files.restart()
@@ -3255,7 +3258,7 @@ class Collector:
         selection.duplicates = self.duplicates + selection.ids_list.entries.duplicates
         if is_narrowed or selection.is_full:
             for matcher in selection.keep_lists:
-                for records in self.candidates(matcher, {}):
+                for records in self.candidates(matcher):
                     for record in records or ():
                         matcher.matches(record)
         else:
@@ -3263,10 +3266,8 @@ class Collector:
         selection.total = self.total
         return selection
 
-    def candidates(
-        self, matcher: ListMatcher, filters: Mapping[str, Filter]
-    ) -> Iterator[list[Record] | None]:
-        """Yield the records that the entries of a list may match, or all without entries.
+    def candidates(self, matcher: ListMatcher) -> Iterator[list[Record] | None]:
+        """Yield the records that unmatched entries may match; None if it starts over.
 
         Entries are looked up if the API has the filters for them, and addresses only if
         there are few: listing takes 250 a request, a look-up 50. What is not found is asked
@@ -3281,8 +3282,8 @@ class Collector:
         )
         is_possible = all(name in known or not unmatched() for name, unmatched in steps)
         is_fast = 10 * len(matcher.unmatched_emails()) <= max(0, self.total)
-        if not matcher.entries or not (is_possible and is_fast):
-            yield from self.listing(filters)
+        if not (is_possible and is_fast):
+            yield from self.listing({})
             return
         matcher.is_looked_up = True
         self.begin(len(matcher.entries))
