@@ -3246,6 +3246,7 @@ class Collector:
         files.restart()
         pages = self.listing(config.filter)
         if config.ids_list:
+            self.begin(len(config.ids_list))
             pages = self.candidates(selection.ids_list)
         for records in pages:
             if records is None:
@@ -3286,7 +3287,7 @@ class Collector:
             yield from self.listing({})
             return
         matcher.is_looked_up = True
-        self.begin(len(matcher.entries))
+        self.seen = set()  # a keep list has not seen the records beyond --limit
         for normalize in (str, normalize_email):
             for name, unmatched in steps:
                 values = [*map(normalize, map(str, unmatched()))]
