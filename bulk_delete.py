@@ -3055,16 +3055,12 @@ class Workers(ThreadPoolExecutor):
     def in_order(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         """Yield the result for each item, in order; workers are a few items ahead."""
         pending: deque[Future[R]] = deque()
-        try:
-            for item in items:
-                pending.append(self.submit(function, item))
-                if len(pending) > self.count:
-                    yield self.result(pending.popleft())
-            while pending:
+        for item in items:
+            pending.append(self.submit(function, item))
+            if len(pending) > self.count:
                 yield self.result(pending.popleft())
-        finally:
-            for future in pending:
-                future.cancel()
+        while pending:
+            yield self.result(pending.popleft())
 
     def result(self, future: Future[R]) -> R:
         """Wait for the result; raises the reason of a stop."""
@@ -3351,6 +3347,7 @@ class Collector:
         count = math.ceil(total / size)
 
         def read(number: int) -> list[Record]:
+            """Return the records of a page, without those after the total."""
             page, start = get(number), (number - 1) * size
             is_short = number <= count and not page.records
             if is_short or page.total < total or page.total < start + len(page.records):
