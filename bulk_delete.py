@@ -88,7 +88,7 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is not signal.SIG_
 
 try:
     from datetime import UTC, datetime, timedelta
-    from functools import cached_property, partial
+    from functools import cache, cached_property, partial
 
     import requests
     from bigcommerce.connection import OAuthConnection
@@ -1079,13 +1079,11 @@ class ListMatcher:
         return [number for number in ids if number not in self._found]
 
     def unmatched_emails(self) -> list[str]:
-        """Return the addresses that match no record, in lower case and as written.
-
-        Both are looked up, since a store may mind the case.
-        """
-        keys = [entry for entry in self.entries if isinstance(entry, str)]
-        emails = [key for key in keys if key not in self._found]
-        return [*dict.fromkeys([*emails, *(self.entries[email] for email in emails)])]
+        """Return the addresses that match no record, as written."""
+        entries = self.entries.items()
+        return [
+            text for key, text in entries if isinstance(key, str) and key not in self._found
+        ]
 
     def emails_of_unmatched_ids(self) -> list[str]:
         """Return the addresses of rows whose id matches no record: another may have it."""
@@ -2095,7 +2093,7 @@ def delete_target(resource: Resource, ids: Sequence[int]) -> tuple[str, dict[str
 
 RESPONSE_LIMIT = 64 * 2**20  # bytes that are read of a response
 RESPONSE_TIMEOUTS = 5  # multiples of `timeout` that a response may take
-PAGE_SIZES = (PAGE_LIMIT, 50)  # records a page: a heavy page may stay unanswered
+SMALL_PAGE = 50  # records a page, where one of PAGE_LIMIT stays unanswered
 
 
 class Connection(OAuthConnection):  # type: ignore[misc]  # the SDK has no types
@@ -2416,35 +2414,33 @@ class Page:
     """One page of a list."""
 
     records: list[Record]
-    # Records in the whole list, as the store claims; 0 for V2, which does not say.
+    # Records in the whole list, as the store claims; V2 counts those of the page alone.
     total: int = 0
-    # Records a page, as the store claims.
-    per_page: int = PAGE_LIMIT
+    # Records a page, as the store claims; anything.
+    per_page: Any = None
 
 
 def read_page(response: Response, resource: Resource) -> Page:
     """Return the page in a response; raises InvalidResponse if it cannot be relied on."""
     body = [] if response.status == 204 else response.json  # V2: an empty page is a 204
-    is_v3 = resource.has_total
-    records = value_at(body, "data") if is_v3 else body
-    if not isinstance(records, list):
-        raise InvalidResponse(f"The store returned no list of {resource.plural}.")
+    records, total = body, 0
+    if resource.has_total:
+        records = value_at(body, "data")
+        total = value_at(body, "meta.pagination.total")
+    if not isinstance(records, list) or type(total) is not int or not 0 <= total < 10**12:
+        fault = f"The store returned no list of {resource.plural}"
+        raise InvalidResponse(f"{fault} with a valid total.")
     for record in records:
-        number = record.get(resource.id_field) if isinstance(record, dict) else None
+        number = value_at(record, resource.id_field)
         if type(number) is not int or not 0 < number < 2**63:
             fault = f"The store returned a {resource.singular} with an invalid id"
             raise InvalidResponse(f"{fault}: {clean(number)!r}.")
-    if not is_v3:
-        return Page(records)
-    total = value_at(body, "meta.pagination.total")
-    if type(total) is not int or not 0 <= total < 10**12:
-        fault = "The listing may be incomplete: the response has no"
-        raise InvalidResponse(f"{fault} meta.pagination.total.")
-    per_page = value_at(body, "meta.pagination.per_page")
-    is_valid = type(per_page) is int and 0 < per_page <= PAGE_LIMIT
-    return Page(records, total, per_page if is_valid else PAGE_LIMIT)
+    if not resource.has_total:
+        return Page(records, len(records))
+    return Page(records, total, value_at(body, "meta.pagination.per_page"))
 
 
+@cache
 def record_class(path: str) -> type[ListableApiResource]:
     """Return the SDK's resource for a list; its iterall yields plain records.
 
@@ -2462,7 +2458,6 @@ def record_class(path: str) -> type[ListableApiResource]:
 
 
 LISTED = {item.path: item for item in (*RESOURCES.values(), ORDERS)}
-RECORD_CLASSES = {path: record_class(path) for path in LISTED}
 
 
 class Store:
@@ -2474,22 +2469,18 @@ class Store:
         largest = self.resource.largest_batch
         self.batch_size = min(config.batch_size or largest, largest)
         # Records a page of a list.
-        self.page_size = PAGE_SIZES[0]
+        self.page_size = PAGE_LIMIT
         # Ids in one read-back; by path id it is one at a time.
         self.chunk_size = self.resource.max_read if self.resource.id_filter else 1
         # Whether any page was answered.
         self.has_listed = False
         self._count_items = config.count_items
         # Parameters of a list: sub-resources only for the backup or a --match.
-        plain = {*self.resource.display_fields}
-        plain |= {name.partition(":")[0] for name in self.resource.filter_types()}
+        self.params = {**self.resource.params}
+        plain = {name.partition(":")[0] for name in self.resource.filter_types()}
         fields_matched = {match.path.partition(".")[0] for match in config.match}
-        needs_all = not config.no_backup or not fields_matched <= plain
-        self.params = {
-            name: value
-            for name, value in self.resource.params.items()
-            if needs_all or name != "include"
-        }
+        if config.no_backup and fields_matched <= plain.union(self.resource.display_fields):
+            self.params.pop("include", None)
 
     def requests_for(self, count: int) -> int:
         """Return the tokens that it takes to delete so many ids and read them back."""
@@ -2517,73 +2508,45 @@ class Store:
                     break
         return names
 
-    def page(self, resource: Resource, **params: Any) -> Page:
+    def page(self, resource: Resource, page: int = 1, **params: Any) -> Page:
         """Return a page of a list, by the SDK's iterall.
 
         Raises ReadRejected, RetriesExhausted, and InvalidResponse for a page that cannot
         be relied on.
         """
         connection = self.client.connection()
-        records = RECORD_CLASSES[resource.path].iterall(connection=connection, **params)
-        records = [*records]
+        params = {"connection": connection, "limit": PAGE_LIMIT, "page": page} | params
+        records = [*record_class(resource.path).iterall(**params)]
         self.has_listed = True
         return replace(connection.page, records=records)
 
-    def count(self) -> int:
-        """Return how many records the store has; -1 if its list does not say."""
-        if not self.resource.has_total:
-            return -1
-        return self.page(self.resource, page=1, limit=1).total
+    def find(self, filter_name: str, values: Sequence[Any], **params: Any) -> list[Record]:
+        """Return the records with these ids or addresses.
 
-    def find(
-        self, filter_name: str, values: Sequence[Any], **params: Any
-    ) -> list[Record] | None:
-        """Return the records with these ids or addresses; None if it cannot be told.
-
-        A response is relied on when every record has one of the ids, none is listed
-        twice, and they are as many as its total. What is rejected for its length, stays
-        unanswered, or has more addresses than fit a page, is asked for in halves.
+        Raises InvalidResponse unless none is listed twice, they are as many as the total,
+        and each has one of the ids. What is rejected for its length, stays unanswered, or
+        has more addresses than fit a page, is asked for in halves.
         """
-        resource, is_by_id = self.resource, filter_name == self.resource.id_filter
-        joined = ",".join(map(str, values))
-        try:
-            page = self.page(
-                resource, page=1, limit=PAGE_LIMIT, **{filter_name: joined}, **params
-            )
-        except InvalidResponse:
-            return None
-        except (ReadRejected, RetriesExhausted) as failure:
-            too_long = getattr(failure, "http_status", 0) in (0, 400, 413, 414)
-            if len(values) < (2 if isinstance(failure, ReadRejected) else 50) or not too_long:
-                raise
-            return self._find_halves(filter_name, values, params)
-        records = page.records
-        if not is_by_id:  # a store may match more, such as é for e
-            asked = set(map(resource.normalize_key, values))
-            records = [record for record in records if resource.key_of(record) in asked]
-        elif not {*map(resource.id_of, records)} <= {*values}:
-            return None
-        distinct = len({*map(resource.id_of, page.records)})
-        is_complete = distinct == len(page.records)
-        if resource.has_total:
-            is_complete = is_complete and distinct == page.total
-        if is_complete:
-            return records
-        return (
-            None
-            if is_by_id or len(values) == 1
-            else self._find_halves(filter_name, values, params)
-        )
-
-    def _find_halves(
-        self, filter_name: str, values: Sequence[Any], params: Mapping[str, Any]
-    ) -> list[Record] | None:
-        """Return what `find` returns, asked for in two parts."""
+        is_by_id = filter_name == self.resource.id_filter
+        params[filter_name] = ",".join(map(str, values))
         half = (len(values) + 1) // 2
-        if filter_name == self.resource.id_filter:
-            self.chunk_size = min(self.chunk_size, half)
+        try:
+            page = self.page(self.resource, **params)
+            ids = {self.resource.id_of(record) for record in page.records}
+            is_complete = len(ids) == len(page.records) == page.total
+            if is_complete and (not is_by_id or ids.issubset(map(int, values))):
+                return page.records
+            if is_by_id or len(values) == 1:
+                fault = f"The store returned incomplete or unrelated records for {filter_name}"
+                raise InvalidResponse(f"{fault}, so the list cannot be matched. Try again.")
+        except (ReadRejected, RetriesExhausted) as failure:
+            status = getattr(failure, "http_status", 0)
+            if len(values) < EMAIL_LIMIT or status not in (0, 400, 413, 414):
+                raise
+            if is_by_id:
+                self.chunk_size = min(self.chunk_size, half)
         parts = [self.find(filter_name, part, **params) for part in chunks(values, half)]
-        return None if None in parts else [record for part in parts for record in part or ()]
+        return [*itertools.chain.from_iterable(parts)]
 
     def existing(self, ids: Sequence[int]) -> set[int] | None:
         """Return which of the ids exist; None if it cannot be told.
@@ -2592,19 +2555,17 @@ class Store:
         means that the record does not exist.
         """
         if self.resource.id_filter:
-            records = self.find(self.resource.id_filter, ids)
-            return None if records is None else {*map(self.resource.id_of, records)}
-        found = set()
-        for number in ids:
-            path = f"{self.resource.path}/{number}"
-            response = self.client.read(Request("GET", self.resource, path, tolerated=404))
-            if response.status == 404 and response.is_json:  # not a proxy's page
-                continue
-            record = value_at(response.json, "data") or response.json
-            if value_at(record, self.resource.id_field) != number:
+            try:
+                return {*map(self.resource.id_of, self.find(self.resource.id_filter, ids))}
+            except InvalidResponse:
                 return None
-            found.add(number)
-        return found
+        (number,) = ids
+        path = f"{self.resource.path}/{number}"
+        response = self.client.read(Request("GET", self.resource, path, tolerated=404))
+        if response.status == 404 and response.is_json:  # not a proxy's page
+            return set()
+        record = value_at(response.json, "data") or response.json
+        return {number} if value_at(record, self.resource.id_field) == number else None
 
     def delete_batch(self, batch: Batch, journal: Journal) -> BatchResult:
         """DELETE the batch, noted in the journal before it leaves. Never raises RunError."""
@@ -2621,41 +2582,34 @@ class Store:
         return batch_result(batch, request.rulings, is_settled=is_settled)
 
 
-class Workers:
+class Workers(ThreadPoolExecutor):
     """The pool of threads that ask the store; its methods are the main thread's."""
 
     def __init__(self, count: int, stop: Stop, on_wait: Callable[[], None]) -> None:
+        super().__init__(max_workers=count)
         self.count = count
         self.stop = stop
         # Called a few times a second, whatever is waited for.
         self._on_wait = on_wait
-        self._pool = ThreadPoolExecutor(max_workers=count)
-
-    def submit(self, function: Callable[..., R], *args: Any) -> Future[R]:
-        """Have a worker call the function, and do not wait for it."""
-        return self._pool.submit(function, *args)
 
     def call(self, function: Callable[..., R], *args: Any, **kwargs: Any) -> R:
         """Have a worker call the function, and return its result."""
-        future = self._pool.submit(function, *args, **kwargs)
-        self.await_any([future])
-        return future.result()
+        return self.result(self.submit(function, *args, **kwargs))
 
     def in_order(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         """Yield the result for each item, in order; workers are a few items ahead."""
         pending: deque[Future[R]] = deque()
-        try:
-            for item in items:
-                pending.append(self.submit(function, item))
-                if len(pending) > self.count:
-                    self.await_any([pending[0]])
-                    yield pending.popleft().result()
-            while pending:
-                self.await_any([pending[0]])
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
+        for item in items:
+            pending.append(self.submit(function, item))
+            if len(pending) > self.count:
+                yield self.result(pending.popleft())
+        while pending:
+            yield self.result(pending.popleft())
+
+    def result(self, future: Future[R]) -> R:
+        """Wait for the result; raises the reason of a stop."""
+        self.await_any([future])
+        return future.result()
 
     def await_any(
         self, pending: Iterable[Future[R]], *, deletes: bool = False
@@ -2676,13 +2630,9 @@ class Workers:
     def sleep(self, seconds: float) -> None:
         """Let so many seconds pass, redrawing; raises RunError at a stop."""
         deadline = time.monotonic() + seconds
-        while (left := deadline - time.monotonic()) > 0:
+        while time.monotonic() < deadline:
             self._on_wait()
-            self.stop.sleep(min(left, POLL))
-
-    def close(self) -> None:
-        """Let the threads end once they have nothing to do."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+            self.stop.sleep(POLL)
 
 
 # --- listing ------------------------------------------------------------------------
@@ -2694,194 +2644,29 @@ class Workers:
 LISTING_TRIES = 4  # once, and three times more if records change meanwhile
 
 
-def pages_by_id(
-    store: Store, workers: Workers, resource: Resource, first: int = 1, **params: Any
-) -> Iterator[list[Record]]:
-    """Yield the pages of a V2 list with ids from `first` on; deletions do not shift them.
-
-    Each page begins after the last id of the one before, and an empty one ends the list.
-    Raises InvalidResponse if the ids do not rise.
-    """
-    read = partial(workers.call, store.page, resource, limit=store.page_size)
-    read = partial(read, **resource.params, **params)
-    # A single empty page may be a stray response: two end the list.
-    while records := read(min_id=first).records or read(min_id=first).records:
-        ids = [first - 1, *map(resource.id_of, records)]
-        if any(later <= earlier for earlier, later in itertools.pairwise(ids)):
-            fault = f"The store returned {resource.plural} out of order"
-            raise InvalidResponse(f"{fault}, so the listing may be incomplete.")
-        yield records
-        first = ids[-1] + 1
-
-
-class Orders:
-    """The customers that have orders; `update` reads those placed since."""
-
-    def __init__(self) -> None:
-        self.customers: set[int] = set()
-        self._next_id = 1
-
-    def update(self, store: Store, workers: Workers, progress: Progress) -> None:
-        """Read to the last order; raises InvalidResponse for one without a customer."""
-        for orders in pages_by_id(store, workers, ORDERS, self._next_id):
-            for order in orders:
-                customer = order.get("customer_id")
-                if type(customer) is not int:
-                    fault = f"The store returned order {order['id']} without a customer_id"
-                    raise InvalidResponse(f"{fault}.")
-                self.customers.add(customer)
-            self._next_id = orders[-1]["id"] + 1
-            progress.advance(len(orders))
-        self.customers.discard(0)  # guests
-
-
-class Listing:
-    """All pages of a list, each record once; ListingChanged if it may have holes.
-
-    V3's pages are counted, and each deletion moves later records up one place, so one
-    can slip onto a page that was read already. Therefore the last page is read right
-    after the first, both are read again at the end, and neither may have moved. Where the
-    API sorts by age, records added meanwhile come after the total, and are left out.
-    """
-
-    def __init__(
-        self,
-        store: Store,
-        workers: Workers,
-        filters: Mapping[str, Filter],
-        on_total: Callable[[int], None] = lambda total: None,
-    ) -> None:
-        self._store, self._workers, self._on_total = store, workers, on_total
-        self._filters: dict[str, Any] = {name: item.sent for name, item in filters.items()}
-        # Records that were listed more than once.
-        self.duplicates = 0
-        # Records in the list, as the first page says; 0 for V2.
-        self.total = 0
-        self._seen: set[int] = set()
-
-    def pages(self) -> Iterator[list[Record]]:
-        """Yield the records, a page at a time."""
-        store = self._store
-        if store.resource.has_total:
-            return self._counted_pages()
-        return pages_by_id(store, self._workers, store.resource, **self._filters)
-
-    def _read(self, number: int) -> Page:
-        params: dict[str, Any] = self._store.params | self._filters
-        size = self._store.page_size
-        return self._store.page(self._store.resource, page=number, limit=size, **params)
-
-    def _counted_pages(self) -> Iterator[list[Record]]:
-        call, in_order = self._workers.call, self._workers.in_order
-        first = call(self._read, 1)
-        self.total = first.total
-        self._on_total(self.total)
-        size = len(first.records)
-        count = max(1, math.ceil(first.total / first.per_page))
-        edges = {1: self._ids(first)}
-        yield self._new_records(first.records)
-        if self.total == 0 and call(self._read, 1).records:
-            raise ListingChanged  # a single empty page may be a stray response
-        last = call(self._read, count) if count > 1 else first
-        self._check_end(last, count, last.total - (count - 1) * size)
-        if count > 1:
-            last = replace(last, records=last.records[: self.total - (count - 1) * size])
-            edges[count] = self._ids(last)
-            for page in in_order(self._read, range(2, count)):
-                if page.total < self.total or not page.records:
-                    raise ListingChanged
-                yield self._new_records(page.records)
-            yield self._new_records(last.records)
-            for ids, page in zip(edges.values(), in_order(self._read, edges), strict=True):
-                if ids != self._ids(page)[: len(ids)]:
-                    raise ListingChanged
-        if len(self._seen) != self.total:
-            raise ListingChanged
-
-    def _ids(self, page: Page) -> list[int]:
-        return [*map(self._store.resource.id_of, page.records)]
-
-    def _new_records(self, records: Sequence[Record]) -> list[Record]:
-        """Return the records that were not listed before."""
-        new = []
-        for record in records:
-            number = self._store.resource.id_of(record)
-            if number not in self._seen:
-                self._seen.add(number)
-                new.append(record)
-        self.duplicates += len(records) - len(new)
-        return new
-
-    def _check_end(self, last: Page, count: int, promised: int) -> None:
-        """Raise ListingChanged if the list goes on after the records that it promised.
-
-        The total is a claim: it may count one page only. Records that were added
-        meanwhile count in a later total.
-        """
-        has_more = len(last.records) > promised
-        if not has_more and len(last.records) >= last.per_page:
-            after = self._workers.call(self._read, count + 1)
-            has_more = bool(after.records) and after.total <= count * last.per_page
-        if has_more:
-            raise ListingChanged
-
-
-@dataclass
-class Sample:
-    """What a person is shown of many records: the oldest few, and the newest."""
-
-    first_created: str = ""
-    last_created: str = ""
-    records: list[Record] = field(default_factory=list)
-
-    def add(self, record: Record) -> None:
-        """Add a record."""
-        created = str(record.get("date_created", ""))
-        if created[4:5] == "-":  # V2's dates do not sort
-            self.first_created = min(self.first_created or created, created)
-            self.last_created = max(self.last_created, created)
-        self.records = [*self.records[:3], record]
-
-    def lines(self, resource: Resource) -> list[str]:
-        """Return the records in columns that fit 80, with headings; "…" before the newest."""
-        names = [resource.id_field, *resource.display_fields]
-        names = [name for name in names if name not in ("first_name", "last_name")]
-        rows = [[name.removesuffix("_created") for name in names]]
-        for record in self.records:
-            cells = [
-                printable(record.get(name), 32 if "mail" in name else 20) for name in names
-            ]
-            is_date = names[-1] == "date_created" and cells[-1][4:5] == "-"
-            rows.append([*cells[:-1], cells[-1][:10] if is_date else cells[-1]])
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-        return [*lines[:-1], "…", lines[-1]] if len(self.records) > 3 else lines
-
-
 class Selection:
     """Selects record by record, and counts what is excluded."""
 
-    def __init__(self, config: Config, orders: Orders) -> None:
+    def __init__(self, config: Config, with_orders: Set[int]) -> None:
         self.ids: list[int] = []
+        # The oldest three of the selected records, and the newest.
+        self.sample: list[Record] = []
         # Whether --limit is reached.
         self.is_full = False
-        # Records excluded by keep lists or orders; and by orders alone.
-        self.excluded = self.excluded_by_orders = 0
-        # Records of which the backup holds a part.
-        self.truncated = 0
-        # Records that were listed more than once.
+        # Records that were listed more than once, and entries that --ids repeats.
         self.duplicates = 0
         # Records in the store; -1 if that is not known.
         self.total = -1
-        # Records that match the filters or ids.
-        self.listed = 0
-        self.sample = Sample()
-        # What --ids lists (None without), and what each --keep lists.
-        resource = config.resource
-        self.ids_list: ListMatcher | None = None
-        if config.ids_list:
-            self.ids_list = ListMatcher(config.ids_list, resource)
-        self.keep_lists = [ListMatcher(entries, resource) for entries in config.keep_lists]
+        # Records excluded by keep lists or orders; and those with orders.
+        self.excluded = self.excluded_by_orders = 0
+        # Records of which the backup holds a part.
+        self.truncated = 0
+        # Customers that have orders; empty unless they are to be excluded.
+        self.with_orders = with_orders
+        # What --ids lists, nothing without it; and what each --keep lists.
+        self.ids_list = ListMatcher(config.ids_list or ListFile("--ids"), config.resource)
+        self.keep_lists = [ListMatcher(file, config.resource) for file in config.keep_lists]
+        self.lists = [self.ids_list, *self.keep_lists]
         # Of each filter with several values, those that no record has.
         self.unmatched_values = {
             item.name: {*item.values} for item in config.filter.values() if len(item.values) > 1
@@ -2893,8 +2678,7 @@ class Selection:
         # The paths of --match that no record has, and the fields that records have.
         self.missing_paths = {match.path for match in config.match}
         self.field_names: set[str] = set()
-        self.has_orders = bool(orders.customers)
-        self._config, self._orders = config, orders
+        self._config = config
 
     def select(self, records: Iterable[Record]) -> list[Record]:
         """Return the selected records of a page, as the backup has them."""
@@ -2904,7 +2688,7 @@ class Selection:
                 continue
             self.ids.append(self._config.resource.id_of(record))
             self.is_full = len(self.ids) == self._config.limit
-            self.sample.add(record)
+            self.sample = [*self.sample[:3], record]
             if truncated := truncated_fields(record):
                 self.truncated += 1
                 record = record | {"backup_cut": truncated}
@@ -2916,196 +2700,264 @@ class Selection:
         keeping = [matcher for matcher in self.keep_lists if matcher.matches(record)]
         if not self._matches_filters(record):
             return False
-        if self.ids_list is not None and not self.ids_list.matches(record):
+        if config.ids_list and not self.ids_list.matches(record):
             return False
-        self.listed += 1
         if self.missing_paths:
             self.missing_paths -= {p for p in self.missing_paths if values_at(record, p)}
             self.field_names.update(record)
-        if self.idle_exclusions:
-            idle = [match for match in self.idle_exclusions if not match.matches(record)]
-            self.idle_exclusions = idle
+        self.idle_exclusions = [m for m in self.idle_exclusions if not m.matches(record)]
         if not all(match.selects(record) for match in config.match):
             return False
         for matcher in keeping:
             matcher.excluded += 1
-        has_orders = config.resource.id_of(record) in self._orders.customers
-        self.excluded_by_orders += has_orders and not keeping
-        self.excluded += bool(keeping or has_orders)
-        return not keeping and not has_orders
+        has_orders = config.resource.id_of(record) in self.with_orders
+        self.excluded_by_orders += has_orders
+        is_excluded = has_orders or bool(keeping)
+        self.excluded += is_excluded
+        return not is_excluded
 
     def _matches_filters(self, record: Record) -> bool:
-        """Tell whether the record matches; the API's filters only narrow the listing."""
+        """Return whether the record matches; the API's filters only narrow the listing."""
         filters = self._config.filter
         failing = [item for item in filters.values() if not item.matching_values(record)]
         for item in failing:
             if not item.is_at_end(record):
                 number = self._config.resource.id_of(record)
                 self.ignored_filters.setdefault(item.name, number)
-        if not failing:
-            for name, values in self.unmatched_values.items():
-                values -= filters[name].matching_values(record) if values else set()
-        return not failing
-
-    def lists(self) -> list[ListMatcher]:
-        """Return the lists of --ids and --keep."""
-        return ([self.ids_list] if self.ids_list else []) + self.keep_lists
+        if failing:
+            return False
+        for name, values in self.unmatched_values.items():
+            if values:
+                values -= filters[name].matching_values(record)
+        return True
 
     def unmatched_ids(self) -> list[str]:
         """Return the entries of --ids that match no record; none once --limit is reached."""
-        return [] if self.ids_list is None or self.is_full else self.ids_list.unmatched()
+        return [] if self.is_full else self.ids_list.unmatched()
 
     def unmatched_entries(self) -> list[tuple[str, str]]:
         """Return the entries that match no record, as list file and entry."""
-        entries = [(str(self._config.ids), entry) for entry in self.unmatched_ids()]
-        for matcher in self.keep_lists:
-            entries += [(matcher.entries.name, entry) for entry in matcher.unmatched()]
-        return entries
+        lists = self.keep_lists if self.is_full else self.lists
+        return [(item.entries.name, entry) for item in lists for entry in item.unmatched()]
+
+
+def sample_lines(records: Sequence[Record], resource: Resource) -> list[str]:
+    """Return records in columns that fit 80, with headings; "…" before the newest."""
+    names = [resource.id_field, *resource.display_fields]
+    names = [name for name in names if name not in ("first_name", "last_name")]
+    rows = [[name.removesuffix("_created") for name in names]]
+    for record in records:
+        values = [re.sub(r"(-\d\d)T\d\d:.*", r"\1", str(record.get(name))) for name in names]
+        limits = [32 if name == "email" else 20 for name in names]
+        rows.append([*map(printable, values, limits)])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    if len(records) > 3:
+        lines.insert(-1, "…")
+    return lines
 
 
 @dataclass
 class Collector:
-    """Lists the records of a store and selects from them."""
+    """Lists the records of the store, and selects from them."""
 
     store: Store
     workers: Workers
     progress: Progress
     config: Config
+    # Ids of the current listing, and how many of its records were repeated.
+    seen: set[int] = field(default_factory=set)
+    duplicates: int = 0
+    # Records in the store; -1 if that is not known.
+    total: int = -1
+    # Customers that have orders, as far as the orders were read.
+    with_orders: set[int] = field(default_factory=set)
+    next_order: int = 1
 
-    def collect(self, orders: Orders, files: RecordFiles) -> Selection:
-        """Return the selection, its records in the files.
-
-        Raises Refused if no listing is complete.
-        """
-        store, config = self.store, self.config
+    def collect(self, files: RecordFiles) -> Selection:
+        """Return the selection, its records in the files."""
+        config, selection = self.config, Selection(self.config, self.with_orders)
         is_narrowed = bool(config.filter or config.ids_list)
-        total = self.workers.call(store.count) if is_narrowed else -1
-        for tries_left in self.tries():
-            selection = Selection(config, orders)
-            listing = Listing(store, self.workers, config.filter, self.expect)
-            files.restart()
-            self.progress.begin(0)
-            try:
-                for records in self.candidates(selection.ids_list, total, listing):
-                    files.write(selection.select(records))
-                    self.progress.advance(len(records))
-                    if selection.is_full:
-                        break
-                break
-            except (ListingChanged, RetriesExhausted) as change:
-                self.start_over(change, tries_left)
-        if not is_narrowed:
-            is_known = store.resource.has_total or not selection.is_full
-            total = (listing.total or selection.listed) if is_known else -1
-        is_complete = not is_narrowed and not selection.is_full
-        for matcher in () if is_complete else selection.keep_lists:
-            self.find_unmatched(matcher, total)
-        selection.duplicates = listing.duplicates
+        if is_narrowed and config.resource.has_total:
+            self.total = self.workers.call(self.store.page, config.resource, limit=1).total
+        files.restart()
+        pages = self.listing(config.filter)
         if config.ids_list:
-            selection.duplicates += config.ids_list.duplicates
-        selection.total = total
+            self.begin(len(config.ids_list))
+            pages = self.candidates(selection.ids_list)
+        for records in pages:
+            if records is None:
+                selection = Selection(config, self.with_orders)
+                files.restart()
+                continue
+            files.write(selection.select(records))
+            if selection.is_full:
+                break
+        selection.duplicates = self.duplicates + selection.ids_list.entries.duplicates
+        if is_narrowed or selection.is_full:
+            for matcher in selection.keep_lists:
+                for records in self.candidates(matcher):
+                    for record in records or ():
+                        matcher.matches(record)
+        else:
+            self.total = len(self.seen)
+        selection.total = self.total
         return selection
 
-    @staticmethod
-    def tries() -> Iterator[int]:
-        """Yield how many tries are left after each."""
-        return reversed(range(LISTING_TRIES))
+    def candidates(self, matcher: ListMatcher) -> Iterator[list[Record] | None]:
+        """Yield the records that unmatched entries may match; None if it starts over.
 
-    def start_over(self, change: Exception, tries_left: int) -> None:
-        """Announce another try; raises Refused or RetriesExhausted after the last one."""
-        smaller = PAGE_SIZES[-1]
-        if isinstance(change, RetriesExhausted):
-            if not tries_left or self.store.page_size == smaller:
-                raise change
-            self.store.page_size = smaller
-            text = f"starting over with {smaller} records a page"
-            self.progress.warn(f"A page stayed unanswered; {text}.")
-        elif not tries_left:
-            fault = f"Records changed during each of {LISTING_TRIES} listings"
-            raise Refused(f"{fault}. Try again when the store is quiet.") from change
-        else:
-            self.progress.warn("Records changed during listing; starting over.")
-
-    def expect(self, total: int) -> None:
-        """Tell screen and bucket how many records are to come."""
-        if total:
-            self.progress.begin(total)
-            requests = total // PAGE_LIMIT + 3 + self.store.requests_for(total)
-            self.store.client.bucket.set_remaining(requests)
-
-    def candidates(
-        self, ids_list: ListMatcher | None, total: int, listing: Listing
-    ) -> Iterator[list[Record]]:
-        """Return the pages to select from: those that --ids lists, or all."""
-        if ids_list is not None and self.can_look_up(ids_list, total):
-            self.expect(len(ids_list.entries))
-            return self.look_up(ids_list)
-        return listing.pages()
-
-    def can_look_up(self, matcher: ListMatcher, total: int) -> bool:
-        """Tell whether to look up the entries of a list, rather than read all records.
-
-        The API must have the filters. A look-up by address may mind case, so addresses
-        are compared here where listing all records takes no more requests than looking
-        up, each of which is repeated for what it does not find.
+        Entries are looked up if the API has the filters for them, and addresses only if
+        there are few: listing takes 250 a request, a look-up 50. What is not found is asked
+        for once more, addresses in lower case: an empty response may be a stray one, and a
+        store may mind case.
         """
-        resource = self.store.resource
-        ids, emails = len(matcher.unmatched_ids()), len(matcher.unmatched_emails())
-        if ids and not resource.id_filter:
-            return False
-        # The addresses of rows that have an id too are looked up if no record has the id.
-        if (emails or matcher.entries.pairs) and "email:in" not in resource.filter_types():
-            return False
-        look_ups = 2 * (math.ceil(ids / PAGE_LIMIT) + math.ceil(emails / EMAIL_LIMIT))
-        pages = max(1, math.ceil(total / PAGE_LIMIT))
-        return not emails or look_ups < pages + min(pages, 2)  # the edges are read twice
-
-    def look_up(self, matcher: ListMatcher) -> Iterator[list[Record]]:
-        """Yield the records of the entries that match none yet, each record once.
-
-        What is not found is asked for once more: an empty response may be a stray one.
-        Last come the addresses of rows whose id matches no record.
-        """
-        matcher.is_looked_up = True
-        resource, seen = self.store.resource, set[int]()
-        for _ in range(2):
-            yield from self.find(resource.id_filter, matcher.unmatched_ids(), seen)
-            yield from self.find("email:in", matcher.unmatched_emails(), seen)
-        yield from self.find("email:in", matcher.emails_of_unmatched_ids(), seen)
-
-    def find(
-        self, filter_name: str, values: Sequence[Any], seen: set[int]
-    ) -> Iterator[list[Record]]:
-        """Yield the records with these ids or addresses that were not seen before."""
-        store = self.store
-        size = EMAIL_LIMIT if filter_name == "email:in" else store.chunk_size
-        params = {name: value for name, value in store.params.items() if name == "include"}
-        read = partial(store.find, filter_name, **params)
-        for records in self.workers.in_order(read, chunks(values, size)):
-            if records is None:
-                fault = f"The store returned incomplete or unrelated records for {filter_name}"
-                raise Refused(f"{fault}, so the list cannot be matched. Try again.")
-            new = [record for record in records if store.resource.id_of(record) not in seen]
-            seen.update(map(store.resource.id_of, new))
-            yield new
-
-    def find_unmatched(self, matcher: ListMatcher, total: int) -> None:
-        """Look for the entries of a keep list that match no record seen so far."""
-        if not matcher.unmatched():
+        store, known = self.store, self.store.resource.filter_types()
+        steps = (
+            (store.resource.id_filter, matcher.unmatched_ids),
+            ("email:in", matcher.unmatched_emails),
+            ("email:in", matcher.emails_of_unmatched_ids),
+        )
+        is_possible = all(name in known or not unmatched() for name, unmatched in steps)
+        is_fast = 10 * len(matcher.unmatched_emails()) <= max(0, self.total)
+        if not (is_possible and is_fast):
+            yield from self.listing({})
             return
-        is_looked_up = self.can_look_up(matcher, total)
-        for records in self.look_up(matcher) if is_looked_up else self.all_records():
-            for record in records:
-                matcher.matches(record)
+        matcher.is_looked_up = True
+        self.seen = set()  # a keep list has not seen the records beyond --limit
+        for normalize in (str, str.lower):
+            for name, unmatched in steps:
+                values = [*map(normalize, map(str, unmatched()))]
+                size = EMAIL_LIMIT if name == "email:in" else store.chunk_size
+                find = partial(store.find, name, **store.params)
+                for records in self.workers.in_order(find, chunks(values, size)):
+                    yield self.unseen(records)
 
-    def all_records(self) -> Iterator[list[Record]]:
-        """Yield all records in the store, some twice if the listing changed."""
-        for tries_left in self.tries():
+    def listing(self, filters: Mapping[str, Filter]) -> Iterator[list[Record] | None]:
+        """Yield all records, a page at a time and each once; None if it starts over.
+
+        The listing is complete, or an error ends it: Refused if records moved in each of
+        four tries, RetriesExhausted if a page stays unanswered with fewer records too.
+        """
+        store, sent = self.store, {name: item.sent for name, item in filters.items()}
+        for tries_left in reversed(range(LISTING_TRIES)):
+            self.begin(0)
             try:
-                yield from Listing(self.store, self.workers, {}).pages()
+                if store.resource.has_total:
+                    pages = self.pages_by_number(sent)
+                else:
+                    pages = self.pages_by_id(store.resource, 1, **sent)
+                for records in pages:
+                    yield self.unseen(records)
                 return
-            except (ListingChanged, RetriesExhausted) as change:
-                self.start_over(change, tries_left)
+            except ListingChanged as change:
+                if not tries_left:
+                    fault = f"Records changed during each of {LISTING_TRIES} listings"
+                    raise Refused(f"{fault}. Try again when the store is quiet.") from change
+                self.progress.warn("Records changed during listing; starting over.")
+            except RetriesExhausted:
+                if not tries_left or store.page_size == SMALL_PAGE:
+                    raise
+                store.page_size = SMALL_PAGE
+                text = f"starting over with {SMALL_PAGE} records a page"
+                self.progress.warn(f"A page stayed unanswered; {text}.")
+            yield None
+
+    def pages_by_number(self, sent: Mapping[str, str]) -> Iterator[list[Record]]:
+        """Yield the pages of a V3 list; raises ListingChanged if it may have holes.
+
+        Pages are counted, and each deletion moves later records up one place, so one can
+        slip onto a page that was read already. Therefore the last page is read right
+        after the first, both are read again at the end, and neither may have moved. Where
+        the API sorts by age, records added meanwhile come after the total, and are left
+        out. The total is a claim: it may count one page only.
+        """
+        store, workers, id_of = self.store, self.workers, self.store.resource.id_of
+        params: dict[str, Any] = {**store.params, **sent, "limit": store.page_size}
+        get: Callable[[int], Page] = partial(store.page, store.resource, **params)
+        first = workers.call(get, 1)
+        total, size = first.total, len(first.records)
+        if size > total or (size == 0 and (total or workers.call(get, 1).records)):
+            raise ListingChanged  # a single empty page may be a stray response
+        if not sent:
+            self.total = total
+        if not total:
+            return
+        if size == total:  # not the size of all pages, which may be smaller than asked for
+            size = store.page_size
+        count = math.ceil(total / size)
+
+        def read(number: int) -> list[Record]:
+            """Return the records of a page, without those after the total."""
+            page, start = get(number), (number - 1) * size
+            is_short = number <= count and not page.records
+            if is_short or page.total < total or page.total < start + len(page.records):
+                raise ListingChanged
+            return page.records[: max(0, total - start)]
+
+        self.begin(total)
+        yield first.records
+        last = workers.call(read, count) if count > 1 else first.records
+        numbers: Iterable[int] = range(2, count)
+        if total in (count * size, first.per_page):  # a full page may not be the last
+            numbers = itertools.chain(numbers, [count + 1])
+        yield from workers.in_order(read, numbers)
+        if count > 1:
+            yield last
+            again = workers.in_order(read, (1, count))
+            for before, after in zip((first.records, last), again, strict=True):
+                if [*map(id_of, before)] != [*map(id_of, after)]:
+                    raise ListingChanged
+        if len(self.seen) != total:
+            raise ListingChanged
+
+    def pages_by_id(
+        self, resource: Resource, first: int, **sent: str
+    ) -> Iterator[list[Record]]:
+        """Yield the pages of a V2 list with ids from `first` on; deletions do not shift them.
+
+        Each page begins after the last id of the one before, and an empty one ends the
+        list. Raises InvalidResponse if the ids do not rise.
+        """
+        params = {**resource.params, **sent, "limit": self.store.page_size}
+        read = partial(self.workers.call, self.store.page, resource, **params)
+        # A single empty page may be a stray response: two end the list.
+        while records := read(min_id=first).records or read(min_id=first).records:
+            ids = [*map(resource.id_of, records)]
+            if ids[0] < first or ids != sorted({*ids}):
+                fault = f"The store returned {resource.plural} out of order"
+                raise InvalidResponse(f"{fault}, so the listing may be incomplete.")
+            yield records
+            first = ids[-1] + 1
+
+    def begin(self, total: int) -> None:
+        """Begin a listing of so many records; 0 if that is not known."""
+        self.seen, self.duplicates = set(), 0
+        self.progress.begin(total)
+        requests = total // PAGE_LIMIT + self.store.requests_for(total)
+        self.store.client.bucket.set_remaining(requests)
+
+    def unseen(self, records: Sequence[Record]) -> list[Record]:
+        """Return the records that were not listed before."""
+        id_of = self.store.resource.id_of
+        new = {id_of(record): record for record in records if id_of(record) not in self.seen}
+        self.seen.update(new)
+        self.duplicates += len(records) - len(new)
+        self.progress.advance(len(new))
+        return [*new.values()]
+
+    def read_orders(self) -> None:
+        """Read the orders placed since; raises InvalidResponse without a customer."""
+        for orders in self.pages_by_id(ORDERS, self.next_order):
+            for order in orders:
+                customer = order.get("customer_id")
+                if type(customer) is not int:
+                    fault = f"The store returned order {order['id']} without a customer_id"
+                    raise InvalidResponse(f"{fault}.")
+                self.with_orders.add(customer)
+            self.next_order = orders[-1]["id"] + 1
+            self.progress.advance(len(orders))
+        self.with_orders.discard(0)  # guests
 
     def parents(self) -> dict[int, int]:
         """Return record => its parent or 0, where a parent's deletion takes children along.
@@ -3113,8 +2965,8 @@ class Collector:
         Empty for other resources. Raises InvalidResponse for an unknown parent.
         """
         resource, parents = self.store.resource, dict[int, int]()
-        for records in self.all_records() if resource.parent else ():
-            for record in records:
+        for records in self.listing({}) if resource.parent else ():
+            for record in records or ():
                 number, parent = resource.id_of(record), record.get(resource.parent)
                 if type(parent) is not int or parent < 0:
                     fault = f"The store returned {resource.singular} {number}"
@@ -3133,12 +2985,12 @@ def ancestors(number: int, parents: Mapping[int, int]) -> list[int]:
 
 def levels(ids: Sequence[int], parents: Mapping[int, int]) -> list[Sequence[int]]:
     """Return the ids in groups, children before their parents."""
-    if not parents:
-        return [ids]
-    by_depth: dict[int, list[int]] = {}
-    for number in ids:
-        by_depth.setdefault(len(ancestors(number, parents)), []).append(number)
-    return [by_depth[depth] for depth in sorted(by_depth, reverse=True)]
+
+    def depth(number: int) -> int:
+        return len(ancestors(number, parents))
+
+    deepest_first = sorted(ids, key=depth, reverse=True)
+    return [[*group] for _, group in itertools.groupby(deepest_first, depth)]
 
 
 # --- plan and ledger ----------------------------------------------------------------
@@ -4122,13 +3974,13 @@ def check_domain(config: Config, info: Record, store_name: str) -> None:
 
 def check_selection(selection: Selection, parents: Mapping[int, int], config: Config) -> None:
     """Raise Refused for a list or --match that does not fit the records of the store."""
-    for matcher in selection.lists():
+    for matcher in selection.lists:
         if rows := matcher.contradictions():
             raise Refused(
                 f"{matcher.entries.name}, {first_few(rows)}: id and {config.resource.key} are "
                 "of two records. Correct the rows, or remove one column."
             )
-    if selection.listed:
+    if selection.field_names:
         for path in sorted(selection.missing_paths):
             known = sorted(selection.field_names)
             hint = suggest(path, known, f"Known: {', '.join(known)}.")
@@ -4237,7 +4089,7 @@ def make_plan(config: Config, selection: Selection, time_zone: str) -> Plan:
         filters=config.filters,
         selection=config.selection,
         facts={label: printable(text, 2000) for label, text in facts.items()},
-        sample=selection.sample.lines(config.resource),
+        sample=sample_lines(selection.sample, config.resource),
         warnings=warnings,
         slips=mistakes,
         created_at=utc_now(),
@@ -4253,7 +4105,7 @@ def make_plan(config: Config, selection: Selection, time_zone: str) -> Plan:
 
 def selection_facts(config: Config, selection: Selection, time_zone: str) -> dict[str, str]:
     """Return what the panel says of a selection: label => text."""
-    resource, sample = config.resource, selection.sample
+    resource = config.resource
     facts = {"Selection": selection_words(config, selection)}
     if selection.excluded:
         facts["Excluded"] = f"{selection.excluded:,}"
@@ -4261,15 +4113,13 @@ def selection_facts(config: Config, selection: Selection, time_zone: str) -> dic
         facts["Orders"] = "not checked (--spare-with-orders)"
     if any(item.type == "date" for item in config.filter.values()):
         facts["Time zone"] = f"filters use UTC; the store uses {time_zone}"
-    shared = [email for matcher in selection.lists() for email in sorted(matcher.shared)]
+    shared = [email for matcher in selection.lists for email in sorted(matcher.shared)]
     if shared:
         facts["Shared"] = f"{first_few(shared)} (used by several {resource.plural})"
     if not selection.is_full:
         values = selection.unmatched_values.items()
         unmatched = [f"{name}={text}" for name, texts in values for text in sorted(texts)]
         facts["Unmatched"] = first_few(unmatched)
-    if sample.first_created:
-        facts["Created"] = f"{sample.first_created[:10]} to {sample.last_created[:10]}"
     return facts
 
 
@@ -4321,7 +4171,7 @@ def selection_warnings(config: Config, selection: Selection) -> tuple[list[str],
         expression = f"--match {match.path}!={printable(match.pattern.pattern, 80)}"
         text = f"{expression} excludes no {resource.singular} listed"
         (warnings if selection.is_full else mistakes).append(text)
-    if config.spare_with_orders and not selection.has_orders:
+    if config.spare_with_orders and not selection.with_orders:
         mistakes.append("--spare-with-orders excludes no customer: no order belongs to one")
     for name, number in selection.ignored_filters.items():
         returned = f"it returned {resource.singular} {number}, which does not match"
@@ -4386,7 +4236,6 @@ class Run:
         parts = (self.store, self.workers, screen)
         self.collector = Collector(*parts, config)
         self.executor = Executor(*parts, ledger, self.folder.journal, config.max_error_rate)
-        self.orders = Orders()
         # Name, domain and plan of the store; None if the token may not read them.
         self.store_info: dict[str, str | None] = dict.fromkeys(STORE_FIELDS)
         # Name and domain of the store, its hash, and the API host if it was moved.
@@ -4418,7 +4267,6 @@ class Run:
             bug = RunError(f"Bug: {clean(repr(error))}")
             bug.exit_status = 1
             failure = self.stop.set(bug)
-        self.workers.close()
         return self.finish(failure)
 
     def work(self) -> None:
@@ -4487,7 +4335,7 @@ class Run:
                 groups = self.workers.call(self.store.group_names)
             files = RecordFiles(self.folder.path, config.resource, backup, groups)
             with closing(files):
-                selection = collector.collect(self.orders, files)
+                selection = collector.collect(files)
             parents = collector.parents()
         if entries := selection.unmatched_entries():
             self.folder.write_csv("unmatched.csv", [("list", "entry"), *entries])
@@ -4501,7 +4349,7 @@ class Run:
     def read_orders(self) -> None:
         """Read the orders that were placed since they were last read."""
         with self.screen.phase("Orders"):
-            self.orders.update(self.store, self.workers, self.screen)
+            self.collector.read_orders()
 
     def read_remaining(self, plan: Plan) -> Sequence[int]:
         """Return the planned ids that still exist, those rejected before last.
@@ -4538,7 +4386,7 @@ class Run:
                 self.began += time.monotonic() - asked_at
         if "spare_with_orders" in plan.selection:
             self.read_orders()
-            if late := sorted(self.orders.customers.intersection(ids)):
+            if late := sorted(self.collector.with_orders.intersection(ids)):
                 fault = f"New orders since the plan was made, by {resource.counted(len(late))}"
                 raise Refused(f"{fault}: {first_few([*map(str, late)])}. Start a new run.")
         with screen.phase("Checking"):

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import bulk_delete
-from bulk_delete import RESOURCES, Config, ListMatcher, Orders, Selection, read_list
+from bulk_delete import RESOURCES, Config, ListMatcher, Selection, read_list
 from tests.fake_store import STORE_HASH, TOKEN, FakeStore, Fault, Record, Request, write_private
 from tests.rigged import MakeStore, Outcome, Tool, lines, people, run_refused, write
 from tests.test_selection import DirectTool
@@ -276,7 +276,7 @@ ZONES: list[Any] = ["America/Chicago", "Asia/Kolkata", "UTC", None, {}, {"name":
 @parametrize("text", [*IDLE, *BUSY])
 def test_an_exclusion_that_excludes_nobody_is_shown(tmp_path: Path, text: str) -> None:
     config = settings(tmp_path, "", *text.split())
-    selection = Selection(config, Orders())
+    selection = Selection(config, set())
     selection.select(RECORDS)
     mistakes, warnings = bulk_delete.selection_warnings(config, selection)
     panel = mistakes + warnings
@@ -327,7 +327,7 @@ def test_an_ignored_filter_selects_only_records_that_match(tmp_path: Path, case:
     resource, text, values, places = case
     name, field = text.split("=")[0], re.split("[:=]", text)[0]
     config = settings(tmp_path, "", "--resource", resource, "--filter", text)
-    selection = Selection(config, Orders())
+    selection = Selection(config, set())
     selected = selection.select({"id": at + 1, field: value} for at, value in enumerate(values))
     assert [record["id"] - 1 for record in selected] == places
     _, (warning,) = bulk_delete.selection_warnings(config, selection)
@@ -370,7 +370,7 @@ def test_an_empty_store_is_never_all_customers(make_store: MakeStore, tool: Tool
     path = write(tool, "999\n")
     for text in ("", "--limit 3", "--match id=7", "--filter id:in=7", f"--ids {path}"):
         config = settings(tool.folder, "", *text.split())
-        selection = Selection(config, Orders())
+        selection = Selection(config, set())
         selection.total = 0
         assert "ALL" not in bulk_delete.selection_words(config, selection)
     outcome = assert_deletes(tool, people(make_store), (), "--ids", path)
