@@ -82,6 +82,7 @@ PARTS = (
     Part("unlimited", "unlimited plan", 20_000, quota=None),
     Part("shared", "Plus, another app uses 20 of 50 per second", 9_000, others=20.0),
     Part("small", "a small job, 30 s windows", 1_000, window=30.0, latency=0.1),
+    Part("latency", "a small job, 0.3 s latency", 1_000, window=30.0, latency=0.3),
     Part("rate_limit", "Plus, `rate_limit = 60`", 4_000, cleanup={"rate_limit": 60}),
     Part("count_items", "Plus, `count_items = yes`", 900, cleanup={"count_items": True}),
     Part("memory", "dry run", 1_000_000, quota=None, latency=0.0, light=True),
