@@ -2131,7 +2131,7 @@ class Connection(OAuthConnection):  # type: ignore[misc]  # the SDK has no types
     ) -> list[Record]:
         """Return the records of a page, out of V3's envelope; the SDK's iterall asks."""
         request = Request(method, LISTED[url], url, params or {})
-        response = self._client.read(request)
+        response = self._client.send(request)
         self.page = read_page(response, request.resource)
         return self.page.records
 
@@ -2269,9 +2269,11 @@ class Client:
         return connection
 
     def send(self, request: Request) -> Response:
-        """Return the response that settles the request, or the last one of all attempts.
+        """Return the response that settles the request; its rulings are in `request`.
 
-        Its rulings are in `request`. Raises the RunError that ends the run.
+        For a DELETE that is the last one of all attempts, whatever it means. A GET raises
+        ReadRejected or RetriesExhausted unless it is answered. Raises the RunError that
+        ends the run.
         """
         while True:
             response = self._attempt(request)
@@ -2283,6 +2285,8 @@ class Client:
                 self._wait(response, self.bucket.rate_limited(request.sent_at), "rate_limited")
             elif is_settled:
                 self.bucket.succeeded()
+            if ruling.action is Action.REJECTED and not request.batch:
+                raise ReadRejected(explain(request, response, self._config), response.status)
             if is_settled:
                 return response
             tries = [earlier.action for earlier in request.rulings].count(ruling.action)
@@ -2290,19 +2294,11 @@ class Client:
             if ruling.action is Action.FATAL and not is_stray:
                 raise self.stop.set(StoreError(explain(request, response, self._config)))
             if ruling.action is Action.RETRY and tries > self._config.max_retries:
-                return response
+                if request.batch:
+                    return response
+                raise RetriesExhausted(f"Cannot reach the store: {response.message}.")
             if ruling.action is not Action.PAUSE:
                 self._wait(response, tries, "retries")
-
-    def read(self, request: Request) -> Response:
-        """Send a GET; raises ReadRejected or RetriesExhausted unless it is answered."""
-        response = self.send(request)
-        action = request.rulings[-1].action
-        if action is Action.REJECTED:
-            raise ReadRejected(explain(request, response, self._config), response.status)
-        if action is Action.RETRY:
-            raise RetriesExhausted(f"Cannot reach the store: {response.message}.")
-        return response
 
     def _attempt(self, request: Request) -> Response:
         """Send the request once, as soon as it has its tokens; raises a stop's reason."""
@@ -2490,7 +2486,7 @@ class Store:
     def info(self) -> Record | None:
         """GET /v2/store: name, domain, plan, time zone; None without the permission."""
         request = Request("GET", STORE_INFO, STORE_INFO.path, tolerated=403)
-        response = self.client.read(request)
+        response = self.client.send(request)
         is_read = response.status == 200 and isinstance(response.json, dict)
         return response.json if is_read else None
 
@@ -2502,7 +2498,7 @@ class Store:
                 params = {"page": number, "limit": PAGE_LIMIT}
                 groups = CUSTOMER_GROUPS
                 request = Request("GET", groups, groups.path, params, tolerated=403)
-                for group in read_page(self.client.read(request), groups).records:
+                for group in read_page(self.client.send(request), groups).records:
                     names[str(group["id"])] = group.get("name")
                 if len(names) < number * PAGE_LIMIT:
                     break
@@ -2561,7 +2557,7 @@ class Store:
                 return None
         (number,) = ids
         path = f"{self.resource.path}/{number}"
-        response = self.client.read(Request("GET", self.resource, path, tolerated=404))
+        response = self.client.send(Request("GET", self.resource, path, tolerated=404))
         if response.status == 404 and response.is_json:  # not a proxy's page
             return set()
         record = value_at(response.json, "data") or response.json
@@ -2719,16 +2715,14 @@ class Selection:
     def _matches_filters(self, record: Record) -> bool:
         """Return whether the record matches; the API's filters only narrow the listing."""
         filters = self._config.filter
-        failing = [item for item in filters.values() if not item.matching_values(record)]
-        for item in failing:
-            if not item.is_at_end(record):
-                number = self._config.resource.id_of(record)
-                self.ignored_filters.setdefault(item.name, number)
-        if failing:
+        matching = {name: item.matching_values(record) for name, item in filters.items()}
+        for name, values in matching.items():
+            if not values and not filters[name].is_at_end(record):
+                self.ignored_filters.setdefault(name, self._config.resource.id_of(record))
+        if not all(matching.values()):
             return False
-        for name, values in self.unmatched_values.items():
-            if values:
-                values -= filters[name].matching_values(record)
+        for name, unmatched in self.unmatched_values.items():
+            unmatched -= matching[name]
         return True
 
     def unmatched_ids(self) -> list[str]:

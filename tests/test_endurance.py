@@ -252,7 +252,7 @@ class Scripted:
     def send(self) -> str:
         """Send a request; returns the status of the response, or why the run ends."""
         with contextlib.suppress(bulk_delete.StoreError):
-            request = bulk_delete.Request("GET", CUSTOMERS, CUSTOMERS.path)
+            request = bulk_delete.Request("DELETE", CUSTOMERS, CUSTOMERS.path, batch=(7,))
             return str(self.client.send(request).status)
         return str(self.client.stop.failure)
 
