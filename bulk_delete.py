@@ -710,7 +710,14 @@ FILTER_TYPES: dict[str, tuple[str, str, Callable[[Any], Any]]] = {
         moment,
     ),
     # texts: a :like that takes a list; choice: sent in lower case.
-    **dict.fromkeys(("text", "texts", "choice"), ("text", "(?s).+", casefolded)),
+    **dict.fromkeys(
+        ("text", "texts", "choice"),
+        (
+            "text, without a space after a comma (use --match for that)",
+            r"(?s)\S(.*\S)?",
+            casefolded,
+        ),
+    ),
 }
 
 # Suffix of a filter's name => comparison of the record's field with the filter's value.
@@ -772,23 +779,23 @@ class Filter:
             return []
 
 
-def make_filter(name: str, text: str, kind: str) -> Filter:
-    """Read a filter; kind: in FILTER_TYPES. Raises ValueError for a wrong value."""
-    text = sent = text.strip()
-    suffix = name.partition(":")[2]
+def make_filter(text: str, resource: Resource, name: str) -> Filter:
+    """Return the filter of a name and a value; raises ValueError for a wrong one."""
+    types = resource.filter_types()
+    if name not in types:
+        hint = suggest(name, types, "See --resource list")
+        raise ValueError(f"is not a filter for {resource.plural}. {hint}")
+    kind, suffix = types[name], name.partition(":")[2]
     wanted, form, read = FILTER_TYPES[kind]
-    parts, values = [text], {}
-    if suffix == "in" or kind == "texts":
-        parts = text.split(",")
-        if re.search(r",\s", text):
-            raise ValueError(
-                "has a space after a comma, where the API splits values; use --match"
-            )
-    for part in parts:
-        if not re.fullmatch(form, part.strip()):
-            raise ValueError(f"needs {wanted}")
-        values[part] = read(part.strip())
     compare = OPERATORS[suffix]
+    text = sent = text.strip()
+    parts, values = [text], {}
+    if suffix == "in" or kind == "texts":  # the API splits at commas
+        parts = text.split(",")
+    for part in parts:
+        if not re.fullmatch(form, part):
+            raise ValueError(f"needs {wanted}")
+        values[part] = read(part)
     if kind == "choice":
         sent = text.lower()
     if kind == "date":
@@ -1106,10 +1113,10 @@ class ListMatcher:
 # --- configuration ------------------------------------------------------------------
 #
 # Turns store.ini and the command line into one frozen Config, or names the file, line,
-# key or option that is wrong. An option of OPTIONS is a key of [cleanup] too, and sets the
+# key or option that is wrong. An option of GROUPS is a key of [cleanup] too, and sets the
 # field of Config of that name. A filter is an option like the others: --filter NAME, and
-# the key NAME of [filters]. To add an option, add it to OPTIONS, Config and
-# config.example.ini.
+# the key NAME of [filters]. To add an option, add it to GROUPS (or READERS, if only the ini
+# has it), Config and config.example.ini.
 
 
 QUOTED = re.compile("^['\"“”„‘’]|['\"“”„‘’]$")
@@ -1140,126 +1147,131 @@ def match_expression(text: str) -> Match:
         raise ValueError(f"has an invalid regular expression ({error})") from error
 
 
-@dataclass(frozen=True)
-class Option:
-    """One option: how its text is read, and what --help says about it."""
+def reader(
+    pattern: str, wanted: str, convert: Callable[[str], Any] = str
+) -> Callable[..., Any]:
+    """Return a function that reads the text of an option; `wanted` completes "must be".
 
-    # What its text must match, and that in words: "must be ...".
-    pattern: str
-    wanted: str
-    # text => value; raises ValueError that completes "--name ...".
-    convert: Callable[[str], Any] = str
-    # Its group in --help; "" if only the ini has it.
-    group: str = ""
-    help: str = ""
-    # The placeholder of its value; "" for a switch.
-    metavar: str = ""
+    It raises ValueError, as `convert` does, that completes "--name ...".
+    """
 
-    def read(self, text: str) -> Any:
-        """Return the value of a text; raises ValueError that completes "--name ..."."""
-        if not re.fullmatch(self.pattern, text, re.DOTALL):
-            raise ValueError(f"must be {self.wanted}")
-        return self.convert(text)
+    def read(text: str, *_: object) -> Any:
+        if not re.fullmatch(pattern, text, re.DOTALL):
+            raise ValueError(f"must be {wanted}")
+        return convert(text)
+
+    return read
 
 
-# Kinds of options: pattern, words and converter.
-SWITCH = (
-    "(?i)yes|no|true|false|on|off|1|0",
-    "yes or no",
-    lambda text: text.lower() in ("yes", "true", "on", "1"),
+def read_list_file(text: str, resource: Resource, key: str) -> ListFile:
+    """Return what the file of --ids or --keep lists; raises ConfigError."""
+    path = Path(os.path.expanduser(text))
+    try:
+        return read_list(read_text(path), resource, str(path))
+    except ValueError as error:
+        raise ConfigError(f"--{key} {path}: {error}.") from error
+
+
+NO = ("no", "false", "off", "0")
+SWITCH = reader(
+    "(?i)yes|no|true|false|on|off|1|0", "yes or no", lambda text: text.lower() not in NO
 )
-POSITIVE = ("0*[1-9][0-9]{0,17}", "a whole number of 1 or more", int)
-NOT_NEGATIVE = ("[0-9]{1,18}", "a whole number of 0 or more", int)
-FILE = (".+", "a path", lambda text: Path(os.path.expanduser(text)))
-MATCH = (
-    r"\s*[^=!\s][^=]*=[^ =].*",
-    "FIELD=REGEX or FIELD!=REGEX, without a space after =",
-    match_expression,
-)
-# The options of the first group select; with --resume, the selection is the plan's.
-WHAT, SAFETY, PACE, OUTPUT = "what to delete", "safety", "pace", "output"
-OPTIONS = {
-    "--resource": Option(
-        # N31: a misspelled name gets no suggestion to delete another kind of record.
-        "|".join(RESOURCES),
-        "a resource (see --resource list)",
-        RESOURCES.get,
-        WHAT,
-        'record type (default: customers); "list" shows all',
-        "NAME",
-    ),
-    "--filter": Option(
-        ".*", "", str, WHAT, "only records matching this API filter", "NAME=VALUE"
-    ),
-    "--match": Option(
-        *MATCH,
-        WHAT,
-        "only records whose FIELD matches REGEX (FIELD!=REGEX: does not match)",
-        "FIELD=REGEX",
-    ),
-    "--ids": Option(
-        *FILE, WHAT, "only records listed in FILE (ids, emails, skus, codes or paths)", "FILE"
-    ),
-    "--keep": Option(*FILE, WHAT, "exclude records listed in FILE (may be repeated)", "FILE"),
-    "--spare-with-orders": Option(*SWITCH, WHAT, "exclude customers that have orders"),
-    "--limit": Option(*POSITIVE, WHAT, "delete at most N records", "N"),
-    "--max-delete": Option(*NOT_NEGATIVE, SAFETY, "refuse to delete more than N records", "N"),
-    "--dry-run": Option(*SWITCH, SAFETY, "list records and write the plan; delete nothing"),
-    "--yes": Option(*SWITCH, SAFETY, "skip the confirmation prompt"),
-    "--resume": Option(
-        *FILE, SAFETY, "resume a run, or execute a dry run's plan", "RUN_FOLDER"
-    ),
-    "--runs-dir": Option(*FILE, SAFETY, "directory for run folders (default: runs)", "DIR"),
-    "--no-backup": Option(*SWITCH, SAFETY, "do not write backup.jsonl"),
-    "--rate-limit": Option(
-        *POSITIVE, PACE, "at most N requests in each of the store's rate-limit windows", "N"
-    ),
-    "--batch-size": Option(
-        *POSITIVE, PACE, "ids in one DELETE (default: as many as the API takes)", "N"
-    ),
-    "--max-concurrent": Option(
-        "[1-5]",
-        "a whole number from 1 to 5",
-        int,
-        PACE,
-        "requests in flight at once, 1 to 5 (default: 5)",
-        "N",
-    ),
-    "--json": Option(
-        *SWITCH, OUTPUT, "print the summary as JSON on stdout, everything else on stderr"
-    ),
-    "--verbose": Option(*SWITCH, OUTPUT, "show every request"),
-    # Only in the ini and the environment.
-    "--min-requests-remaining": Option(*NOT_NEGATIVE),
-    "--count-items": Option(*SWITCH),
-    "--max-retries": Option("1?[0-9]|20", "a whole number from 0 to 20", int),
-    "--timeout": Option(
-        r"(?=.*[1-9])[0-9]{1,4}(\.[0-9]{1,9})?", "a number of seconds above 0", float
-    ),
-    "--max-error-rate": Option(
-        r"([0-9]{1,2}(\.[0-9]{1,9})?|100)\s?%?",
-        "a percentage from 0 to 100",
-        lambda text: float(text.rstrip(" %")),
-    ),
-    "--webhook-url": Option("https?://[A-Za-z0-9][!-~]*", "an http or https URL", secret),
-    "--store-hash": Option(
+POSITIVE = reader("0*[1-9][0-9]{0,17}", "a whole number of 1 or more", int)
+NOT_NEGATIVE = reader("[0-9]{1,18}", "a whole number of 0 or more", int)
+PATH = reader(".+", "a path", lambda text: Path(os.path.expanduser(text)))
+
+# Group in --help => its options, each with its placeholder or short form => its reader,
+# and its help. A reader is called with the text, the resource and the key.
+GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
+    "store": {"--config FILE": (PATH, "the store's ini file (required)")},
+    "what to delete": {
+        "--resource NAME": (
+            # N31: a misspelled name gets no suggestion to delete another kind of record.
+            reader("|".join(RESOURCES), "a resource (see --resource list)", RESOURCES.get),
+            'record type (default: customers); "list" shows all',
+        ),
+        "--filter NAME=VALUE": (make_filter, "only records matching this API filter"),
+        "--match FIELD=REGEX": (
+            reader(
+                r"\s*[^=!\s][^=]*=[^ =].*",
+                "FIELD=REGEX or FIELD!=REGEX, without a space after =",
+                match_expression,
+            ),
+            "only records whose FIELD matches REGEX (FIELD!=REGEX: does not match)",
+        ),
+        "--ids FILE": (
+            read_list_file,
+            "only records listed in FILE (ids, emails, skus, codes or paths)",
+        ),
+        "--keep FILE": (read_list_file, "exclude records listed in FILE (may be repeated)"),
+        "--spare-with-orders": (SWITCH, "exclude customers that have orders"),
+        "--limit N": (POSITIVE, "delete at most N records"),
+    },
+    "safety": {
+        "--max-delete N": (NOT_NEGATIVE, "refuse to delete more than N records"),
+        "--dry-run -n": (SWITCH, "list records and write the plan; delete nothing"),
+        "--yes -y": (SWITCH, "skip the confirmation prompt"),
+        "--resume RUN_FOLDER": (PATH, "resume a run, or execute a dry run's plan"),
+        "--runs-dir DIR": (PATH, "directory for run folders (default: runs)"),
+        "--no-backup": (SWITCH, "do not write backup.jsonl"),
+    },
+    "pace": {
+        "--rate-limit N": (
+            POSITIVE,
+            "at most N requests in each of the store's rate-limit windows",
+        ),
+        "--batch-size N": (
+            POSITIVE,
+            "ids in one DELETE (default: as many as the API takes)",
+        ),
+        "--max-concurrent N": (
+            reader("[1-5]", "a whole number from 1 to 5", int),
+            "requests in flight at once, 1 to 5 (default: 5)",
+        ),
+    },
+    "output": {
+        "--json": (SWITCH, "print the summary as JSON on stdout, everything else on stderr"),
+        "--verbose -v": (SWITCH, "show every request"),
+    },
+}
+# What only the ini and the environment have => its reader.
+STORE_READERS = {
+    "--store-hash": reader(
         "(.*stores/)?[A-Za-z0-9]+(/v[0-9])?/?",
         "letters and digits, or the whole API path",
         partial(re.sub, "^.*stores/|/.*$", ""),
     ),
-    "--access-token": Option(
+    "--access-token": reader(
         "[!#-&(-~]+",
         "ASCII without spaces or quotes, here or in BIGCOMMERCE_ACCESS_TOKEN",
         secret,
     ),
-    "--client-id": Option("[!-~]*", "ASCII without spaces"),
-    "--domain": Option(
+    "--client-id": reader("[!-~]*", "ASCII without spaces"),
+    "--domain": reader(
         "((https?://)?[^/:]+(/.*)?)?", "a domain such as www.example.com", bare_domain
     ),
-    "--host": Option("[A-Za-z0-9.-]+(:[0-9]{1,5})?", "host or host:port in BC_API_ENDPOINT"),
 }
-SHORT_FORMS = {"--dry-run": ["-n"], "--yes": ["-y"], "--verbose": ["-v"]}
-STORE_OPTIONS = ("--store-hash", "--access-token", "--client-id", "--domain")
+READERS = {
+    "--host": reader("[A-Za-z0-9.-]+(:[0-9]{1,5})?", "host or host:port in BC_API_ENDPOINT"),
+    "--min-requests-remaining": NOT_NEGATIVE,
+    "--count-items": SWITCH,
+    "--max-retries": reader("1?[0-9]|20", "a whole number from 0 to 20", int),
+    "--timeout": reader(
+        r"(?=.*[1-9])[0-9]{1,4}(\.[0-9]{1,9})?", "a number of seconds above 0", float
+    ),
+    "--max-error-rate": reader(
+        r"([0-9]{1,2}(\.[0-9]{1,9})?|100)\s?%?",
+        "a percentage from 0 to 100",
+        lambda text: float(text.rstrip(" %")),
+    ),
+    "--webhook-url": reader("https?://[A-Za-z0-9][!-~]*", "an http or https URL", secret),
+    **STORE_READERS,
+}
+for group in GROUPS.values():
+    READERS |= {words.split()[0]: read for words, (read, _) in group.items()}
+
+# How the options that select begin: a filter is --filter NAME.
+SELECTING = tuple(words.split()[0] for words in GROUPS["what to delete"])
 NOT_IN_INI = ("--config", "--filter", "--yes", "--resume", "--json")
 REPEATABLE = ("--match", "--keep")
 # Compared with the plan's when a run is resumed.
@@ -1288,7 +1300,8 @@ class Config:
     filter: Mapping[str, Filter]
     filters: Mapping[str, str]
     match: Sequence[Match] = ()
-    ids: Path | None = None
+    ids: ListFile | None = None
+    keep: Sequence[ListFile] = ()
     spare_with_orders: bool = False
     limit: int | None = None
     max_delete: int | None = None
@@ -1309,9 +1322,6 @@ class Config:
     json: bool = False
     verbose: bool = False
 
-    # What --ids and --keep list.
-    ids_list: ListFile | None = None
-    keep_lists: Sequence[ListFile]
     # What selects, besides the filters, in the words given: option => words.
     selection: Mapping[str, str]
     # Keys of the ini that exclude records, though --resume ignores them: key => value.
@@ -1329,11 +1339,11 @@ def key_of(flag: str) -> str:
 Texts = dict[str, list[str]]  # option as typed => the texts that were given
 # Section of the ini => its keys => the options as which they are read.
 INI_KEYS = {
-    "store": {key_of(flag): flag for flag in STORE_OPTIONS},
+    "store": {key_of(flag): flag for flag in STORE_READERS},
     "cleanup": {
         key_of(flag): flag
-        for flag in OPTIONS
-        if flag not in (*STORE_OPTIONS, *NOT_IN_INI, "--host")
+        for flag in READERS
+        if flag not in (*STORE_READERS, *NOT_IN_INI, "--host")
     },
     "filters": {key: f"--filter {key}" for r in RESOURCES.values() for key in r.filter_types()},
 }
@@ -1352,33 +1362,36 @@ def read_ini(path: Path) -> Texts:
     except ValueError as error:
         raise ConfigError(f"{path}: {error}. Copy config.example.ini and edit it.") from error
     ini: Texts = {}
-    section = ""
+    sections = [""]
     for line_number, line in enumerate(re.split(r"\r\n|\r|\n", text), 1):
         try:
-            section = read_line(line.strip(), section, ini)
+            read_line(line.strip(), sections, ini)
         except ValueError as error:
             fault = f"{path}, line {line_number}: {error}."
             raise ConfigError(fault.replace("?.", "?")) from None
     return ini
 
 
-def read_line(line: str, section: str, ini: Texts) -> str:
-    """Add a line to what the ini gives; returns its section, and raises ValueError."""
+def read_line(line: str, sections: list[str], ini: Texts) -> None:
+    """Add a line to the sections or to what the ini gives; raises ValueError."""
     if not line or line[0] in "#;":
-        return section
+        return
     if header := re.fullmatch(r"\[(.*)\]", line):
         if header[1] not in INI_KEYS:
             hint = suggest(header[1], INI_KEYS, "See config.example.ini")
             raise ValueError(f"unknown section. {hint}")
-        return header[1]
+        if header[1] in sections:
+            raise ValueError("duplicate section")
+        sections.append(header[1])
+        return
     key, equals, value = line.partition("=")
-    key, value = key.strip().lower(), value.strip()
+    key, value, section = key.strip().lower(), value.strip(), sections[-1]
     if not equals or not section:
         raise ValueError("expected a section such as [store], then key = value")
     flag = INI_KEYS[section].get(key)
     if not flag:
         hint = suggest(key, INI_KEYS[section], "See config.example.ini")
-        if key in map(key_of, NOT_IN_INI):
+        if f"--{key}" in NOT_IN_INI:
             hint = f"Give --{key} on the command line"
         raise ValueError(f"unknown key in [{section}]. {hint}")
     if flag in ini:
@@ -1388,16 +1401,6 @@ def read_line(line: str, section: str, ini: Texts) -> str:
     if re.search(r"\s[;#]", value):
         raise ValueError(f"{key} has a comment after its value; move it to its own line")
     ini[flag] = [value]
-    return section
-
-
-def filter_named(resource: Resource, name: str, text: str) -> Filter:
-    """Convert the value of a filter."""
-    types = resource.filter_types()
-    if name not in types:
-        hint = suggest(name, types, "See --resource list")
-        raise ValueError(f"is not a filter for {resource.plural}. {hint}")
-    return make_filter(name, text, types[name])
 
 
 def read_options(path: Path, ini: Texts, argv: Texts) -> dict[str, Any]:
@@ -1409,43 +1412,32 @@ def read_options(path: Path, ini: Texts, argv: Texts) -> dict[str, Any]:
     """
     values: dict[str, Any] = {"resource": RESOURCES["customers"], "filter": {}}
     values |= {"filters": {}, "selection": {}, "resume_options": [], "warnings": []}
-    for flag in dict.fromkeys(["--resource", *ini, *argv]):  # filters depend on it
+    for flag in dict.fromkeys(["--resource", *ini, *argv]):  # the others depend on it
         key, in_ini, in_argv = key_of(flag), ini.get(flag, []), argv.get(flag, [])
-        option = OPTIONS.get(flag)
-        if not option:
-            option = Option(".*", "", partial(filter_named, values["resource"], key), WHAT)
         converted = []
         for text in in_ini + in_argv:  # an overridden one is checked too
             try:
-                converted.append(option.read(text))
+                read = READERS.get(flag, make_filter)
+                converted.append(read(text, values["resource"], key))
             except ValueError as error:
                 source = f"{flag} {clean(text)!r}" if text in in_argv else f"{path}: {key}"
                 fault = f"{source} {error}."
                 raise ConfigError(fault.replace("?.", "?")) from error
         if in_argv and flag != "--keep":
-            is_guard = option.group == WHAT or flag == "--max-delete"
+            is_guard = flag.startswith(SELECTING) or flag == "--max-delete"
             if is_guard and in_ini not in ([], in_argv):
                 overridden = f"{key} = {printable(in_ini[0], 80)} in {path}"
                 values["warnings"].append(f"{flag} overrides {overridden}")
             in_ini, converted = [], converted[len(in_ini) :]
-        if flag not in OPTIONS:
+        if flag not in READERS:
             values["filter"][key], values["filters"][key] = converted[0], converted[0].text
-            continue
-        if converted:
+        elif converted:
             values[key] = converted if flag in REPEATABLE else converted[0]
-        if option.group == WHAT and values.get(key) and flag != "--resource":
+        if flag in SELECTING and flag != "--resource" and values.get(key):
             values["selection"][key] = " and ".join(in_ini + in_argv)
         if flag in RESUMED and in_argv:
             values["resume_options"] += [flag, *in_argv]
     return values
-
-
-def read_list_file(flag: str, path: Path, resource: Resource) -> ListFile:
-    """Return what the file of --ids or --keep lists; raises ConfigError."""
-    try:
-        return read_list(read_text(path), resource, str(path))
-    except ValueError as error:
-        raise ConfigError(f"{flag} {path}: {error}.") from error
 
 
 def check_together(config: Config) -> None:
@@ -1470,19 +1462,16 @@ def read_config(argv: Texts, environ: Mapping[str, str]) -> Config:
         ini["--access-token"] = [environ.get("BIGCOMMERCE_ACCESS_TOKEN", "").strip()]
     protections = {}
     if "--resume" in argv:  # the selection is the plan's
-        guards = {flag: ini[flag] for flag in PROTECTIONS if flag in ini}
-        protections = read_options(path, guards, {})["selection"]
+        for flag in PROTECTIONS:
+            if flag in ini and ini[flag][0].lower() not in NO:
+                protections[key_of(flag)] = ini[flag][0]
         ini.pop("--dry-run", None)
         for flag in [*ini, *argv]:
-            if flag not in OPTIONS or OPTIONS[flag].group == WHAT:
+            if flag.startswith(SELECTING):
                 if flag in argv:
                     raise ConfigError(f"{flag} cannot be used with --resume.")
                 del ini[flag]
     options = read_options(path, ini, argv)
-    resource, keep, ids = options["resource"], options.pop("keep", ()), options.get("ids")
-    options["keep_lists"] = [read_list_file("--keep", file, resource) for file in keep]
-    if ids:
-        options["ids_list"] = read_list_file("--ids", ids, resource)
     if mode := mode_readable_by_others(path):
         fault = f"{path} is readable by other users ({mode:04o})"
         options["warnings"].append(f"{fault}. Run: chmod 600 {path}")
@@ -1512,41 +1501,36 @@ def make_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
         exit_on_error=False,
     )
-    help_text = "the store's ini file (required)"
-    parser.add_argument(
-        "--config", dest="--config", action="append", metavar="FILE", help=help_text
-    )
     parser.add_argument("--version", action="version", version=f"bulk_delete.py {__version__}")
-    groups = {name: parser.add_argument_group(name) for name in (WHAT, SAFETY, PACE, OUTPUT)}
-    for flag, option in OPTIONS.items():
-        if not option.group:
-            continue
-        add = partial(groups[option.group].add_argument, dest=flag, help=option.help)
-        if option.metavar:
-            add(flag, action="append", metavar=option.metavar)
-            continue
-        opposite = f"--no-{flag[2:]}".replace("--no-no-", "--")
-        add(*SHORT_FORMS.get(flag, ()), flag, action="append_const", const="yes")
-        add(opposite, action="append_const", const="no", help=argparse.SUPPRESS)
+    for title, options in GROUPS.items():
+        group = parser.add_argument_group(title)
+        for words, (read, text) in options.items():
+            flag, *extra = words.split()
+            add = partial(group.add_argument, dest=flag, help=text)
+            if read is SWITCH:
+                opposite = f"--no-{flag[2:]}".replace("--no-no-", "--")
+                add(*extra, flag, action="append_const", const="yes")
+                add(opposite, action="append_const", const="no", help=argparse.SUPPRESS)
+            else:
+                add(flag, action="append", metavar=extra[0])
     return parser
 
 
 def parse_arguments(words: Sequence[str] | None) -> Texts:
     """Return the options of the command line => the texts given; raises ConfigError."""
-    parser = make_parser()
     try:
-        arguments, unknown = parser.parse_known_args(words)
+        arguments, unknown = make_parser().parse_known_args(words)
     except argparse.ArgumentError as error:
         fault = str(error).removeprefix("argument ")
         fault = fault.replace(": expected one argument", " needs a value")
         raise ConfigError(f"{fault}.") from error
-    if unknown:
-        name = clean(unknown[0].partition("=")[0])
-        if not name.startswith(("-", "–", "—")):
-            raise ConfigError(f"Unexpected argument: {name}")
-        typed = f"--{name.lstrip('-–—')}"
-        hint = suggest(typed, parser._option_string_actions, "See --help.", 0.8)
-        raise ConfigError(f"Unknown option {name}. {hint}")
+    for word in unknown[:1]:
+        typed = clean(word.partition("=")[0])
+        name = typed.lstrip("-–—")
+        if name == typed:
+            raise ConfigError(f"Unexpected argument: {typed}")
+        hint = suggest(f"--{name}", vars(arguments), "See --help.", 0.8)
+        raise ConfigError(f"Unknown option {typed}. {hint}")
     argv = {flag: texts for flag, texts in vars(arguments).items() if texts}
     if "--config" not in argv and argv.get("--resource") != ["list"]:
         raise ConfigError("--config FILE is required: the store's ini file.")
@@ -2879,9 +2863,9 @@ class Selection:
         # What --ids lists (None without), and what each --keep lists.
         resource = config.resource
         self.ids_list: ListMatcher | None = None
-        if config.ids_list:
-            self.ids_list = ListMatcher(config.ids_list, resource)
-        self.keep_lists = [ListMatcher(entries, resource) for entries in config.keep_lists]
+        if config.ids:
+            self.ids_list = ListMatcher(config.ids, resource)
+        self.keep_lists = [ListMatcher(entries, resource) for entries in config.keep]
         # Of each filter with several values, those that no record has.
         self.unmatched_values = {
             item.name: {*item.values} for item in config.filter.values() if len(item.values) > 1
@@ -2957,7 +2941,9 @@ class Selection:
 
     def unmatched_entries(self) -> list[tuple[str, str]]:
         """Return the entries that match no record, as list file and entry."""
-        entries = [(str(self._config.ids), entry) for entry in self.unmatched_ids()]
+        entries = []
+        if self.ids_list:
+            entries += [(self.ids_list.entries.name, entry) for entry in self.unmatched_ids()]
         for matcher in self.keep_lists:
             entries += [(matcher.entries.name, entry) for entry in matcher.unmatched()]
         return entries
@@ -2978,7 +2964,7 @@ class Collector:
         Raises Refused if no listing is complete.
         """
         store, config = self.store, self.config
-        is_narrowed = bool(config.filter or config.ids_list)
+        is_narrowed = bool(config.filter or config.ids)
         total = self.workers.call(store.count) if is_narrowed else -1
         for tries_left in self.tries():
             selection = Selection(config, orders)
@@ -3001,8 +2987,8 @@ class Collector:
         for matcher in () if is_complete else selection.keep_lists:
             self.find_unmatched(matcher, total)
         selection.duplicates = listing.duplicates
-        if config.ids_list:
-            selection.duplicates += config.ids_list.duplicates
+        if config.ids:
+            selection.duplicates += config.ids.duplicates
         selection.total = total
         return selection
 
@@ -4286,7 +4272,7 @@ def selection_words(config: Config, selection: Selection) -> str:
         verb = "does not match" if match.negated else "matches"
         conditions.append(f"{match.path} {verb} {match.pattern.pattern}")
     if config.ids:
-        scope += f" in {config.ids}"
+        scope += f" in {config.ids.name}"
     if conditions:
         scope += f" where {' and '.join(conditions)}"
     words = plural + (scope or " in the store")

@@ -125,6 +125,7 @@ BAD_FILES: list[tuple[str | bytes | None, str]] = [
     (STORE + "store_hash = y\n", "line 4"),
     (STORE + "[DEFAULT]\nx = 1\n", "line 4"),
     (STORE + "[clean-up]\n", "line 4 cleanup"),
+    (CLEANUP + "[store]\n", "line 5 duplicate section"),
     (STORE + "acess_token = x\n", "line 4 access_token"),
     (CLEANUP + "bach_size = 5\n", "line 5 batch_size"),
     (CLEANUP + "yes = yes\n", "line 5 --yes"),
