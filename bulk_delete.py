@@ -655,15 +655,14 @@ def read_text(path: Path) -> str:
         raise ValueError("not found") from error
     except OSError as error:
         raise ValueError(error.strerror) from error
+    fault = "not UTF-8 text; save it as UTF-8 (in Excel: CSV UTF-8)"
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        raise ValueError(
-            f"line {line}: not UTF-8 text; save it as UTF-8 (in Excel: CSV UTF-8)"
-        ) from error
+        raise ValueError(f"line {line}: {fault}") from error
     if "\0" in text:
-        raise ValueError("not UTF-8 text; save it as UTF-8 (in Excel: CSV UTF-8)")
+        raise ValueError(fault)
     return text
 
 
@@ -783,7 +782,7 @@ def make_filter(text: str, resource: Resource, name: str) -> Filter:
     """Return the filter of a name and a value; raises ValueError for a wrong one."""
     types = resource.filter_types()
     if name not in types:
-        hint = suggest(name, types, "See --resource list")
+        hint = suggest(name, types, "See --resource list.")
         raise ValueError(f"is not a filter for {resource.plural}. {hint}")
     kind, suffix = types[name], name.partition(":")[2]
     wanted, form, read = FILTER_TYPES[kind]
@@ -794,7 +793,7 @@ def make_filter(text: str, resource: Resource, name: str) -> Filter:
         parts = text.split(",")
     for part in parts:
         if not re.fullmatch(form, part):
-            raise ValueError(f"needs {wanted}")
+            raise ValueError(f"needs {wanted}.")
         values[part] = read(part)
     if kind == "choice":
         sent = text.lower()
@@ -912,7 +911,6 @@ def csv_rows(text: str) -> Iterator[tuple[int, list[str]]]:
 
     The header has one kind of separator, so that no other one gives the same header.
     """
-    csv.field_size_limit(2**31 - 1)
     lines = io.StringIO(text, newline="")
     header = next((line for line in lines if line.strip(' \t\r\n,;"')), "")
     separator = "".join(letter for letter in ",;\t" if letter in header) or ","
@@ -961,13 +959,15 @@ def read_header(header: Sequence[str], resource: Resource) -> list[str]:
         shown = printable(shown, 40)
         if name in others and "id" not in found:
             raise ValueError(f"lists {shown}s, not {resource.plural}")
-        if "mail" in name and resource.key == "email" and found == ["id"]:
-            raise ValueError(
-                f'column "{shown}" may have addresses; rename it to email, or remove it'
-            )
+        # A row may be an order: ID, Customer No; a number may be a count: ID, Mail.
+        is_unclear = "id" in names and column_key(resource.singular) in name
+        is_unclear |= "mail" in name and resource.key == "email"
+        if is_unclear and found == ["id"]:
+            fault = f'column "{shown}" may be of other {resource.plural} than the ids'
+            raise ValueError(f"{fault}; rename or remove a column")
     if not found or len(found) > len({*found}):
         count = "more than one" if found else "no"
-        wanted = f"id, {resource.singular} id" + f" or {resource.key}" * bool(resource.key)
+        wanted = f"id, {resource.singular} id or {resource.key}".removesuffix(" or ")
         shown = printable(repr(", ".join(filter(None, header))))
         raise ValueError(f"{count} {wanted} column (columns: {shown})")
     return [own.get(name, name) for name in names]
@@ -1018,11 +1018,8 @@ def paired_key(values: Mapping[str, Any], resource: Resource) -> str:
     That is what selected.csv shows of it. A product may have no sku; then its name stands
     for it, so that a number alone, such as a count below the ids, is no product.
     """
-    for name in (resource.key, *resource.display_fields[:1]):
-        key = resource.normalize_key(printable(values.get(name) or "", DATA_LIMIT))
-        if key:
-            break
-    return key
+    key = values.get(resource.key) or values.get(resource.display_fields[0]) or ""
+    return resource.normalize_key(printable(key, DATA_LIMIT))
 
 
 def read_list(text: str, resource: Resource, name: str = "") -> ListFile:
@@ -1138,13 +1135,13 @@ def match_expression(text: str) -> Match:
     path, _, pattern = text.partition("=")
     is_negated, path = path.endswith("!"), path.removesuffix("!").strip()
     if QUOTED.search(pattern) or QUOTED.search(path):
-        raise ValueError('starts or ends with a quote; remove it, or write ["] to match one')
+        raise ValueError('starts or ends with a quote; remove it, or write ["] to match one.')
     if re.search(r"\[:\^?[a-z]+:\]", pattern):
-        raise ValueError(r"has a POSIX class, which Python lacks; use \d, \w or [a-z]")
+        raise ValueError(r"has a POSIX class, which Python lacks; use \d, \w or [a-z].")
     try:
         return Match(path, is_negated, re.compile(pattern))
     except (re.error, OverflowError, RecursionError) as error:
-        raise ValueError(f"has an invalid regular expression ({error})") from error
+        raise ValueError(f"has an invalid regular expression ({error}).") from error
 
 
 def reader(
@@ -1157,7 +1154,7 @@ def reader(
 
     def read(text: str, *_: object) -> Any:
         if not re.fullmatch(pattern, text, re.DOTALL):
-            raise ValueError(f"must be {wanted}")
+            raise ValueError(f"must be {wanted}.")
         return convert(text)
 
     return read
@@ -1367,8 +1364,7 @@ def read_ini(path: Path) -> Texts:
         try:
             read_line(line.strip(), sections, ini)
         except ValueError as error:
-            fault = f"{path}, line {line_number}: {error}."
-            raise ConfigError(fault.replace("?.", "?")) from None
+            raise ConfigError(f"{path}, line {line_number}: {error}") from None
     return ini
 
 
@@ -1378,28 +1374,28 @@ def read_line(line: str, sections: list[str], ini: Texts) -> None:
         return
     if header := re.fullmatch(r"\[(.*)\]", line):
         if header[1] not in INI_KEYS:
-            hint = suggest(header[1], INI_KEYS, "See config.example.ini")
+            hint = suggest(header[1], INI_KEYS, "See config.example.ini.")
             raise ValueError(f"unknown section. {hint}")
         if header[1] in sections:
-            raise ValueError("duplicate section")
+            raise ValueError("duplicate section.")
         sections.append(header[1])
         return
     key, equals, value = line.partition("=")
     key, value, section = key.strip().lower(), value.strip(), sections[-1]
     if not equals or not section:
-        raise ValueError("expected a section such as [store], then key = value")
+        raise ValueError("expected a section such as [store], then key = value.")
     flag = INI_KEYS[section].get(key)
     if not flag:
-        hint = suggest(key, INI_KEYS[section], "See config.example.ini")
+        hint = suggest(key, INI_KEYS[section], "See config.example.ini.")
         if f"--{key}" in NOT_IN_INI:
-            hint = f"Give --{key} on the command line"
+            hint = f"Give --{key} on the command line."
         raise ValueError(f"unknown key in [{section}]. {hint}")
     if flag in ini:
-        raise ValueError("duplicate key")
+        raise ValueError("duplicate key.")
     if QUOTED.search(value):
-        raise ValueError(f"{key} is in quotes; remove them")
+        raise ValueError(f"{key} is in quotes; remove them.")
     if re.search(r"\s[;#]", value):
-        raise ValueError(f"{key} has a comment after its value; move it to its own line")
+        raise ValueError(f"{key} has a comment after its value; move it to its own line.")
     ini[flag] = [value]
 
 
@@ -1421,8 +1417,7 @@ def read_options(path: Path, ini: Texts, argv: Texts) -> dict[str, Any]:
                 converted.append(read(text, values["resource"], key))
             except ValueError as error:
                 source = f"{flag} {clean(text)!r}" if text in in_argv else f"{path}: {key}"
-                fault = f"{source} {error}."
-                raise ConfigError(fault.replace("?.", "?")) from error
+                raise ConfigError(f"{source} {error}") from error
         if in_argv and flag != "--keep":
             is_guard = flag.startswith(SELECTING) or flag == "--max-delete"
             if is_guard and in_ini not in ([], in_argv):
@@ -1438,19 +1433,6 @@ def read_options(path: Path, ini: Texts, argv: Texts) -> dict[str, Any]:
         if flag in RESUMED and in_argv:
             values["resume_options"] += [flag, *in_argv]
     return values
-
-
-def check_together(config: Config) -> None:
-    """Raise ConfigError for options that exclude one another."""
-    resource, size = config.resource, config.batch_size or 0
-    if config.filter and config.ids:
-        raise ConfigError("--ids cannot be combined with --filter or [filters]; use --match.")
-    if config.spare_with_orders and resource.name != "customers":
-        raise ConfigError("--spare-with-orders works only with customers.")
-    if size > resource.max_batch and not config.resume:
-        limit = f"at most {resource.max_batch} for {resource.plural}"
-        name = f"--batch-size, or batch_size in {config.path},"
-        raise ConfigError(f"{name} must be {limit}, not {size}.")
 
 
 def read_config(argv: Texts, environ: Mapping[str, str]) -> Config:
@@ -1476,7 +1458,15 @@ def read_config(argv: Texts, environ: Mapping[str, str]) -> Config:
         fault = f"{path} is readable by other users ({mode:04o})"
         options["warnings"].append(f"{fault}. Run: chmod 600 {path}")
     config = Config(path=path, **options, ini_protections=protections)
-    check_together(config)
+    resource, size = config.resource, config.batch_size or 0
+    if config.filter and config.ids:
+        raise ConfigError("--ids cannot be combined with --filter or [filters]; use --match.")
+    if config.spare_with_orders and resource.name != "customers":
+        raise ConfigError("--spare-with-orders works only with customers.")
+    if size > resource.max_batch and "--resume" not in argv:
+        limit = f"at most {resource.max_batch} for {resource.plural}"
+        name = f"--batch-size, or batch_size in {path},"
+        raise ConfigError(f"{name} must be {limit}, not {size}.")
     return config
 
 
