@@ -81,7 +81,7 @@ from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO, TypeVar
-from urllib.parse import unquote, urlencode
+from urllib.parse import parse_qsl, unquote, urlencode
 
 if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until main: no traceback of an import
@@ -357,11 +357,11 @@ class Resource:
     max_concurrent: int = 5
     id_field: str = "id"
     # Parameters of the list: sort, sub-resources.
-    params: Mapping[str, str] = field(default_factory=dict)
+    query: str = ""
     # Filters that can be checked on the record, as name/type of FILTER_TYPES.
     filters: str = ""
     # Fields that tell a person which record it is.
-    display_fields: tuple[str, ...] = ("name",)
+    fields: str = "name"
     # The field of the natural key by which a list may name a record; "" if none.
     key: str = ""
     # The field of the parent's id, if deleting a parent deletes its children.
@@ -421,6 +421,16 @@ class Resource:
             key = key.lower()
         return unicodedata.normalize("NFC", key)
 
+    @property
+    def params(self) -> dict[str, str]:
+        """The parameters of the list as name => value."""
+        return dict(parse_qsl(self.query))
+
+    @property
+    def display_fields(self) -> list[str]:
+        """The fields that tell a person which record it is."""
+        return self.fields.split()
+
     def filter_types(self) -> dict[str, str]:
         """Return the filters as name => type."""
         return dict(item.split("/") for item in self.filters.split())
@@ -429,8 +439,8 @@ class Resource:
 _DATES = "date_created:min/date date_created:max/date"
 _IDS = "id/id id:in/id id:min/id id:max/id id:greater/id id:less/id"
 _CHANGES = "date_modified:min/date date_modified:max/date"
-_PERSON = ("email", "first_name", "last_name", "date_created")
-_BY_ID = {"sort": "id", "direction": "asc"}
+_PERSON = "email first_name last_name date_created"
+_BY_ID = "sort=id&direction=asc"
 
 RESOURCES = {
     resource.name: resource
@@ -440,14 +450,11 @@ RESOURCES = {
             "v3/customers",
             "store_v2_customers",
             delete_filter="id:in",
-            params={
-                "sort": "date_created:asc",
-                "include": "addresses,storecredit,attributes,formfields",
-            },
+            query="sort=date_created:asc&include=addresses,storecredit,attributes,formfields",
             filters="id:in/id company:in/text customer_group_id:in/int email:in/text "
             "name:in/text name:like/texts phone:in/text registration_ip_address:in/text "
             f"{_DATES} {_CHANGES}",
-            display_fields=_PERSON,
+            fields=_PERSON,
             key="email",
             also_deleted="addresses, attributes and store credit",
         ),
@@ -457,10 +464,8 @@ RESOURCES = {
             "store_v2_products",
             delete_filter="id:in",
             max_batch=250,
-            params={
-                **_BY_ID,
-                "include": "variants,images,custom_fields,bulk_pricing_rules,videos,reviews",
-            },
+            query=f"{_BY_ID}&include=variants,images,custom_fields,bulk_pricing_rules,videos,"
+            "reviews",
             filters=f"{_IDS} name/text sku/text sku:in/text mpn/text upc/text price/number "
             "weight/number condition/choice brand_id/int categories:in/int is_visible/bool "
             "is_featured/int is_free_shipping/int type/text availability/text "
@@ -468,7 +473,7 @@ RESOURCES = {
             "inventory_level:min/int inventory_level:max/int inventory_level:greater/int "
             "inventory_level:less/int date_last_imported:min/date "
             f"date_last_imported:max/date {_CHANGES}",
-            display_fields=("name", "sku", "price", "date_created"),
+            fields="name sku price date_created",
             key="sku",
             also_deleted="variants, images and all other product data",
             note="options and modifiers are not in the backup",
@@ -483,7 +488,7 @@ RESOURCES = {
             id_field="category_id",
             filters="category_id:in/id tree_id:in/int parent_id:in/int name/text "
             "name:like/text page_title/text page_title:like/text is_visible/bool",
-            display_fields=("name", "parent_id"),
+            fields="name parent_id",
             parent="parent_id",
             also_deleted="child categories",
             note="a category that has products cannot be deleted",
@@ -492,7 +497,7 @@ RESOURCES = {
             "brands",  # brands_catalog.v3.yml: the collection is deleted by name only
             "v3/catalog/brands",
             "store_v2_products",
-            params={"sort": "name", "direction": "asc"},
+            query="sort=name&direction=asc",
             filters=f"{_IDS} name/text name:like/text page_title/text",
         ),
         Resource(
@@ -502,9 +507,9 @@ RESOURCES = {
             delete_filter="id:in",
             id_filter="",
             max_batch=50,
-            params=_BY_ID,
+            query=_BY_ID,
             filters="id/id name/text currency_code/text redemption_type/choice status/text",
-            display_fields=("name", "status", "redemption_type"),
+            fields="name status redemption_type",
             note="a promotion that has coupon codes cannot be deleted",
         ),
         Resource(
@@ -514,7 +519,7 @@ RESOURCES = {
             id_filter="id",  # there is no GET by path id
             max_read=1,
             filters="id/id code/text name/text type/text",
-            display_fields=("code", "name", "date_created"),
+            fields="code name date_created",
             key="code",
             note="a coupon's promotion is kept",
         ),
@@ -524,7 +529,7 @@ RESOURCES = {
             "store_v2_products",
             max_concurrent=1,
             filters=f"id:in/id name/text name:like/text {_DATES} {_CHANGES}",
-            display_fields=("name", "active", "date_created"),
+            fields="name active date_created",
             also_deleted="all price records of a list",
             note="price records are not in the backup",
         ),
@@ -533,9 +538,9 @@ RESOURCES = {
             "v3/storefront/redirects",
             "store_v2_content",
             delete_filter="id:in",
-            params={**_BY_ID, "include": "to_url"},
+            query=f"{_BY_ID}&include=to_url",
             filters="id:in/id id:min/id id:max/id site_id/int",
-            display_fields=("from_path", "site_id"),
+            fields="from_path site_id",
             key="from_path",
         ),
         Resource(
@@ -544,9 +549,9 @@ RESOURCES = {
             "store_v2_content",
             delete_filter="id:in",
             deletes_known_on_404=True,  # "pages that did exist were successfully deleted"
-            params={"include": "body"},
+            query="include=body",
             filters="id:in/id channel_id/int name/text",
-            display_fields=("name", "url", "type"),
+            fields="name url type",
             note="child pages are kept, moved to the top level and hidden",
         ),
         Resource(
@@ -555,7 +560,7 @@ RESOURCES = {
             "store_v2_customers",
             filters="id:in/id email/text first_name/text last_name/text source/text "
             f"order_id/int {_DATES} {_CHANGES}",
-            display_fields=_PERSON,
+            fields=_PERSON,
             key="email",
         ),
         Resource(
@@ -563,10 +568,10 @@ RESOURCES = {
             "v2/gift_certificates",
             "store_v2_marketing",
             id_filter="",
-            params=_BY_ID,
+            query=_BY_ID,
             filters="code/text order_id/int to_name/text to_email/text from_name/text "
             "from_email/text",
-            display_fields=("code", "to_email", "balance"),
+            fields="code to_email balance",
             note="the remaining balance is lost",
         ),
     )
@@ -576,7 +581,7 @@ ORDERS = Resource(
     "orders",
     "v2/orders",
     "store_v2_orders_read_only",
-    params={"sort": "id:asc"},
+    query="sort=id:asc",
 )
 CUSTOMER_GROUPS = Resource(
     "customer_groups",
@@ -691,18 +696,13 @@ def moment(text: object) -> datetime:
     return parsed.astimezone(UTC)
 
 
-def casefolded(value: object) -> str:
-    """Return a value as text filters compare it."""
-    return str(value).casefold()
-
-
 # Type of a filter => what a value must be, its form, and how a value or a field of the
 # record is read to be compared; raises for odd fields.
 FILTER_TYPES: dict[str, tuple[str, str, Callable[[Any], Any]]] = {
     "id": ("a positive whole number", "[1-9][0-9]{0,17}", int),
     "int": ("a whole number", "-?[0-9]{1,18}", int),
     "number": ("a number", r"[0-9]+(\.[0-9]+)?", float),
-    "bool": ("true or false", "true|false", casefolded),
+    "bool": ("true or false", "true|false", lambda value: str(value).lower()),
     "date": (  # nothing that may mean an hour, a week, or a year without its end
         "a date such as 2025-03-31 or 2025-03-31T12:00:00Z",
         r"(?a)[12]\d{3}-\d\d-\d\d(T\d\d:\d\d(:\d\d)?(Z|[+-]\d\d:\d\d)?)?",
@@ -714,7 +714,7 @@ FILTER_TYPES: dict[str, tuple[str, str, Callable[[Any], Any]]] = {
         (
             "text, without a space after a comma (use --match for that)",
             r"(?s)\S(.*\S)?",
-            casefolded,
+            str.casefold,
         ),
     ),
 }
@@ -748,12 +748,12 @@ class Filter:
 
     def matching_values(self, record: Record) -> set[str]:
         """Return the values, as given, that the record matches; none if that is unknown."""
-        found = self._fields(record)
-        return {
-            text
-            for text, value in self.values.items()
-            if any(self.compare(item, value) for item in found)
-        }
+        matching = set()
+        for item in self._fields(record):
+            for text, value in self.values.items():
+                if self.compare(item, value):
+                    matching.add(text)
+        return matching
 
     def is_at_end(self, record: Record) -> bool:
         """Return whether a :max filter may return this record though it does not match.
@@ -980,8 +980,9 @@ class ListFile(dict[int | str, str]):
         super().__init__()
         # The path, as it was given.
         self.name = name
-        # Rows with an id and a key: line, id, key as it is compared.
+        # Rows with an id and a key: line, id, key as it is compared; and these keys.
         self.pairs: list[tuple[int, int, str]] = []
+        self.paired_keys: set[str] = set()
         # Entries that were repeated.
         self.duplicates = 0
 
@@ -1010,6 +1011,7 @@ class ListFile(dict[int | str, str]):
             if not key:
                 raise ValueError(f"{resource.key} missing, though the file has a column for it")
             self.pairs.append((line, int(text), key))
+            self.paired_keys.add(key)
 
 
 def paired_key(values: Mapping[str, Any], resource: Resource) -> str:
@@ -1043,44 +1045,44 @@ def read_list(text: str, resource: Resource, name: str = "") -> ListFile:
     return entries
 
 
+@dataclass
 class ListMatcher:
     """Which entries of a list match a record in the store, as records are seen."""
 
-    def __init__(self, entries: ListFile, resource: Resource) -> None:
-        self.entries = entries
-        # Records that the list excluded.
-        self.excluded = 0
-        # Whether the store looked the entries up, rather than all records being compared.
-        self.is_looked_up = False
-        # Keys of entries that several records have.
-        self.shared: set[str] = set()
-        self._resource = resource
-        # The listed ids and keys that were seen: id => key, key => id of its first record.
-        self._found: dict[int | str, int | str] = {}
-        self._paired = {key for _, _, key in entries.pairs}
+    entries: ListFile
+    resource: Resource
+    # Records that the list excluded.
+    excluded: int = 0
+    # Whether the store looked the entries up, rather than all records being compared.
+    is_looked_up: bool = False
+    # Keys of entries that several records have.
+    shared: set[str] = field(default_factory=set)
+    # The listed ids and keys that were seen: id => key, key => id of its first record.
+    found: dict[int | str, int | str] = field(default_factory=dict)
 
     def matches(self, record: Record) -> bool:
         """Return whether an entry matches the record, and remember it."""
-        number, key = self._resource.id_of(record), self._resource.key_of(record)
-        if self._paired:
-            key = paired_key(record, self._resource)
-        if number in self.entries:
-            self._found[number] = key
-        if key in self.entries or key in self._paired:
-            first = self._found.setdefault(key, number)
-            if key in self.entries and first != number:
+        entries, number = self.entries, self.resource.id_of(record)
+        key = self.resource.key_of(record)
+        if entries.paired_keys:
+            key = paired_key(record, self.resource)
+        if number in entries:
+            self.found[number] = key
+        if key in entries or key in entries.paired_keys:
+            first = self.found.setdefault(key, number)
+            if key in entries and first != number:
                 self.shared.add(key)
-        return number in self.entries or key in self.entries
+        return number in entries or key in entries
 
     def unmatched(self) -> list[str]:
         """Return the entries that match no record, as written."""
         entries = self.entries.items()
-        return [text for entry, text in entries if entry not in self._found]
+        return [text for entry, text in entries if entry not in self.found]
 
     def unmatched_ids(self) -> list[int]:
         """Return the ids that match no record."""
         ids = [entry for entry in self.entries if isinstance(entry, int)]
-        return [number for number in ids if number not in self._found]
+        return [number for number in ids if number not in self.found]
 
     def unmatched_emails(self) -> list[str]:
         """Return the addresses that match no record, in lower case and as written.
@@ -1088,21 +1090,21 @@ class ListMatcher:
         Both are looked up, since a store may mind the case.
         """
         keys = [entry for entry in self.entries if isinstance(entry, str)]
-        emails = [key for key in keys if key not in self._found]
+        emails = [key for key in keys if key not in self.found]
         return [*dict.fromkeys([*emails, *(self.entries[email] for email in emails)])]
 
     def emails_of_unmatched_ids(self) -> list[str]:
         """Return the addresses of rows whose id matches no record: another may have it."""
         pairs = self.entries.pairs
-        emails = [key for _, number, key in pairs if number not in self._found]
+        emails = [key for _, number, key in pairs if number not in self.found]
         return [*filter(PLAIN_ADDRESS.fullmatch, emails)]
 
     def contradictions(self) -> list[str]:
         """Return the rows whose id and key are of two records: "line 2 (id 26)"."""
         rows = []
         for line, number, key in self.entries.pairs:
-            is_of_another = number not in self._found and key in self._found
-            if is_of_another or self._found.get(number, key) != key:
+            is_of_another = number not in self.found and key in self.found
+            if is_of_another or self.found.get(number, key) != key:
                 rows.append(f"line {line} (id {number})")
         return rows
 
