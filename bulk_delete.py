@@ -645,8 +645,8 @@ def suggest(name: str, known: Iterable[str], otherwise: str, cutoff: float = 0.5
 
     The opposite of a filter is no suggestion: only filters that compare alike are.
     """
-    operator = name[len(name.partition(":")[0]) :]
-    alike = [other for other in known if other.endswith(operator)]
+    _, colon, operator = name.partition(":")
+    alike = [other for other in known if other.endswith(colon + operator)]
     for close in difflib.get_close_matches(name.lower(), alike, n=1, cutoff=cutoff):
         return f"Did you mean {close}?"
     return otherwise
@@ -681,19 +681,15 @@ def read_text(path: Path) -> str:
 
 def positive_id(value: object) -> int | None:
     """Return a record's id: a positive whole number, and nothing that looks like one."""
-    if isinstance(value, str) and re.fullmatch(r"[1-9][0-9]{0,17}", value):
-        return int(value)
-    if type(value) is int and value > 0:
-        return value
-    return None
+    if isinstance(value, str) and re.fullmatch("[1-9][0-9]{0,17}", value):
+        value = int(value)
+    return value if type(value) is int and value > 0 else None
 
 
 def moment(text: object) -> datetime:
     """Return a date-time of the API, in UTC if it names no zone; raises ValueError."""
     parsed = datetime.fromisoformat(str(text))
-    if parsed.tzinfo is None:
-        parsed = parsed.replace(tzinfo=UTC)
-    return parsed.astimezone(UTC)
+    return parsed.replace(tzinfo=parsed.tzinfo or UTC).astimezone(UTC)
 
 
 # Type of a filter => what a value must be, its form, and how a value or a field of the
@@ -947,7 +943,7 @@ def read_header(header: Sequence[str], resource: Resource) -> list[str]:
     # The columns that are read, as they are compared => what they have.
     own = {"id": "id", column_key(resource.id_column): "id"}
     own |= dict.fromkeys(KEY_COLUMNS.get(resource.key, ()), resource.key)
-    names = [column_key(name) for name in header]
+    names = [*map(column_key, header)]
     if "item" in names or "itemtype" in names:
         raise ValueError(
             "a product export (Item column) also lists ids of variants and images in its "
@@ -1081,17 +1077,19 @@ class ListMatcher:
 
     def unmatched_ids(self) -> list[int]:
         """Return the ids that match no record."""
-        ids = [entry for entry in self.entries if isinstance(entry, int)]
-        return [number for number in ids if number not in self.found]
+        entries = self.entries
+        return [item for item in entries if isinstance(item, int) and item not in self.found]
 
     def unmatched_emails(self) -> list[str]:
         """Return the addresses that match no record, in lower case and as written.
 
         Both are looked up, since a store may mind the case.
         """
-        keys = [entry for entry in self.entries if isinstance(entry, str)]
-        emails = [key for key in keys if key not in self.found]
-        return [*dict.fromkeys([*emails, *(self.entries[email] for email in emails)])]
+        emails = []
+        for entry, text in self.entries.items():
+            if isinstance(entry, str) and entry not in self.found:
+                emails += [entry, text]
+        return [*dict.fromkeys(emails)]
 
     def emails_of_unmatched_ids(self) -> list[str]:
         """Return the addresses of rows whose id matches no record: another may have it."""
@@ -1136,7 +1134,7 @@ def match_expression(text: str) -> Match:
     """Convert FIELD=REGEX or FIELD!=REGEX."""
     path, _, pattern = text.partition("=")
     is_negated, path = path.endswith("!"), path.removesuffix("!").strip()
-    if QUOTED.search(pattern) or QUOTED.search(path):
+    if QUOTED.search(pattern):
         raise ValueError('starts or ends with a quote; remove it, or write ["] to match one.')
     if re.search(r"\[:\^?[a-z]+:\]", pattern):
         raise ValueError(r"has a POSIX class, which Python lacks; use \d, \w or [a-z].")
@@ -1267,7 +1265,8 @@ READERS = {
     **STORE_READERS,
 }
 for group in GROUPS.values():
-    READERS |= {words.split()[0]: read for words, (read, _) in group.items()}
+    for words, (read, _) in group.items():
+        READERS[words.split()[0]] = read
 
 # How the options that select begin: a filter is --filter NAME.
 SELECTING = tuple(words.split()[0] for words in GROUPS["what to delete"])
@@ -1530,7 +1529,7 @@ def parse_arguments(words: Sequence[str] | None) -> Texts:
         name, equals, value = text.partition("=")
         if not equals:
             raise ConfigError(f"--filter {clean(text)!r} must be NAME=VALUE.")
-        argv.setdefault(f"--filter {key_of(clean(name).lower())}", []).append(value)
+        argv.setdefault(f"--filter {clean(name).lower()}", []).append(value)
     for flag, texts in argv.items():
         if len(texts) > 1 and flag not in REPEATABLE:
             raise ConfigError(f"{flag} can be given only once.")
