@@ -1515,8 +1515,8 @@ def parse_arguments(words: Sequence[str] | None) -> Texts:
         fault = str(error).removeprefix("argument ")
         fault = fault.replace(": expected one argument", " needs a value")
         raise ConfigError(f"{fault}.") from error
-    for word in unknown[:1]:
-        typed = clean(word.partition("=")[0])
+    if unknown:
+        typed = clean(unknown[0].partition("=")[0])
         name = typed.lstrip("-–—")
         if name == typed:
             raise ConfigError(f"Unexpected argument: {typed}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -15,15 +14,8 @@ import pytest
 
 from bulk_delete import main
 from tests.fake_store import STORE_HASH, TOKEN, FakeStore
-from tests.rigged import (
-    QUIET,
-    SIGNALS,
-    TOOL,
-    MakeStore,
-    RiggedTool,
-    Tool,
-    posix,
-)
+from tests.rigged import QUIET, TOOL, MakeStore, RiggedTool, Tool, posix
+from tests.test_selection import process_state_restored
 
 EXAMPLE = TOOL.with_name("config.example.ini")
 NO_HASH = f"[store]\naccess_token = {TOKEN}\n"
@@ -51,11 +43,8 @@ def run(
 
     Without a store's environment nothing listens at its API, so a request would be an error.
     """
-    monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("BIGCOMMERCE_ACCESS_TOKEN", raising=False)
     monkeypatch.setenv("BC_API_ENDPOINT", "localhost:1")
-    handlers = {signum: signal.getsignal(signum) for signum in SIGNALS}
-    mask = os.umask(0o077)
 
     def call(ini: str | bytes | None, *options: str) -> tuple[int, str, str]:
         path = tmp_path / "store.ini"
@@ -65,10 +54,8 @@ def run(
         status = main(["--config", str(path), *options])
         return status, *capsys.readouterr()
 
-    yield call
-    os.umask(mask)
-    for signum, handler in handlers.items():
-        signal.signal(signum, handler)
+    with process_state_restored(dict(os.environ), tmp_path):
+        yield call
 
 
 @pytest.fixture

@@ -453,6 +453,8 @@ MATCHES: list[tuple[list[str], Fits]] = [
 ]
 BAD_MATCHES = ["email=[", "email=(?P<", "email=", "=x", "email", "email=*", "!=x", "email!="]
 BAD_MATCHES += ["email!=[", " !=x", "email!= x", "email != x", "email!==x"]
+BAD_MATCHES += ["email!=[[:alpha:]]+@", "email=^[^[:digit:]]+@", "email=[:alpha:]"]
+BAD_MATCHES += ["email='@one'", 'email!="@staff"', "email!=“@staff”", "email=„@one"]
 BAD_MATCHES += ["email=a{99999999999}", f"email={'(' * 3000}{')' * 3000}"]
 UNKNOWN_PATHS = ["emial", "Email", "email.0", "email.*", "addresses.0.country_cod"]
 UNKNOWN_PATHS += ["addresses.99.city", "addresses.city", "addresses.*.*"]
@@ -478,6 +480,7 @@ def test_records_must_match_every_expression(store: FakeStore, direct: DirectToo
 def test_bad_match_is_refused(store: FakeStore, direct: DirectTool) -> None:
     for text in BAD_MATCHES:
         run_refused(direct, store, 2, "--match", text, words=["--match"])
+        run_refused(direct, store, 2, words=["match "], match=text)
 
 
 def test_match_on_an_unknown_field_is_refused(store: FakeStore, direct: DirectTool) -> None:
