@@ -1411,8 +1411,10 @@ def read_options(path: Path, ini: Texts, argv: Texts) -> dict[str, Any]:
     values |= {"filters": {}, "selection": {}, "resume_options": [], "warnings": []}
     for flag in dict.fromkeys(["--resource", *ini, *argv]):  # the others depend on it
         key, in_ini, in_argv = key_of(flag), ini.get(flag, []), argv.get(flag, [])
-        converted = []
-        for text in in_ini + in_argv:  # an overridden one is checked too
+        texts, converted = in_ini + in_argv, []
+        if flag == "--ids":  # the list of the ini is not read if it is overridden
+            texts = texts[-1:]
+        for text in texts:  # any other is checked, even if it is overridden
             try:
                 read = READERS.get(flag, make_filter)
                 converted.append(read(text, values["resource"], key))
@@ -1424,7 +1426,7 @@ def read_options(path: Path, ini: Texts, argv: Texts) -> dict[str, Any]:
             if is_guard and in_ini not in ([], in_argv):
                 overridden = f"{key} = {printable(in_ini[0], 80)} in {path}"
                 values["warnings"].append(f"{flag} overrides {overridden}")
-            in_ini, converted = [], converted[len(in_ini) :]
+            in_ini, converted = [], converted[-len(in_argv) :]
         if flag not in READERS:
             values["filter"][key], values["filters"][key] = converted[0], converted[0].text
         elif converted:

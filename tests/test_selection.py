@@ -511,6 +511,9 @@ def test_options_that_override_the_ini_are_shown(three: FakeStore, direct: Direc
     for options, ini, key, replaced in cases:
         shown = dry_run(direct, three, *options, **ini).err.splitlines()
         assert [text for text in shown if key in text and replaced in text], (options, shown)
+    path = write(direct, "11\n")
+    outcome = dry_run(direct, three, "--ids", path, ids="gone.txt")
+    assert "--ids overrides ids = gone.txt" in outcome.err
     outcome = dry_run(direct, three, "--limit", "417", limit=417)
     assert not re.search(r"(?i)limit.*417.*store\.ini|warning", outcome.err)
 
