@@ -779,7 +779,7 @@ def make_filter(text: str, resource: Resource, name: str) -> Filter:
     types = resource.filter_types()
     if name not in types:
         hint = suggest(name, types, "See --resource list.")
-        raise ValueError(f"is not a filter for {resource.plural}. {hint}")
+        raise ValueError(f"is unknown for {resource.plural}. {hint}")
     kind, suffix = types[name], name.partition(":")[2]
     wanted, form, read = FILTER_TYPES[kind]
     compare = OPERATORS[suffix]
@@ -1144,17 +1144,15 @@ def match_expression(text: str) -> Match:
         raise ValueError(f"has an invalid regular expression ({error}).") from error
 
 
-def reader(
-    pattern: str, wanted: str, convert: Callable[[str], Any] = str
-) -> Callable[..., Any]:
-    """Return a function that reads the text of an option; `wanted` completes "must be".
+def reader(pattern: str, fault: str, convert: Callable[[str], Any] = str) -> Callable[..., Any]:
+    """Return a function that reads the text of an option, which must match the pattern.
 
-    It raises ValueError, as `convert` does, that completes "--name ...".
+    It raises ValueError, as `convert` does, that completes "--name ...": with the fault.
     """
 
     def read(text: str, *_: object) -> Any:
         if not re.fullmatch(pattern, text, re.DOTALL):
-            raise ValueError(f"must be {wanted}.")
+            raise ValueError(f"{fault}.")
         return convert(text)
 
     return read
@@ -1171,11 +1169,11 @@ def read_list_file(text: str, resource: Resource, key: str) -> ListFile:
 
 NO = ("no", "false", "off", "0")
 SWITCH = reader(
-    "(?i)yes|no|true|false|on|off|1|0", "yes or no", lambda text: text.lower() not in NO
+    "(?i)yes|no|true|false|on|off|1|0", "must be yes or no", lambda text: text.lower() not in NO
 )
-POSITIVE = reader("0*[1-9][0-9]{0,17}", "a whole number of 1 or more", int)
-NOT_NEGATIVE = reader("[0-9]{1,18}", "a whole number of 0 or more", int)
-PATH = reader(".+", "a path", lambda text: Path(os.path.expanduser(text)))
+POSITIVE = reader("0*[1-9][0-9]{0,17}", "must be a whole number of 1 or more", int)
+NOT_NEGATIVE = reader("[0-9]{1,18}", "must be a whole number of 0 or more", int)
+PATH = reader(".+", "must be a path", lambda text: Path(os.path.expanduser(text)))
 
 # Group in --help => its options, each with its placeholder or short form => its reader,
 # and its help. A reader is called with the text, the resource and the key.
@@ -1184,14 +1182,14 @@ GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
     "what to delete": {
         "--resource NAME": (
             # N31: a misspelled name gets no suggestion to delete another kind of record.
-            reader("|".join(RESOURCES), "a resource (see --resource list)", RESOURCES.get),
+            reader("|".join(RESOURCES), "is unknown (see --resource list)", RESOURCES.get),
             'record type (default: customers); "list" shows all',
         ),
         "--filter NAME=VALUE": (make_filter, "only records matching this API filter"),
         "--match FIELD=REGEX": (
             reader(
                 r"\s*[^=!\s][^=]*=[^ =].*",
-                "FIELD=REGEX or FIELD!=REGEX, without a space after =",
+                "must be FIELD=REGEX or FIELD!=REGEX, without a space after =",
                 match_expression,
             ),
             "only records whose FIELD matches REGEX (FIELD!=REGEX: does not match)",
@@ -1222,7 +1220,7 @@ GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
             "ids in one DELETE (default: as many as the API takes)",
         ),
         "--max-concurrent N": (
-            reader("[1-5]", "a whole number from 1 to 5", int),
+            reader("[1-5]", "must be a whole number from 1 to 5", int),
             "requests in flight at once, 1 to 5 (default: 5)",
         ),
     },
@@ -1235,33 +1233,37 @@ GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
 STORE_READERS = {
     "--store-hash": reader(
         "(.*stores/)?[A-Za-z0-9]+(/v[0-9])?/?",
-        "letters and digits, or the whole API path",
+        "must be letters and digits, or the whole API path",
         partial(re.sub, "^.*stores/|/.*$", ""),
     ),
     "--access-token": reader(
         "[!#-&(-~]+",
-        "ASCII without spaces or quotes, here or in BIGCOMMERCE_ACCESS_TOKEN",
+        "must be ASCII without spaces or quotes, here or in BIGCOMMERCE_ACCESS_TOKEN",
         secret,
     ),
-    "--client-id": reader("[!-~]*", "ASCII without spaces"),
+    "--client-id": reader("[!-~]*", "must be ASCII without spaces"),
     "--domain": reader(
-        "((https?://)?[^/:]+(/.*)?)?", "a domain such as www.example.com", bare_domain
+        "((https?://)?[^/:]+(/.*)?)?", "must be a domain such as www.example.com", bare_domain
     ),
 }
 READERS = {
-    "--host": reader("[A-Za-z0-9.-]+(:[0-9]{1,5})?", "host or host:port in BC_API_ENDPOINT"),
+    "--host": reader(
+        "[A-Za-z0-9.-]+(:[0-9]{1,5})?", "must be host or host:port in BC_API_ENDPOINT"
+    ),
     "--min-requests-remaining": NOT_NEGATIVE,
     "--count-items": SWITCH,
-    "--max-retries": reader("1?[0-9]|20", "a whole number from 0 to 20", int),
+    "--max-retries": reader("1?[0-9]|20", "must be a whole number from 0 to 20", int),
     "--timeout": reader(
-        r"(?=.*[1-9])[0-9]{1,4}(\.[0-9]{1,9})?", "a number of seconds above 0", float
+        r"(?=.*[1-9])[0-9]{1,4}(\.[0-9]{1,9})?", "must be a number of seconds above 0", float
     ),
     "--max-error-rate": reader(
         r"([0-9]{1,2}(\.[0-9]{1,9})?|100)\s?%?",
-        "a percentage from 0 to 100",
+        "must be a percentage from 0 to 100",
         lambda text: float(text.rstrip(" %")),
     ),
-    "--webhook-url": reader("https?://[A-Za-z0-9][!-~]*", "an http or https URL", secret),
+    "--webhook-url": reader(
+        "https?://[A-Za-z0-9][!-~]*", "must be an http or https URL", secret
+    ),
     **STORE_READERS,
 }
 for group in GROUPS.values():
