@@ -708,7 +708,7 @@ FILTER_TYPES: dict[str, tuple[str, str, Callable[[Any], Any]]] = {
     **dict.fromkeys(
         ("text", "texts", "choice"),
         (
-            "text, without a space after a comma (use --match for that)",
+            "text without a space after a comma (use --match for that)",
             r"(?s)\S(.*\S)?",
             str.casefold,
         ),
@@ -788,9 +788,11 @@ def make_filter(text: str, resource: Resource, name: str) -> Filter:
     if suffix == "in" or kind == "texts":  # the API splits at commas
         parts = text.split(",")
     for part in parts:
-        if not re.fullmatch(form, part):
+        with suppress(ValueError):  # 2025-02-31
+            if re.fullmatch(form, part):
+                values[part] = read(part)
+        if part not in values:
             raise ValueError(f"needs {wanted}.")
-        values[part] = read(part)
     if kind == "choice":
         sent = text.lower()
     if kind == "date":

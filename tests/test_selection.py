@@ -262,7 +262,14 @@ BAD_VALUES = {
     "name:in": ["Smith, Bob"],
     "name:like": ["Smith, Bob"],
     "phone:in": ["555-0101, 555-0102"],
-    "date_created:min": ["2025-13-01", "20250331", "2025W141", "2024W01T10", "31.03.2025"],
+    "date_created:min": [
+        "2025-13-01",
+        "2025-02-31",
+        "20250331",
+        "2025W141",
+        "2024W01T10",
+        "31.03.2025",
+    ],
     "date_created:max": ["1714521600", "2025-3-1", "2025-03-31T12", "2025-03-31+02:00"],
     "date_modified:max": ["31/12/2024"],
 }
@@ -282,7 +289,7 @@ def test_unclear_filter_value_is_refused(store: FakeStore, direct: DirectTool) -
     """So is one with a space after a comma, where the API would split it: use --match."""
     for name, values in BAD_VALUES.items():
         for value in values:
-            words = [name, "--match"] if ", " in value else [name]
+            words = [name, "needs ", "--match" if ", " in value else ""]
             run_refused(direct, store, 2, "--filter", f"{name}={value}", words=words)
             run_refused(direct, store, 2, words=words, filters={name: value})
     products = ("--resource", "products", "--filter", "sku:in=SKU-1, red")
