@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import bulk_delete
-from tests.rigged import MakeStore, lines, people, run_deletes, run_refused, write
+from tests.rigged import MakeStore, lines, people, run_refused, write
 from tests.test_selection import DirectTool, dry_run, selected, stocked, unmatched
 
 
@@ -504,16 +504,6 @@ def test_misread_lists_are_refused(make_store: MakeStore, direct: DirectTool) ->
         run_refused(direct, store, 2, option, missing, words=["none.txt"])
         for content in (b"", b"id\n", b"5\n\xff\xfe\n"):
             run_refused(direct, store, 2, option, write(direct, content), words=["list.txt"])
-
-
-def test_lists_select_exactly_their_records(make_store: MakeStore, direct: DirectTool) -> None:
-    """In each of these forms."""
-    text = 'Row,Customer ID,Name\n1,12,"Doe, ""J"""\n2,13,x\n'
-    crlf = b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode()
-    for content in (b"12\n13", b"\n 12 \n\n13\n", text.replace(",", ";").encode(), crlf):
-        store = people(make_store, 11, 12, 13, 14)
-        outcome = run_deletes(direct, store, {12, 13}, "--ids", write(direct, content))
-        assert (outcome.summary["duplicates"], outcome.summary["not_found"]) == (0, 0)
 
 
 # --- natural keys -----------------------------------------------------------------------------

@@ -123,9 +123,14 @@ SAVED: list[dict[str, Any]] = [{}, {"lineterminator": "\n"}, {"lineterminator": 
 SAVED += [{"dialect": "excel-tab"}, {"dialect": "unix"}, {"delimiter": ";"}]
 UNUSUAL = ["+ada@one.example", "-bob@one.example", "=cleo@one.example", "müller@one.example"]
 UNUSUAL += ["eva@bücher.example", "o'brien@one.example"]
-STORED = ["Ada.Smith@One.Example", "EVE@ONE.EXAMPLE", "ada@One.example", "JOSÉ@one.example"]
+STORED = [
+    " Ada.Smith@One.Example ",
+    "EVE@ONE.EXAMPLE",
+    "ada@One.example",
+    "JOSE\u0301@one.example",
+]
 STORED += ["Joe.Smith@one.example", "adaSmith@one.example"]
-LISTED = [*map(str.lower, STORED[:4]), *map(str.swapcase, STORED[4:])]
+LISTED = [*map(str.lower, STORED[:3]), "josé@one.example", *map(str.swapcase, STORED[4:])]
 CAPITALS = ["ZOE@ONE.EXAMPLE", "Bob@one.example", "cleo@One.Example", "dORa@one.example"]
 STRAY = [("--ids", 250, 0, 0), ("--ids", 5, 0, 0), ("--ids", 300, 0, 1), ("--ids", 0, 40, 0)]
 STRAY += [("--ids", 0, 80, 1), ("--ids", 20, 20, 1), ("--keep", 5, 0, 1), ("--keep", 0, 5, 1)]
