@@ -895,13 +895,8 @@ def truncated_fields(record: Record) -> dict[str, int]:
 
 # At most 320 characters [RFC 3696, erratum 1690].
 PLAIN_ADDRESS = re.compile(r"(?!'|.{321})[\w.!#$%&'+/=?^{|}~-]+@[\w-]+(\.[\w-]+)+")
-# Natural key of a resource => the columns that have it, as they are compared.
-KEY_COLUMNS = {
-    "email": ("email", "emailaddress", "emailadresse", "adresseemail"),
-    "sku": ("sku",),
-    "code": ("code",),
-    "from_path": ("frompath",),
-}
+# Other names of the column email, as they are compared.
+EMAIL_COLUMNS = ("emailaddress", "emailadresse", "adresseemail")
 
 
 def csv_rows(text: str) -> Iterator[tuple[int, list[str]]]:
@@ -944,14 +939,16 @@ def read_header(header: Sequence[str], resource: Resource) -> list[str]:
         return []
     # The columns that are read, as they are compared => what they have.
     own = {"id": "id", column_key(resource.id_column): "id"}
-    own |= dict.fromkeys(KEY_COLUMNS.get(resource.key, ()), resource.key)
+    own[column_key(resource.key)] = resource.key
+    if resource.key == "email":
+        own |= dict.fromkeys(EMAIL_COLUMNS, "email")
     names = [*map(column_key, header)]
     if "item" in names or "itemtype" in names:
         raise ValueError(
             "a product export (Item column) also lists ids of variants and images in its "
             "ID column; make a list of the ids to delete"
         )
-    found = [own[name] for name in names if name in own]
+    found = [own[name] for name in names if own.get(name)]
     others = {column_key(other.id_column) for other in RESOURCES.values()}
     for name, shown in zip(names, header, strict=True):
         shown = printable(shown, 40)
