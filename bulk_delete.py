@@ -81,7 +81,7 @@ from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO, TypeVar
-from urllib.parse import unquote, urlencode
+from urllib.parse import parse_qsl, unquote, urlencode
 
 if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until main: no traceback of an import
@@ -357,11 +357,11 @@ class Resource:
     max_concurrent: int = 5
     id_field: str = "id"
     # Parameters of the list: sort, sub-resources.
-    params: Mapping[str, str] = field(default_factory=dict)
+    query: str = ""
     # Filters that can be checked on the record, as name/type of FILTER_TYPES.
     filters: str = ""
     # Fields that tell a person which record it is.
-    display_fields: tuple[str, ...] = ("name",)
+    fields: str = "name"
     # The field of the natural key by which a list may name a record; "" if none.
     key: str = ""
     # The field of the parent's id, if deleting a parent deletes its children.
@@ -421,6 +421,16 @@ class Resource:
             key = key.lower()
         return unicodedata.normalize("NFC", key)
 
+    @property
+    def params(self) -> dict[str, str]:
+        """The parameters of the list as name => value."""
+        return dict(parse_qsl(self.query))
+
+    @property
+    def display_fields(self) -> list[str]:
+        """The fields that tell a person which record it is."""
+        return self.fields.split()
+
     def filter_types(self) -> dict[str, str]:
         """Return the filters as name => type."""
         return dict(item.split("/") for item in self.filters.split())
@@ -429,8 +439,8 @@ class Resource:
 _DATES = "date_created:min/date date_created:max/date"
 _IDS = "id/id id:in/id id:min/id id:max/id id:greater/id id:less/id"
 _CHANGES = "date_modified:min/date date_modified:max/date"
-_PERSON = ("email", "first_name", "last_name", "date_created")
-_BY_ID = {"sort": "id", "direction": "asc"}
+_PERSON = "email first_name last_name date_created"
+_BY_ID = "sort=id&direction=asc"
 
 RESOURCES = {
     resource.name: resource
@@ -440,14 +450,11 @@ RESOURCES = {
             "v3/customers",
             "store_v2_customers",
             delete_filter="id:in",
-            params={
-                "sort": "date_created:asc",
-                "include": "addresses,storecredit,attributes,formfields",
-            },
+            query="sort=date_created:asc&include=addresses,storecredit,attributes,formfields",
             filters="id:in/id company:in/text customer_group_id:in/int email:in/text "
             "name:in/text name:like/texts phone:in/text registration_ip_address:in/text "
             f"{_DATES} {_CHANGES}",
-            display_fields=_PERSON,
+            fields=_PERSON,
             key="email",
             also_deleted="addresses, attributes and store credit",
         ),
@@ -457,10 +464,8 @@ RESOURCES = {
             "store_v2_products",
             delete_filter="id:in",
             max_batch=250,
-            params={
-                **_BY_ID,
-                "include": "variants,images,custom_fields,bulk_pricing_rules,videos,reviews",
-            },
+            query=f"{_BY_ID}&include=variants,images,custom_fields,bulk_pricing_rules,videos,"
+            "reviews",
             filters=f"{_IDS} name/text sku/text sku:in/text mpn/text upc/text price/number "
             "weight/number condition/choice brand_id/int categories:in/int is_visible/bool "
             "is_featured/int is_free_shipping/int type/text availability/text "
@@ -468,7 +473,7 @@ RESOURCES = {
             "inventory_level:min/int inventory_level:max/int inventory_level:greater/int "
             "inventory_level:less/int date_last_imported:min/date "
             f"date_last_imported:max/date {_CHANGES}",
-            display_fields=("name", "sku", "price", "date_created"),
+            fields="name sku price date_created",
             key="sku",
             also_deleted="variants, images and all other product data",
             note="options and modifiers are not in the backup",
@@ -483,7 +488,7 @@ RESOURCES = {
             id_field="category_id",
             filters="category_id:in/id tree_id:in/int parent_id:in/int name/text "
             "name:like/text page_title/text page_title:like/text is_visible/bool",
-            display_fields=("name", "parent_id"),
+            fields="name parent_id",
             parent="parent_id",
             also_deleted="child categories",
             note="a category that has products cannot be deleted",
@@ -492,7 +497,7 @@ RESOURCES = {
             "brands",  # brands_catalog.v3.yml: the collection is deleted by name only
             "v3/catalog/brands",
             "store_v2_products",
-            params={"sort": "name", "direction": "asc"},
+            query="sort=name&direction=asc",
             filters=f"{_IDS} name/text name:like/text page_title/text",
         ),
         Resource(
@@ -502,9 +507,9 @@ RESOURCES = {
             delete_filter="id:in",
             id_filter="",
             max_batch=50,
-            params=_BY_ID,
+            query=_BY_ID,
             filters="id/id name/text currency_code/text redemption_type/choice status/text",
-            display_fields=("name", "status", "redemption_type"),
+            fields="name status redemption_type",
             note="a promotion that has coupon codes cannot be deleted",
         ),
         Resource(
@@ -514,7 +519,7 @@ RESOURCES = {
             id_filter="id",  # there is no GET by path id
             max_read=1,
             filters="id/id code/text name/text type/text",
-            display_fields=("code", "name", "date_created"),
+            fields="code name date_created",
             key="code",
             note="a coupon's promotion is kept",
         ),
@@ -524,7 +529,7 @@ RESOURCES = {
             "store_v2_products",
             max_concurrent=1,
             filters=f"id:in/id name/text name:like/text {_DATES} {_CHANGES}",
-            display_fields=("name", "active", "date_created"),
+            fields="name active date_created",
             also_deleted="all price records of a list",
             note="price records are not in the backup",
         ),
@@ -533,9 +538,9 @@ RESOURCES = {
             "v3/storefront/redirects",
             "store_v2_content",
             delete_filter="id:in",
-            params={**_BY_ID, "include": "to_url"},
+            query=f"{_BY_ID}&include=to_url",
             filters="id:in/id id:min/id id:max/id site_id/int",
-            display_fields=("from_path", "site_id"),
+            fields="from_path site_id",
             key="from_path",
         ),
         Resource(
@@ -544,9 +549,9 @@ RESOURCES = {
             "store_v2_content",
             delete_filter="id:in",
             deletes_known_on_404=True,  # "pages that did exist were successfully deleted"
-            params={"include": "body"},
+            query="include=body",
             filters="id:in/id channel_id/int name/text",
-            display_fields=("name", "url", "type"),
+            fields="name url type",
             note="child pages are kept, moved to the top level and hidden",
         ),
         Resource(
@@ -555,7 +560,7 @@ RESOURCES = {
             "store_v2_customers",
             filters="id:in/id email/text first_name/text last_name/text source/text "
             f"order_id/int {_DATES} {_CHANGES}",
-            display_fields=_PERSON,
+            fields=_PERSON,
             key="email",
         ),
         Resource(
@@ -563,10 +568,10 @@ RESOURCES = {
             "v2/gift_certificates",
             "store_v2_marketing",
             id_filter="",
-            params=_BY_ID,
+            query=_BY_ID,
             filters="code/text order_id/int to_name/text to_email/text from_name/text "
             "from_email/text",
-            display_fields=("code", "to_email", "balance"),
+            fields="code to_email balance",
             note="the remaining balance is lost",
         ),
     )
@@ -576,7 +581,7 @@ ORDERS = Resource(
     "orders",
     "v2/orders",
     "store_v2_orders_read_only",
-    params={"sort": "id:asc"},
+    query="sort=id:asc",
 )
 CUSTOMER_GROUPS = Resource(
     "customer_groups",
@@ -640,8 +645,8 @@ def suggest(name: str, known: Iterable[str], otherwise: str, cutoff: float = 0.5
 
     The opposite of a filter is no suggestion: only filters that compare alike are.
     """
-    operator = name[len(name.partition(":")[0]) :]
-    alike = [other for other in known if other.endswith(operator)]
+    _, colon, operator = name.partition(":")
+    alike = [other for other in known if other.endswith(colon + operator)]
     for close in difflib.get_close_matches(name.lower(), alike, n=1, cutoff=cutoff):
         return f"Did you mean {close}?"
     return otherwise
@@ -655,15 +660,14 @@ def read_text(path: Path) -> str:
         raise ValueError("not found") from error
     except OSError as error:
         raise ValueError(error.strerror) from error
+    fault = "not UTF-8 text; save it as UTF-8 (in Excel: CSV UTF-8)"
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        raise ValueError(
-            f"line {line}: not UTF-8 text; save it as UTF-8 (in Excel: CSV UTF-8)"
-        ) from error
+        raise ValueError(f"line {line}: {fault}") from error
     if "\0" in text:
-        raise ValueError("not UTF-8 text; save it as UTF-8 (in Excel: CSV UTF-8)")
+        raise ValueError(fault)
     return text
 
 
@@ -677,24 +681,15 @@ def read_text(path: Path) -> str:
 
 def positive_id(value: object) -> int | None:
     """Return a record's id: a positive whole number, and nothing that looks like one."""
-    if isinstance(value, str) and re.fullmatch(r"[1-9][0-9]{0,17}", value):
-        return int(value)
-    if type(value) is int and value > 0:
-        return value
-    return None
+    if isinstance(value, str) and re.fullmatch("[1-9][0-9]{0,17}", value):
+        value = int(value)
+    return value if type(value) is int and value > 0 else None
 
 
 def moment(text: object) -> datetime:
     """Return a date-time of the API, in UTC if it names no zone; raises ValueError."""
     parsed = datetime.fromisoformat(str(text))
-    if parsed.tzinfo is None:
-        parsed = parsed.replace(tzinfo=UTC)
-    return parsed.astimezone(UTC)
-
-
-def casefolded(value: object) -> str:
-    """Return a value as text filters compare it."""
-    return str(value).casefold()
+    return parsed.replace(tzinfo=parsed.tzinfo or UTC).astimezone(UTC)
 
 
 # Type of a filter => what a value must be, its form, and how a value or a field of the
@@ -703,14 +698,21 @@ FILTER_TYPES: dict[str, tuple[str, str, Callable[[Any], Any]]] = {
     "id": ("a positive whole number", "[1-9][0-9]{0,17}", int),
     "int": ("a whole number", "-?[0-9]{1,18}", int),
     "number": ("a number", r"[0-9]+(\.[0-9]+)?", float),
-    "bool": ("true or false", "true|false", casefolded),
+    "bool": ("true or false", "true|false", lambda value: str(value).lower()),
     "date": (  # nothing that may mean an hour, a week, or a year without its end
         "a date such as 2025-03-31 or 2025-03-31T12:00:00Z",
         r"(?a)[12]\d{3}-\d\d-\d\d(T\d\d:\d\d(:\d\d)?(Z|[+-]\d\d:\d\d)?)?",
         moment,
     ),
     # texts: a :like that takes a list; choice: sent in lower case.
-    **dict.fromkeys(("text", "texts", "choice"), ("text", "(?s).+", casefolded)),
+    **dict.fromkeys(
+        ("text", "texts", "choice"),
+        (
+            "text without a space after a comma (use --match for that)",
+            r"(?s)\S(.*\S)?",
+            str.casefold,
+        ),
+    ),
 }
 
 # Suffix of a filter's name => comparison of the record's field with the filter's value.
@@ -742,12 +744,12 @@ class Filter:
 
     def matching_values(self, record: Record) -> set[str]:
         """Return the values, as given, that the record matches; none if that is unknown."""
-        found = self._fields(record)
-        return {
-            text
-            for text, value in self.values.items()
-            if any(self.compare(item, value) for item in found)
-        }
+        matching = set()
+        for item in self._fields(record):
+            for text, value in self.values.items():
+                if self.compare(item, value):
+                    matching.add(text)
+        return matching
 
     def is_at_end(self, record: Record) -> bool:
         """Return whether a :max filter may return this record though it does not match.
@@ -772,23 +774,25 @@ class Filter:
             return []
 
 
-def make_filter(name: str, text: str, kind: str) -> Filter:
-    """Read a filter; kind: in FILTER_TYPES. Raises ValueError for a wrong value."""
-    text = sent = text.strip()
-    suffix = name.partition(":")[2]
+def make_filter(text: str, resource: Resource, name: str) -> Filter:
+    """Return the filter of a name and a value; raises ValueError for a wrong one."""
+    types = resource.filter_types()
+    if name not in types:
+        hint = suggest(name, types, "See --resource list.")
+        raise ValueError(f"is unknown for {resource.plural}. {hint}")
+    kind, suffix = types[name], name.partition(":")[2]
     wanted, form, read = FILTER_TYPES[kind]
-    parts, values = [text], {}
-    if suffix == "in" or kind == "texts":
-        parts = text.split(",")
-        if re.search(r",\s", text):
-            raise ValueError(
-                "has a space after a comma, where the API splits values; use --match"
-            )
-    for part in parts:
-        if not re.fullmatch(form, part.strip()):
-            raise ValueError(f"needs {wanted}")
-        values[part] = read(part.strip())
     compare = OPERATORS[suffix]
+    text = sent = text.strip()
+    parts, values = [text], {}
+    if suffix == "in" or kind == "texts":  # the API splits at commas
+        parts = text.split(",")
+    for part in parts:
+        with suppress(ValueError):  # 2025-02-31
+            if re.fullmatch(form, part):
+                values[part] = read(part)
+        if part not in values:
+            raise ValueError(f"needs {wanted}.")
     if kind == "choice":
         sent = text.lower()
     if kind == "date":
@@ -891,13 +895,8 @@ def truncated_fields(record: Record) -> dict[str, int]:
 
 # At most 320 characters [RFC 3696, erratum 1690].
 PLAIN_ADDRESS = re.compile(r"(?!'|.{321})[\w.!#$%&'+/=?^{|}~-]+@[\w-]+(\.[\w-]+)+")
-# Natural key of a resource => the columns that have it, as they are compared.
-KEY_COLUMNS = {
-    "email": ("email", "emailaddress", "emailadresse", "adresseemail"),
-    "sku": ("sku",),
-    "code": ("code",),
-    "from_path": ("frompath",),
-}
+# Other names of the column email, as they are compared.
+EMAIL_COLUMNS = ("emailaddress", "emailadresse", "adresseemail")
 
 
 def csv_rows(text: str) -> Iterator[tuple[int, list[str]]]:
@@ -905,7 +904,6 @@ def csv_rows(text: str) -> Iterator[tuple[int, list[str]]]:
 
     The header has one kind of separator, so that no other one gives the same header.
     """
-    csv.field_size_limit(2**31 - 1)
     lines = io.StringIO(text, newline="")
     header = next((line for line in lines if line.strip(' \t\r\n,;"')), "")
     separator = "".join(letter for letter in ",;\t" if letter in header) or ","
@@ -941,26 +939,30 @@ def read_header(header: Sequence[str], resource: Resource) -> list[str]:
         return []
     # The columns that are read, as they are compared => what they have.
     own = {"id": "id", column_key(resource.id_column): "id"}
-    own |= dict.fromkeys(KEY_COLUMNS.get(resource.key, ()), resource.key)
-    names = [column_key(name) for name in header]
+    own[column_key(resource.key)] = resource.key
+    if resource.key == "email":
+        own |= dict.fromkeys(EMAIL_COLUMNS, "email")
+    names = [*map(column_key, header)]
     if "item" in names or "itemtype" in names:
         raise ValueError(
             "a product export (Item column) also lists ids of variants and images in its "
             "ID column; make a list of the ids to delete"
         )
-    found = [own[name] for name in names if name in own]
+    found = [own[name] for name in names if own.get(name)]
     others = {column_key(other.id_column) for other in RESOURCES.values()}
     for name, shown in zip(names, header, strict=True):
         shown = printable(shown, 40)
         if name in others and "id" not in found:
             raise ValueError(f"lists {shown}s, not {resource.plural}")
-        if "mail" in name and resource.key == "email" and found == ["id"]:
-            raise ValueError(
-                f'column "{shown}" may have addresses; rename it to email, or remove it'
-            )
+        # A row may be an order: ID, Customer No; a number may be a count: ID, Mail.
+        is_unclear = "id" in names and column_key(resource.singular) in name
+        is_unclear |= "mail" in name and resource.key == "email"
+        if is_unclear and found == ["id"]:
+            fault = f'column "{shown}" may be of other {resource.plural} than the ids'
+            raise ValueError(f"{fault}; rename or remove a column")
     if not found or len(found) > len({*found}):
         count = "more than one" if found else "no"
-        wanted = f"id, {resource.singular} id" + f" or {resource.key}" * bool(resource.key)
+        wanted = f"id, {resource.singular} id or {resource.key}".removesuffix(" or ")
         shown = printable(repr(", ".join(filter(None, header))))
         raise ValueError(f"{count} {wanted} column (columns: {shown})")
     return [own.get(name, name) for name in names]
@@ -973,8 +975,9 @@ class ListFile(dict[int | str, str]):
         super().__init__()
         # The path, as it was given.
         self.name = name
-        # Rows with an id and a key: line, id, key as it is compared.
+        # Rows with an id and a key: line, id, key as it is compared; and these keys.
         self.pairs: list[tuple[int, int, str]] = []
+        self.paired_keys: set[str] = set()
         # Entries that were repeated.
         self.duplicates = 0
 
@@ -1003,6 +1006,7 @@ class ListFile(dict[int | str, str]):
             if not key:
                 raise ValueError(f"{resource.key} missing, though the file has a column for it")
             self.pairs.append((line, int(text), key))
+            self.paired_keys.add(key)
 
 
 def paired_key(values: Mapping[str, Any], resource: Resource) -> str:
@@ -1011,11 +1015,8 @@ def paired_key(values: Mapping[str, Any], resource: Resource) -> str:
     That is what selected.csv shows of it. A product may have no sku; then its name stands
     for it, so that a number alone, such as a count below the ids, is no product.
     """
-    for name in (resource.key, *resource.display_fields[:1]):
-        key = resource.normalize_key(printable(values.get(name) or "", DATA_LIMIT))
-        if key:
-            break
-    return key
+    key = values.get(resource.key) or values.get(resource.display_fields[0]) or ""
+    return resource.normalize_key(printable(key, DATA_LIMIT))
 
 
 def read_list(text: str, resource: Resource, name: str = "") -> ListFile:
@@ -1039,64 +1040,62 @@ def read_list(text: str, resource: Resource, name: str = "") -> ListFile:
     return entries
 
 
+@dataclass
 class ListMatcher:
     """Which entries of a list match a record in the store, as records are seen."""
 
-    def __init__(self, entries: ListFile, resource: Resource) -> None:
-        self.entries = entries
-        # Records that the list excluded.
-        self.excluded = 0
-        # Whether the store looked the entries up, rather than all records being compared.
-        self.is_looked_up = False
-        # Keys of entries that several records have.
-        self.shared: set[str] = set()
-        self._resource = resource
-        # The listed ids and keys that were seen: id => key, key => id of its first record.
-        self._found: dict[int | str, int | str] = {}
-        self._paired = {key for _, _, key in entries.pairs}
+    entries: ListFile
+    resource: Resource
+    # Records that the list excluded.
+    excluded: int = 0
+    # Whether the store looked the entries up, rather than all records being compared.
+    is_looked_up: bool = False
+    # Keys of entries that several records have.
+    shared: set[str] = field(default_factory=set)
+    # The listed ids and keys that were seen: id => key, key => id of its first record.
+    found: dict[int | str, int | str] = field(default_factory=dict)
 
     def matches(self, record: Record) -> bool:
         """Return whether an entry matches the record, and remember it."""
-        number, key = self._resource.id_of(record), self._resource.key_of(record)
-        if self._paired:
-            key = paired_key(record, self._resource)
-        if number in self.entries:
-            self._found[number] = key
-        if key in self.entries or key in self._paired:
-            first = self._found.setdefault(key, number)
-            if key in self.entries and first != number:
+        entries, number = self.entries, self.resource.id_of(record)
+        key = self.resource.key_of(record)
+        if entries.paired_keys:
+            key = paired_key(record, self.resource)
+        if number in entries:
+            self.found[number] = key
+        if key in entries or key in entries.paired_keys:
+            first = self.found.setdefault(key, number)
+            if key in entries and first != number:
                 self.shared.add(key)
-        return number in self.entries or key in self.entries
+        return number in entries or key in entries
 
     def unmatched(self) -> list[str]:
         """Return the entries that match no record, as written."""
         entries = self.entries.items()
-        return [text for entry, text in entries if entry not in self._found]
+        return [text for entry, text in entries if entry not in self.found]
 
     def unmatched_ids(self) -> list[int]:
         """Return the ids that match no record."""
-        ids = [entry for entry in self.entries if isinstance(entry, int)]
-        return [number for number in ids if number not in self._found]
+        entries = self.entries
+        return [item for item in entries if isinstance(item, int) and item not in self.found]
 
     def unmatched_emails(self) -> list[str]:
         """Return the addresses that match no record, as written."""
         entries = self.entries.items()
-        return [
-            text for key, text in entries if isinstance(key, str) and key not in self._found
-        ]
+        return [text for key, text in entries if isinstance(key, str) and key not in self.found]
 
     def emails_of_unmatched_ids(self) -> list[str]:
         """Return the addresses of rows whose id matches no record: another may have it."""
         pairs = self.entries.pairs
-        emails = [key for _, number, key in pairs if number not in self._found]
+        emails = [key for _, number, key in pairs if number not in self.found]
         return [*filter(PLAIN_ADDRESS.fullmatch, emails)]
 
     def contradictions(self) -> list[str]:
         """Return the rows whose id and key are of two records: "line 2 (id 26)"."""
         rows = []
         for line, number, key in self.entries.pairs:
-            is_of_another = number not in self._found and key in self._found
-            if is_of_another or self._found.get(number, key) != key:
+            is_of_another = number not in self.found and key in self.found
+            if is_of_another or self.found.get(number, key) != key:
                 rows.append(f"line {line} (id {number})")
         return rows
 
@@ -1104,10 +1103,10 @@ class ListMatcher:
 # --- configuration ------------------------------------------------------------------
 #
 # Turns store.ini and the command line into one frozen Config, or names the file, line,
-# key or option that is wrong. An option of OPTIONS is a key of [cleanup] too, and sets the
+# key or option that is wrong. An option of GROUPS is a key of [cleanup] too, and sets the
 # field of Config of that name. A filter is an option like the others: --filter NAME, and
-# the key NAME of [filters]. To add an option, add it to OPTIONS, Config and
-# config.example.ini.
+# the key NAME of [filters]. To add an option, add it to GROUPS (or READERS, if only the ini
+# has it), Config and config.example.ini.
 
 
 QUOTED = re.compile("^['\"“”„‘’]|['\"“”„‘’]$")
@@ -1128,136 +1127,144 @@ def match_expression(text: str) -> Match:
     """Convert FIELD=REGEX or FIELD!=REGEX."""
     path, _, pattern = text.partition("=")
     is_negated, path = path.endswith("!"), path.removesuffix("!").strip()
-    if QUOTED.search(pattern) or QUOTED.search(path):
-        raise ValueError('starts or ends with a quote; remove it, or write ["] to match one')
+    if QUOTED.search(pattern):
+        raise ValueError('starts or ends with a quote; remove it, or write ["] to match one.')
     if re.search(r"\[:\^?[a-z]+:\]", pattern):
-        raise ValueError(r"has a POSIX class, which Python lacks; use \d, \w or [a-z]")
+        raise ValueError(r"has a POSIX class, which Python lacks; use \d, \w or [a-z].")
     try:
         return Match(path, is_negated, re.compile(pattern))
     except (re.error, OverflowError, RecursionError) as error:
-        raise ValueError(f"has an invalid regular expression ({error})") from error
+        raise ValueError(f"has an invalid regular expression ({error}).") from error
 
 
-@dataclass(frozen=True)
-class Option:
-    """One option: how its text is read, and what --help says about it."""
+def reader(pattern: str, fault: str, convert: Callable[[str], Any] = str) -> Callable[..., Any]:
+    """Return a function that reads the text of an option, which must match the pattern.
 
-    # What its text must match, and that in words: "must be ...".
-    pattern: str
-    wanted: str
-    # text => value; raises ValueError that completes "--name ...".
-    convert: Callable[[str], Any] = str
-    # Its group in --help; "" if only the ini has it.
-    group: str = ""
-    help: str = ""
-    # The placeholder of its value; "" for a switch.
-    metavar: str = ""
+    It raises ValueError, as `convert` does, that completes "--name ...": with the fault.
+    """
 
-    def read(self, text: str) -> Any:
-        """Return the value of a text; raises ValueError that completes "--name ..."."""
-        if not re.fullmatch(self.pattern, text, re.DOTALL):
-            raise ValueError(f"must be {self.wanted}")
-        return self.convert(text)
+    def read(text: str, *_: object) -> Any:
+        if not re.fullmatch(pattern, text, re.DOTALL):
+            raise ValueError(f"{fault}.")
+        return convert(text)
+
+    return read
 
 
-# Kinds of options: pattern, words and converter.
-SWITCH = (
-    "(?i)yes|no|true|false|on|off|1|0",
-    "yes or no",
-    lambda text: text.lower() in ("yes", "true", "on", "1"),
+def read_list_file(text: str, resource: Resource, key: str) -> ListFile:
+    """Return what the file of --ids or --keep lists; raises ConfigError."""
+    path = Path(os.path.expanduser(text))
+    try:
+        return read_list(read_text(path), resource, str(path))
+    except ValueError as error:
+        raise ConfigError(f"--{key} {path}: {error}.") from error
+
+
+NO = ("no", "false", "off", "0")
+SWITCH = reader(
+    "(?i)yes|no|true|false|on|off|1|0", "must be yes or no", lambda text: text.lower() not in NO
 )
-POSITIVE = ("0*[1-9][0-9]{0,17}", "a whole number of 1 or more", int)
-NOT_NEGATIVE = ("[0-9]{1,18}", "a whole number of 0 or more", int)
-FILE = (".+", "a path", lambda text: Path(os.path.expanduser(text)))
-MATCH = (
-    r"\s*[^=!\s][^=]*=[^ =].*",
-    "FIELD=REGEX or FIELD!=REGEX, without a space after =",
-    match_expression,
-)
-# The options of the first group select; with --resume, the selection is the plan's.
-WHAT, SAFETY, PACE, OUTPUT = "what to delete", "safety", "pace", "output"
-OPTIONS = {
-    "--resource": Option(
-        # N31: a misspelled name gets no suggestion to delete another kind of record.
-        "|".join(RESOURCES),
-        "a resource (see --resource list)",
-        RESOURCES.get,
-        WHAT,
-        'record type (default: customers); "list" shows all',
-        "NAME",
-    ),
-    "--filter": Option(
-        ".*", "", str, WHAT, "only records matching this API filter", "NAME=VALUE"
-    ),
-    "--match": Option(
-        *MATCH,
-        WHAT,
-        "only records whose FIELD matches REGEX (FIELD!=REGEX: does not match)",
-        "FIELD=REGEX",
-    ),
-    "--ids": Option(
-        *FILE, WHAT, "only records listed in FILE (ids, emails, skus, codes or paths)", "FILE"
-    ),
-    "--keep": Option(*FILE, WHAT, "exclude records listed in FILE (may be repeated)", "FILE"),
-    "--spare-with-orders": Option(*SWITCH, WHAT, "exclude customers that have orders"),
-    "--limit": Option(*POSITIVE, WHAT, "delete at most N records", "N"),
-    "--max-delete": Option(*NOT_NEGATIVE, SAFETY, "refuse to delete more than N records", "N"),
-    "--dry-run": Option(*SWITCH, SAFETY, "list records and write the plan; delete nothing"),
-    "--yes": Option(*SWITCH, SAFETY, "skip the confirmation prompt"),
-    "--resume": Option(
-        *FILE, SAFETY, "resume a run, or execute a dry run's plan", "RUN_FOLDER"
-    ),
-    "--runs-dir": Option(*FILE, SAFETY, "directory for run folders (default: runs)", "DIR"),
-    "--no-backup": Option(*SWITCH, SAFETY, "do not write backup.jsonl"),
-    "--rate-limit": Option(
-        *POSITIVE, PACE, "at most N requests in each of the store's rate-limit windows", "N"
-    ),
-    "--batch-size": Option(
-        *POSITIVE, PACE, "ids in one DELETE (default: as many as the API takes)", "N"
-    ),
-    "--max-concurrent": Option(
-        "[1-5]",
-        "a whole number from 1 to 5",
-        int,
-        PACE,
-        "requests in flight at once, 1 to 5 (default: 5)",
-        "N",
-    ),
-    "--json": Option(
-        *SWITCH, OUTPUT, "print the summary as JSON on stdout, everything else on stderr"
-    ),
-    "--verbose": Option(*SWITCH, OUTPUT, "show every request"),
-    # Only in the ini and the environment.
-    "--min-requests-remaining": Option(*NOT_NEGATIVE),
-    "--count-items": Option(*SWITCH),
-    "--max-retries": Option("1?[0-9]|20", "a whole number from 0 to 20", int),
-    "--timeout": Option(
-        r"(?=.*[1-9])[0-9]{1,4}(\.[0-9]{1,9})?", "a number of seconds above 0", float
-    ),
-    "--max-error-rate": Option(
-        r"([0-9]{1,2}(\.[0-9]{1,9})?|100)\s?%?",
-        "a percentage from 0 to 100",
-        lambda text: float(text.rstrip(" %")),
-    ),
-    "--webhook-url": Option("https?://[A-Za-z0-9][!-~]*", "an http or https URL", secret),
-    "--store-hash": Option(
+POSITIVE = reader("0*[1-9][0-9]{0,17}", "must be a whole number of 1 or more", int)
+NOT_NEGATIVE = reader("[0-9]{1,18}", "must be a whole number of 0 or more", int)
+PATH = reader(".+", "must be a path", lambda text: Path(os.path.expanduser(text)))
+
+# Group in --help => its options, each with its placeholder or short form => its reader,
+# and its help. A reader is called with the text, the resource and the key.
+GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
+    "store": {"--config FILE": (PATH, "the store's ini file (required)")},
+    "what to delete": {
+        "--resource NAME": (
+            # N31: a misspelled name gets no suggestion to delete another kind of record.
+            reader("|".join(RESOURCES), "is unknown (see --resource list)", RESOURCES.get),
+            'record type (default: customers); "list" shows all',
+        ),
+        "--filter NAME=VALUE": (make_filter, "only records matching this API filter"),
+        "--match FIELD=REGEX": (
+            reader(
+                r"\s*[^=!\s][^=]*=[^ =].*",
+                "must be FIELD=REGEX or FIELD!=REGEX, without a space after =",
+                match_expression,
+            ),
+            "only records whose FIELD matches REGEX (FIELD!=REGEX: does not match)",
+        ),
+        "--ids FILE": (
+            read_list_file,
+            "only records listed in FILE (ids, emails, skus, codes or paths)",
+        ),
+        "--keep FILE": (read_list_file, "exclude records listed in FILE (may be repeated)"),
+        "--spare-with-orders": (SWITCH, "exclude customers that have orders"),
+        "--limit N": (POSITIVE, "delete at most N records"),
+    },
+    "safety": {
+        "--max-delete N": (NOT_NEGATIVE, "refuse to delete more than N records"),
+        "--dry-run -n": (SWITCH, "list records and write the plan; delete nothing"),
+        "--yes -y": (SWITCH, "skip the confirmation prompt"),
+        "--resume RUN_FOLDER": (PATH, "resume a run, or execute a dry run's plan"),
+        "--runs-dir DIR": (PATH, "directory for run folders (default: runs)"),
+        "--no-backup": (SWITCH, "do not write backup.jsonl"),
+    },
+    "pace": {
+        "--rate-limit N": (
+            POSITIVE,
+            "at most N requests in each of the store's rate-limit windows",
+        ),
+        "--batch-size N": (
+            POSITIVE,
+            "ids in one DELETE (default: as many as the API takes)",
+        ),
+        "--max-concurrent N": (
+            reader("[1-5]", "must be a whole number from 1 to 5", int),
+            "requests in flight at once, 1 to 5 (default: 5)",
+        ),
+    },
+    "output": {
+        "--json": (SWITCH, "print the summary as JSON on stdout, everything else on stderr"),
+        "--verbose -v": (SWITCH, "show every request"),
+    },
+}
+# What only the ini and the environment have => its reader.
+STORE_READERS = {
+    "--store-hash": reader(
         "(.*stores/)?[A-Za-z0-9]+(/v[0-9])?/?",
-        "letters and digits, or the whole API path",
+        "must be letters and digits, or the whole API path",
         partial(re.sub, "^.*stores/|/.*$", ""),
     ),
-    "--access-token": Option(
+    "--access-token": reader(
         "[!#-&(-~]+",
-        "ASCII without spaces or quotes, here or in BIGCOMMERCE_ACCESS_TOKEN",
+        "must be ASCII without spaces or quotes, here or in BIGCOMMERCE_ACCESS_TOKEN",
         secret,
     ),
-    "--client-id": Option("[!-~]*", "ASCII without spaces"),
-    "--domain": Option(
-        "((https?://)?[^/:]+(/.*)?)?", "a domain such as www.example.com", bare_domain
+    "--client-id": reader("[!-~]*", "must be ASCII without spaces"),
+    "--domain": reader(
+        "((https?://)?[^/:]+(/.*)?)?", "must be a domain such as www.example.com", bare_domain
     ),
-    "--host": Option("[A-Za-z0-9.-]+(:[0-9]{1,5})?", "host or host:port in BC_API_ENDPOINT"),
 }
-SHORT_FORMS = {"--dry-run": ["-n"], "--yes": ["-y"], "--verbose": ["-v"]}
-STORE_OPTIONS = ("--store-hash", "--access-token", "--client-id", "--domain")
+READERS = {
+    "--host": reader(
+        "[A-Za-z0-9.-]+(:[0-9]{1,5})?", "must be host or host:port in BC_API_ENDPOINT"
+    ),
+    "--min-requests-remaining": NOT_NEGATIVE,
+    "--count-items": SWITCH,
+    "--max-retries": reader("1?[0-9]|20", "must be a whole number from 0 to 20", int),
+    "--timeout": reader(
+        r"(?=.*[1-9])[0-9]{1,4}(\.[0-9]{1,9})?", "must be a number of seconds above 0", float
+    ),
+    "--max-error-rate": reader(
+        r"([0-9]{1,2}(\.[0-9]{1,9})?|100)\s?%?",
+        "must be a percentage from 0 to 100",
+        lambda text: float(text.rstrip(" %")),
+    ),
+    "--webhook-url": reader(
+        "https?://[A-Za-z0-9][!-~]*", "must be an http or https URL", secret
+    ),
+    **STORE_READERS,
+}
+for group in GROUPS.values():
+    for words, (read, _) in group.items():
+        READERS[words.split()[0]] = read
+
+# How the options that select begin: a filter is --filter NAME.
+SELECTING = tuple(words.split()[0] for words in GROUPS["what to delete"])
 NOT_IN_INI = ("--config", "--filter", "--yes", "--resume", "--json")
 REPEATABLE = ("--match", "--keep")
 # Compared with the plan's when a run is resumed.
@@ -1286,7 +1293,8 @@ class Config:
     filter: Mapping[str, Filter]
     filters: Mapping[str, str]
     match: Sequence[Match] = ()
-    ids: Path | None = None
+    ids: ListFile | None = None
+    keep: Sequence[ListFile] = ()
     spare_with_orders: bool = False
     limit: int | None = None
     max_delete: int | None = None
@@ -1307,9 +1315,6 @@ class Config:
     json: bool = False
     verbose: bool = False
 
-    # What --ids and --keep list.
-    ids_list: ListFile | None = None
-    keep_lists: Sequence[ListFile]
     # What selects, besides the filters, in the words given: option => words.
     selection: Mapping[str, str]
     # Keys of the ini that exclude records, though --resume ignores them: key => value.
@@ -1327,11 +1332,11 @@ def key_of(flag: str) -> str:
 Texts = dict[str, list[str]]  # option as typed => the texts that were given
 # Section of the ini => its keys => the options as which they are read.
 INI_KEYS = {
-    "store": {key_of(flag): flag for flag in STORE_OPTIONS},
+    "store": {key_of(flag): flag for flag in STORE_READERS},
     "cleanup": {
         key_of(flag): flag
-        for flag in OPTIONS
-        if flag not in (*STORE_OPTIONS, *NOT_IN_INI, "--host")
+        for flag in READERS
+        if flag not in (*STORE_READERS, *NOT_IN_INI, "--host")
     },
     "filters": {key: f"--filter {key}" for r in RESOURCES.values() for key in r.filter_types()},
 }
@@ -1350,52 +1355,44 @@ def read_ini(path: Path) -> Texts:
     except ValueError as error:
         raise ConfigError(f"{path}: {error}. Copy config.example.ini and edit it.") from error
     ini: Texts = {}
-    section = ""
+    sections = [""]
     for line_number, line in enumerate(re.split(r"\r\n|\r|\n", text), 1):
         try:
-            section = read_line(line.strip(), section, ini)
+            read_line(line.strip(), sections, ini)
         except ValueError as error:
-            fault = f"{path}, line {line_number}: {error}."
-            raise ConfigError(fault.replace("?.", "?")) from None
+            raise ConfigError(f"{path}, line {line_number}: {error}") from None
     return ini
 
 
-def read_line(line: str, section: str, ini: Texts) -> str:
-    """Add a line to what the ini gives; returns its section, and raises ValueError."""
+def read_line(line: str, sections: list[str], ini: Texts) -> None:
+    """Add a line to the sections or to what the ini gives; raises ValueError."""
     if not line or line[0] in "#;":
-        return section
+        return
     if header := re.fullmatch(r"\[(.*)\]", line):
         if header[1] not in INI_KEYS:
-            hint = suggest(header[1], INI_KEYS, "See config.example.ini")
+            hint = suggest(header[1], INI_KEYS, "See config.example.ini.")
             raise ValueError(f"unknown section. {hint}")
-        return header[1]
+        if header[1] in sections:
+            raise ValueError("duplicate section.")
+        sections.append(header[1])
+        return
     key, equals, value = line.partition("=")
-    key, value = key.strip().lower(), value.strip()
+    key, value, section = key.strip().lower(), value.strip(), sections[-1]
     if not equals or not section:
-        raise ValueError("expected a section such as [store], then key = value")
+        raise ValueError("expected a section such as [store], then key = value.")
     flag = INI_KEYS[section].get(key)
     if not flag:
-        hint = suggest(key, INI_KEYS[section], "See config.example.ini")
-        if key in map(key_of, NOT_IN_INI):
-            hint = f"Give --{key} on the command line"
+        hint = suggest(key, INI_KEYS[section], "See config.example.ini.")
+        if f"--{key}" in NOT_IN_INI:
+            hint = f"Give --{key} on the command line."
         raise ValueError(f"unknown key in [{section}]. {hint}")
     if flag in ini:
-        raise ValueError("duplicate key")
+        raise ValueError("duplicate key.")
     if QUOTED.search(value):
-        raise ValueError(f"{key} is in quotes; remove them")
+        raise ValueError(f"{key} is in quotes; remove them.")
     if re.search(r"\s[;#]", value):
-        raise ValueError(f"{key} has a comment after its value; move it to its own line")
+        raise ValueError(f"{key} has a comment after its value; move it to its own line.")
     ini[flag] = [value]
-    return section
-
-
-def filter_named(resource: Resource, name: str, text: str) -> Filter:
-    """Convert the value of a filter."""
-    types = resource.filter_types()
-    if name not in types:
-        hint = suggest(name, types, "See --resource list")
-        raise ValueError(f"is not a filter for {resource.plural}. {hint}")
-    return make_filter(name, text, types[name])
 
 
 def read_options(path: Path, ini: Texts, argv: Texts) -> dict[str, Any]:
@@ -1407,56 +1404,33 @@ def read_options(path: Path, ini: Texts, argv: Texts) -> dict[str, Any]:
     """
     values: dict[str, Any] = {"resource": RESOURCES["customers"], "filter": {}}
     values |= {"filters": {}, "selection": {}, "resume_options": [], "warnings": []}
-    for flag in dict.fromkeys(["--resource", *ini, *argv]):  # filters depend on it
+    for flag in dict.fromkeys(["--resource", *ini, *argv]):  # the others depend on it
         key, in_ini, in_argv = key_of(flag), ini.get(flag, []), argv.get(flag, [])
-        option = OPTIONS.get(flag)
-        if not option:
-            option = Option(".*", "", partial(filter_named, values["resource"], key), WHAT)
-        converted = []
-        for text in in_ini + in_argv:  # an overridden one is checked too
+        texts, converted = in_ini + in_argv, []
+        if flag == "--ids":  # the list of the ini is not read if it is overridden
+            texts = texts[-1:]
+        for text in texts:  # any other is checked, even if it is overridden
             try:
-                converted.append(option.read(text))
+                read = READERS.get(flag, make_filter)
+                converted.append(read(text, values["resource"], key))
             except ValueError as error:
                 source = f"{flag} {clean(text)!r}" if text in in_argv else f"{path}: {key}"
-                fault = f"{source} {error}."
-                raise ConfigError(fault.replace("?.", "?")) from error
+                raise ConfigError(f"{source} {error}") from error
         if in_argv and flag != "--keep":
-            is_guard = option.group == WHAT or flag == "--max-delete"
+            is_guard = flag.startswith(SELECTING) or flag == "--max-delete"
             if is_guard and in_ini not in ([], in_argv):
                 overridden = f"{key} = {printable(in_ini[0], 80)} in {path}"
                 values["warnings"].append(f"{flag} overrides {overridden}")
-            in_ini, converted = [], converted[len(in_ini) :]
-        if flag not in OPTIONS:
+            in_ini, converted = [], converted[-len(in_argv) :]
+        if flag not in READERS:
             values["filter"][key], values["filters"][key] = converted[0], converted[0].text
-            continue
-        if converted:
+        elif converted:
             values[key] = converted if flag in REPEATABLE else converted[0]
-        if option.group == WHAT and values.get(key) and flag != "--resource":
+        if flag in SELECTING and flag != "--resource" and values.get(key):
             values["selection"][key] = " and ".join(in_ini + in_argv)
         if flag in RESUMED and in_argv:
             values["resume_options"] += [flag, *in_argv]
     return values
-
-
-def read_list_file(flag: str, path: Path, resource: Resource) -> ListFile:
-    """Return what the file of --ids or --keep lists; raises ConfigError."""
-    try:
-        return read_list(read_text(path), resource, str(path))
-    except ValueError as error:
-        raise ConfigError(f"{flag} {path}: {error}.") from error
-
-
-def check_together(config: Config) -> None:
-    """Raise ConfigError for options that exclude one another."""
-    resource, size = config.resource, config.batch_size or 0
-    if config.filter and config.ids:
-        raise ConfigError("--ids cannot be combined with --filter or [filters]; use --match.")
-    if config.spare_with_orders and resource.name != "customers":
-        raise ConfigError("--spare-with-orders works only with customers.")
-    if size > resource.max_batch and not config.resume:
-        limit = f"at most {resource.max_batch} for {resource.plural}"
-        name = f"--batch-size, or batch_size in {config.path},"
-        raise ConfigError(f"{name} must be {limit}, not {size}.")
 
 
 def read_config(argv: Texts, environ: Mapping[str, str]) -> Config:
@@ -1468,24 +1442,29 @@ def read_config(argv: Texts, environ: Mapping[str, str]) -> Config:
         ini["--access-token"] = [environ.get("BIGCOMMERCE_ACCESS_TOKEN", "").strip()]
     protections = {}
     if "--resume" in argv:  # the selection is the plan's
-        guards = {flag: ini[flag] for flag in PROTECTIONS if flag in ini}
-        protections = read_options(path, guards, {})["selection"]
+        for flag in PROTECTIONS:
+            if flag in ini and ini[flag][0].lower() not in NO:
+                protections[key_of(flag)] = ini[flag][0]
         ini.pop("--dry-run", None)
         for flag in [*ini, *argv]:
-            if flag not in OPTIONS or OPTIONS[flag].group == WHAT:
+            if flag.startswith(SELECTING):
                 if flag in argv:
                     raise ConfigError(f"{flag} cannot be used with --resume.")
                 del ini[flag]
     options = read_options(path, ini, argv)
-    resource, keep, ids = options["resource"], options.pop("keep", ()), options.get("ids")
-    options["keep_lists"] = [read_list_file("--keep", file, resource) for file in keep]
-    if ids:
-        options["ids_list"] = read_list_file("--ids", ids, resource)
     if mode := mode_readable_by_others(path):
         fault = f"{path} is readable by other users ({mode:04o})"
         options["warnings"].append(f"{fault}. Run: chmod 600 {path}")
     config = Config(path=path, **options, ini_protections=protections)
-    check_together(config)
+    resource, size = config.resource, config.batch_size or 0
+    if config.filter and config.ids:
+        raise ConfigError("--ids cannot be combined with --filter or [filters]; use --match.")
+    if config.spare_with_orders and resource.name != "customers":
+        raise ConfigError("--spare-with-orders works only with customers.")
+    if size > resource.max_batch and "--resume" not in argv:
+        limit = f"at most {resource.max_batch} for {resource.plural}"
+        name = f"--batch-size, or batch_size in {path},"
+        raise ConfigError(f"{name} must be {limit}, not {size}.")
     return config
 
 
@@ -1510,41 +1489,36 @@ def make_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
         exit_on_error=False,
     )
-    help_text = "the store's ini file (required)"
-    parser.add_argument(
-        "--config", dest="--config", action="append", metavar="FILE", help=help_text
-    )
     parser.add_argument("--version", action="version", version=f"bulk_delete.py {__version__}")
-    groups = {name: parser.add_argument_group(name) for name in (WHAT, SAFETY, PACE, OUTPUT)}
-    for flag, option in OPTIONS.items():
-        if not option.group:
-            continue
-        add = partial(groups[option.group].add_argument, dest=flag, help=option.help)
-        if option.metavar:
-            add(flag, action="append", metavar=option.metavar)
-            continue
-        opposite = f"--no-{flag[2:]}".replace("--no-no-", "--")
-        add(*SHORT_FORMS.get(flag, ()), flag, action="append_const", const="yes")
-        add(opposite, action="append_const", const="no", help=argparse.SUPPRESS)
+    for title, options in GROUPS.items():
+        group = parser.add_argument_group(title)
+        for words, (read, text) in options.items():
+            flag, *extra = words.split()
+            add = partial(group.add_argument, dest=flag, help=text)
+            if read is SWITCH:
+                opposite = f"--no-{flag[2:]}".replace("--no-no-", "--")
+                add(*extra, flag, action="append_const", const="yes")
+                add(opposite, action="append_const", const="no", help=argparse.SUPPRESS)
+            else:
+                add(flag, action="append", metavar=extra[0])
     return parser
 
 
 def parse_arguments(words: Sequence[str] | None) -> Texts:
     """Return the options of the command line => the texts given; raises ConfigError."""
-    parser = make_parser()
     try:
-        arguments, unknown = parser.parse_known_args(words)
+        arguments, unknown = make_parser().parse_known_args(words)
     except argparse.ArgumentError as error:
         fault = str(error).removeprefix("argument ")
         fault = fault.replace(": expected one argument", " needs a value")
         raise ConfigError(f"{fault}.") from error
     if unknown:
-        name = clean(unknown[0].partition("=")[0])
-        if not name.startswith(("-", "–", "—")):
-            raise ConfigError(f"Unexpected argument: {name}")
-        typed = f"--{name.lstrip('-–—')}"
-        hint = suggest(typed, parser._option_string_actions, "See --help.", 0.8)
-        raise ConfigError(f"Unknown option {name}. {hint}")
+        typed = clean(unknown[0].partition("=")[0])
+        name = typed.lstrip("-–—")
+        if name == typed:
+            raise ConfigError(f"Unexpected argument: {typed}")
+        hint = suggest(f"--{name}", vars(arguments), "See --help.", 0.8)
+        raise ConfigError(f"Unknown option {typed}. {hint}")
     argv = {flag: texts for flag, texts in vars(arguments).items() if texts}
     if "--config" not in argv and argv.get("--resource") != ["list"]:
         raise ConfigError("--config FILE is required: the store's ini file.")
@@ -1552,7 +1526,7 @@ def parse_arguments(words: Sequence[str] | None) -> Texts:
         name, equals, value = text.partition("=")
         if not equals:
             raise ConfigError(f"--filter {clean(text)!r} must be NAME=VALUE.")
-        argv.setdefault(f"--filter {key_of(clean(name).lower())}", []).append(value)
+        argv.setdefault(f"--filter {clean(name).lower()}", []).append(value)
     for flag, texts in argv.items():
         if len(texts) > 1 and flag not in REPEATABLE:
             raise ConfigError(f"{flag} can be given only once.")
@@ -2660,8 +2634,8 @@ class Selection:
         # Customers that have orders; empty unless they are to be excluded.
         self.with_orders = with_orders
         # What --ids lists, nothing without it; and what each --keep lists.
-        self.ids_list = ListMatcher(config.ids_list or ListFile("--ids"), config.resource)
-        self.keep_lists = [ListMatcher(file, config.resource) for file in config.keep_lists]
+        self.ids_list = ListMatcher(config.ids or ListFile("--ids"), config.resource)
+        self.keep_lists = [ListMatcher(entries, config.resource) for entries in config.keep]
         self.lists = [self.ids_list, *self.keep_lists]
         # Of each filter with several values, those that no record has.
         self.unmatched_values = {
@@ -2696,7 +2670,7 @@ class Selection:
         keeping = [matcher for matcher in self.keep_lists if matcher.matches(record)]
         if not self._matches_filters(record):
             return False
-        if config.ids_list and not self.ids_list.matches(record):
+        if config.ids and not self.ids_list.matches(record):
             return False
         if self.missing_paths:
             self.missing_paths -= {p for p in self.missing_paths if values_at(record, p)}
@@ -2771,13 +2745,13 @@ class Collector:
     def collect(self, files: RecordFiles) -> Selection:
         """Return the selection, its records in the files."""
         config, selection = self.config, Selection(self.config, self.with_orders)
-        is_narrowed = bool(config.filter or config.ids_list)
+        is_narrowed = bool(config.filter or config.ids)
         if is_narrowed and config.resource.has_total:
             self.total = self.workers.call(self.store.page, config.resource, limit=1).total
         files.restart()
         pages = self.listing(config.filter)
-        if config.ids_list:
-            self.begin(len(config.ids_list))
+        if config.ids:
+            self.begin(len(config.ids))
             pages = self.candidates(selection.ids_list)
         for records in pages:
             if records is None:
@@ -4130,7 +4104,7 @@ def selection_words(config: Config, selection: Selection) -> str:
         verb = "does not match" if match.negated else "matches"
         conditions.append(f"{match.path} {verb} {match.pattern.pattern}")
     if config.ids:
-        scope += f" in {config.ids}"
+        scope += f" in {config.ids.name}"
     if conditions:
         scope += f" where {' and '.join(conditions)}"
     words = plural + (scope or " in the store")

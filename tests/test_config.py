@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -15,15 +14,8 @@ import pytest
 
 from bulk_delete import main
 from tests.fake_store import STORE_HASH, TOKEN, FakeStore
-from tests.rigged import (
-    QUIET,
-    SIGNALS,
-    TOOL,
-    MakeStore,
-    RiggedTool,
-    Tool,
-    posix,
-)
+from tests.rigged import QUIET, TOOL, MakeStore, RiggedTool, Tool, posix
+from tests.test_selection import process_state_restored
 
 EXAMPLE = TOOL.with_name("config.example.ini")
 NO_HASH = f"[store]\naccess_token = {TOKEN}\n"
@@ -51,11 +43,8 @@ def run(
 
     Without a store's environment nothing listens at its API, so a request would be an error.
     """
-    monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("BIGCOMMERCE_ACCESS_TOKEN", raising=False)
     monkeypatch.setenv("BC_API_ENDPOINT", "localhost:1")
-    handlers = {signum: signal.getsignal(signum) for signum in SIGNALS}
-    mask = os.umask(0o077)
 
     def call(ini: str | bytes | None, *options: str) -> tuple[int, str, str]:
         path = tmp_path / "store.ini"
@@ -65,10 +54,8 @@ def run(
         status = main(["--config", str(path), *options])
         return status, *capsys.readouterr()
 
-    yield call
-    os.umask(mask)
-    for signum, handler in handlers.items():
-        signal.signal(signum, handler)
+    with process_state_restored(dict(os.environ), tmp_path):
+        yield call
 
 
 @pytest.fixture
@@ -125,6 +112,7 @@ BAD_FILES: list[tuple[str | bytes | None, str]] = [
     (STORE + "store_hash = y\n", "line 4"),
     (STORE + "[DEFAULT]\nx = 1\n", "line 4"),
     (STORE + "[clean-up]\n", "line 4 cleanup"),
+    (CLEANUP + "[store]\n", "line 5 duplicate section"),
     (STORE + "acess_token = x\n", "line 4 access_token"),
     (CLEANUP + "bach_size = 5\n", "line 5 batch_size"),
     (CLEANUP + "yes = yes\n", "line 5 --yes"),
@@ -253,6 +241,9 @@ BAD_OPTIONS = [
     ("--max-concurrent 6", "--max-concurrent 1 5"),
     ("--rate-limit 0", "--rate-limit"),
     ("--limit ten", "--limit ten"),
+    ("--limit 0", "--limit 1"),
+    ("--limit -1", "--limit"),
+    ("--max-delete -1", "--max-delete"),
     ("--limit", "--limit"),
     ("--dry-run --no-dry-run", "--dry-run"),
     ("--yes=5", "--yes"),
@@ -261,7 +252,6 @@ BAD_OPTIONS = [
     ("--match !=x", "--match FIELD=REGEX"),
     ("--ye", "--ye"),
     ("--dry", "--dry"),
-    ("--force", "--force --help"),
     ("extra", "extra"),
     ("--ids my list.csv", "list.csv"),
     ("--filter date_created:min=01/02/2024", "date_created:min"),

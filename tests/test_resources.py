@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import operator
 import re
 import subprocess
 import sys
@@ -15,8 +13,9 @@ from typing import Any
 import pytest
 
 from bulk_delete import RESOURCES, delete_target
-from tests.fake_store import KINDS, NAMES, FakeStore, Record
-from tests.rigged import QUIET, TOOL, MakeStore, RiggedTool, in_process, lines, write
+from tests.fake_store import KINDS, NAMES, OPERATORS, FakeStore, Record
+from tests.rigged import QUIET, TOOL, MakeStore, RiggedTool, lines, write
+from tests.test_selection import DirectTool, selected
 
 # Where a DELETE goes, the parameter with its ids ("" for the path) and how many it may have.
 DELETES = {
@@ -177,17 +176,6 @@ def filter_text(name: str, record: Record) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
-    "": operator.eq,
-    "in": operator.eq,
-    "like": operator.contains,
-    "min": operator.ge,
-    "max": operator.le,
-    "greater": operator.gt,
-    "less": operator.lt,
-}
-
-
 def is_match(name: str, text: str, record: Record) -> bool:
     """Tell whether a record matches a filter."""
     base, _, suffix = name.partition(":")
@@ -199,7 +187,7 @@ def is_match(name: str, text: str, record: Record) -> bool:
         value, wanted = float(value), float({"true": 1, "false": 0}.get(text, text))
     elif re.match(r"\d{4}-\d\d-\d\dT", text):
         wanted = comparable(text)
-    return bool(COMPARISONS[suffix](comparable(value), wanted))
+    return bool(OPERATORS[suffix](comparable(value), wanted))
 
 
 @pytest.mark.parametrize("resource", [name for name in DELETES if name != "customers"])
@@ -244,12 +232,7 @@ def test_filters_select_what_matches(
 
 def planned_ids(store: FakeStore, folder: Path, *options: str) -> list[int]:
     """Return the ids of a dry run's plan in order."""
-    runs = folder / str(len(store.log))
-    common = ("--dry-run", "--no-backup", "--runs-dir", runs)
-    status, output = in_process(store, folder, *common, *options)
-    assert status == 0, output
-    (plan,) = runs.glob("*/plan.json")
-    return sorted(json.loads(plan.read_text())["ids"])
+    return sorted(selected(DirectTool(folder), store, "--no-backup", *options))
 
 
 def test_filter_for_zero(make_store: MakeStore, tmp_path: Path) -> None:

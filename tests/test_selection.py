@@ -262,7 +262,14 @@ BAD_VALUES = {
     "name:in": ["Smith, Bob"],
     "name:like": ["Smith, Bob"],
     "phone:in": ["555-0101, 555-0102"],
-    "date_created:min": ["2025-13-01", "20250331", "2025W141", "2024W01T10", "31.03.2025"],
+    "date_created:min": [
+        "2025-13-01",
+        "2025-02-31",
+        "20250331",
+        "2025W141",
+        "2024W01T10",
+        "31.03.2025",
+    ],
     "date_created:max": ["1714521600", "2025-3-1", "2025-03-31T12", "2025-03-31+02:00"],
     "date_modified:max": ["31/12/2024"],
 }
@@ -282,7 +289,7 @@ def test_unclear_filter_value_is_refused(store: FakeStore, direct: DirectTool) -
     """So is one with a space after a comma, where the API would split it: use --match."""
     for name, values in BAD_VALUES.items():
         for value in values:
-            words = [name, "--match"] if ", " in value else [name]
+            words = [name, "needs ", "--match" if ", " in value else ""]
             run_refused(direct, store, 2, "--filter", f"{name}={value}", words=words)
             run_refused(direct, store, 2, words=words, filters={name: value})
     products = ("--resource", "products", "--filter", "sku:in=SKU-1, red")
@@ -453,6 +460,8 @@ MATCHES: list[tuple[list[str], Fits]] = [
 ]
 BAD_MATCHES = ["email=[", "email=(?P<", "email=", "=x", "email", "email=*", "!=x", "email!="]
 BAD_MATCHES += ["email!=[", " !=x", "email!= x", "email != x", "email!==x"]
+BAD_MATCHES += ["email!=[[:alpha:]]+@", "email=^[^[:digit:]]+@", "email=[:alpha:]"]
+BAD_MATCHES += ["email='@one'", 'email!="@staff"', "email!=“@staff”", "email=„@one"]
 BAD_MATCHES += ["email=a{99999999999}", f"email={'(' * 3000}{')' * 3000}"]
 UNKNOWN_PATHS = ["emial", "Email", "email.0", "email.*", "addresses.0.country_cod"]
 UNKNOWN_PATHS += ["addresses.99.city", "addresses.city", "addresses.*.*"]
@@ -478,6 +487,7 @@ def test_records_must_match_every_expression(store: FakeStore, direct: DirectToo
 def test_bad_match_is_refused(store: FakeStore, direct: DirectTool) -> None:
     for text in BAD_MATCHES:
         run_refused(direct, store, 2, "--match", text, words=["--match"])
+        run_refused(direct, store, 2, words=["match "], match=text)
 
 
 def test_match_on_an_unknown_field_is_refused(store: FakeStore, direct: DirectTool) -> None:
@@ -508,6 +518,9 @@ def test_options_that_override_the_ini_are_shown(three: FakeStore, direct: Direc
     for options, ini, key, replaced in cases:
         shown = dry_run(direct, three, *options, **ini).err.splitlines()
         assert [text for text in shown if key in text and replaced in text], (options, shown)
+    path = write(direct, "11\n")
+    outcome = dry_run(direct, three, "--ids", path, ids="gone.txt")
+    assert "--ids overrides ids = gone.txt" in outcome.err
     outcome = dry_run(direct, three, "--limit", "417", limit=417)
     assert not re.search(r"(?i)limit.*417.*store\.ini|warning", outcome.err)
 
@@ -525,7 +538,6 @@ MISSPELLED = {
     "--mach=email=x": "--match",
     "--force": "",
 }
-BAD_NUMBERS = [("--limit", "0"), ("--limit", "-1"), ("--limit", "x"), ("--max-delete", "-1")]
 
 
 def test_option_given_twice_is_refused(store: FakeStore, direct: DirectTool) -> None:
@@ -544,8 +556,6 @@ def test_misspelled_options_get_a_short_answer(store: FakeStore, direct: DirectT
 
 
 def test_options_that_are_unclear_are_refused(store: FakeStore, direct: DirectTool) -> None:
-    for option, value in BAD_NUMBERS:
-        run_refused(direct, store, 2, option, value, words=[option])
     path = write(direct, lines(list(store.customers)[:10]))
     acme = ("company:in", "Acme Corp")
     run_refused(direct, store, 2, "--ids", path, "--filter", "=".join(acme), words=["--ids"])
@@ -669,25 +679,6 @@ def test_wrong_keep_list_is_refused(three: FakeStore, direct: DirectTool, how: s
 
 
 # --- addresses --------------------------------------------------------------------------------
-
-SPELLINGS = [  # in the store, in the list
-    ("jos\u00e9@x.example", "jose\u0301@x.example"),
-    ("ana\u0301@x.example", "an\u00e1@x.example"),
-    ("ada+news@x.example", "Ada+News@x.example"),
-    ("o'brien@x.example", "O'Brien@X.example"),
-    (" Bob@x.example ", "bob@x.example"),
-]
-
-
-def test_addresses_in_other_spellings_match(make_store: MakeStore, direct: DirectTool) -> None:
-    store = people(make_store, *range(11, 17))
-    for number, (stored, _) in enumerate(SPELLINGS, 11):
-        store.change(number, email=stored)
-    path = write(direct, lines(listed for _, listed in SPELLINGS))
-    outcome = dry_run(direct, store, "--ids", path)
-    assert (outcome.plan["ids"], outcome.summary["not_found"]) == (list(range(11, 16)), 0)
-    outcome = dry_run(direct, store, "--keep", path)
-    assert (outcome.plan["ids"], outcome.summary["keep_unknown"]) == ([16], 0)
 
 
 def test_a_shared_address_matches_everybody(make_store: MakeStore, direct: DirectTool) -> None:

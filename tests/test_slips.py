@@ -123,9 +123,14 @@ SAVED: list[dict[str, Any]] = [{}, {"lineterminator": "\n"}, {"lineterminator": 
 SAVED += [{"dialect": "excel-tab"}, {"dialect": "unix"}, {"delimiter": ";"}]
 UNUSUAL = ["+ada@one.example", "-bob@one.example", "=cleo@one.example", "müller@one.example"]
 UNUSUAL += ["eva@bücher.example", "o'brien@one.example"]
-STORED = ["Ada.Smith@One.Example", "EVE@ONE.EXAMPLE", "ada@One.example", "JOSÉ@one.example"]
+STORED = [
+    " Ada.Smith@One.Example ",
+    "EVE@ONE.EXAMPLE",
+    "ada@One.example",
+    "JOSE\u0301@one.example",
+]
 STORED += ["Joe.Smith@one.example", "adaSmith@one.example"]
-LISTED = [*map(str.lower, STORED[:4]), *map(str.swapcase, STORED[4:])]
+LISTED = [*map(str.lower, STORED[:3]), "josé@one.example", *map(str.swapcase, STORED[4:])]
 CAPITALS = ["ZOE@ONE.EXAMPLE", "Bob@one.example", "cleo@One.Example", "dORa@one.example"]
 STRAY = [("--ids", 250, 0, 0), ("--ids", 5, 0, 0), ("--ids", 300, 0, 1), ("--ids", 0, 40, 0)]
 STRAY += [("--ids", 0, 80, 1), ("--ids", 20, 20, 1), ("--keep", 5, 0, 1), ("--keep", 0, 5, 1)]
@@ -258,9 +263,6 @@ MATCHES: list[Any] = [  # field, values (...: none), expression => places of val
     ("attributes", [[{"v": "A"}], [{"v": "B"}], [{"v": "B"}] * 12], {".*.v!=A": [1]}),
     ("addresses", [[{"c": None}, {"c": "B"}], [{"c": "B"}], [{"c": "A"}]], {".*.c!=A": [1]}),
 ]
-BAD_PATTERNS = ["!=[[:alpha:]]+@", "!=[[:alpha:][:digit:]]+@", "!=^[^[:digit:]]+@", "='@one'"]
-BAD_PATTERNS += ["!=[[:alnum:]]@staff[[:punct:]]", "=^[[:alnum:]]+@one", "=[:alpha:]"]
-BAD_PATTERNS += ['!="@staff"', "!=“@staff”", "!=‘@staff’", "!=„@staff“", "=“@one”"]
 DAYS = [f"{day}T12:00:00Z" for day in ("2019-12-31", "2020-01-01", "2020-01-02")]
 IGNORED: list[Any] = [  # resource, filter, values of the field, places of values that match
     ("customers", "company:in=Acme Corp", ["Acme Corp", "Acme", "", None], [0]),
@@ -314,12 +316,6 @@ def test_match_deletes_only_what_is_known_to_match(make_store: MakeStore, tool: 
         store.change(number, **fields)
     options = ["--match", "channel_ids!=1", "--match", "store_credit_amounts.*.amount=100"]
     assert_deletes(tool, store, {12, 14}, *options, "--match", "addresses.*.country!=DE")
-
-
-def test_quotes_and_posix_classes_are_refused(store: FakeStore, tool: Tool) -> None:
-    for text in BAD_PATTERNS:
-        run_refused(tool, store, 2, "--match", f"email{text}", words=["--match "])
-        run_refused(tool, store, 2, match=f"email{text}", words=["match "])
 
 
 @parametrize("case", IGNORED, ids=str)
