@@ -4392,12 +4392,11 @@ class Run:
         # Name and domain of the store, its hash, and the API host if it was moved.
         self.store_name = ""
         # The thread that posts the last event.
-        self.posting: threading.Thread | None = None
+        self.posting = threading.Thread()
         # started; read: a resume has read something new; deleting: a DELETE may be sent.
         self.stage = "started"
         # The summary of the sessions before.
-        self.earlier = self.folder.earlier_summary()
-        self.started_at = str(self.earlier.get("started_at") or utc_now())
+        self.earlier = {"started_at": utc_now()} | self.folder.earlier_summary()
         # When the work began, without the wait at the question.
         self.began = time.monotonic()
         # When summary.json was last written.
@@ -4418,7 +4417,6 @@ class Run:
             bug = RunError(f"Bug: {clean(repr(error))}")
             bug.exit_status = 1
             failure = self.stop.set(bug)
-        self.workers.close()
         return self.finish(failure)
 
     def work(self) -> None:
@@ -4568,8 +4566,11 @@ class Run:
         """Show what will be deleted and how long that takes, warnings last."""
         count = self.config.resource.counted(len(plan.ids))
         age = duration(plan.age().total_seconds())
-        requests = self.store.requests_for(len(ids))
-        seconds = duration(self.estimate(requests))
+        requests, window = self.store.requests_for(len(ids)), self.client.bucket.window
+        # Requests beyond the quota wait for the next window; the last is not waited out.
+        by_quota = requests // max(1, window.largest()) * window.seconds
+        by_latency = requests * self.client.latency / self.workers.count
+        seconds = duration(max(1.0, by_quota, by_latency))
         warnings = (*self.config.warnings, *plan.warnings, *mistakes)
         rows = [
             *self.plan_rows(plan, len(ids)),
@@ -4581,17 +4582,6 @@ class Run:
         if self.config.dry_run:
             title, style = "Dry run: nothing will be deleted", "cyan"
         self.screen.err.print(panel(rows, style, title=title))
-
-    def estimate(self, requests: int) -> float:
-        """Return the seconds for so many requests, by the quota and the latency so far.
-
-        Requests beyond the store's quota wait for the next window, and the last window is
-        not waited out.
-        """
-        client = self.client
-        windows = requests // max(1, client.bucket.window.largest())
-        by_latency = requests * client.latency / self.workers.count
-        return max(1.0, windows * client.bucket.window.seconds, by_latency)
 
     def tick(self) -> None:
         """Redraw, and rewrite summary.json about once a second; called in every wait."""
@@ -4667,20 +4657,17 @@ class Run:
             **{name: getattr(plan, name, 0) for name in PLAN_COUNTS},
             "verified": is_verified,
             **self.client.counts,
-            "started_at": self.started_at,
+            "started_at": self.earlier["started_at"],
             "finished_at": utc_now() if is_ended else None,
             "elapsed_seconds": round(time.monotonic() - self.began, 3),
             "resume": resume,
         }
 
     def resume_command(self) -> str:
-        """Return the shortest command that resumes this run, without --yes (N22)."""
-        python = Path(sys.executable).name
-        if shutil.which(python) != sys.executable:
-            python = short_path(sys.executable)
-        words = [python, short_path(sys.argv[0]), "--config", str(self.config.path)]
-        words += ["--resume", str(self.folder.path), *self.config.resume_options]
-        return shell_command(words)
+        """Return the command that resumes this run, without --yes (N22)."""
+        words = [short_path(sys.executable), short_path(sys.argv[0])]
+        words += ["--config", str(self.config.path), "--resume", str(self.folder.path)]
+        return shell_command([*words, *self.config.resume_options])
 
     def finish(self, failure: RunError | None) -> int:
         """Write and show the result, and notify the webhook; returns the exit status.
@@ -4773,10 +4760,10 @@ class Run:
         """Post an event to webhook_url, in a thread that no exit waits for."""
         if not self.config.webhook_url:
             return
-        event = EVENTS.get(summary["exit_status"], "interrupted")
         names = ("status", "exit_status", "selected", *self.ledger.counts())
-        counts = {name: summary[name] for name in names}
-        body = {"event": event, **counts, "run_folder": self.folder.path.name}
+        body = {name: summary[name] for name in names}
+        body["event"] = EVENTS.get(summary["exit_status"], "interrupted")
+        body["run_folder"] = self.folder.path.name
         self.posting = threading.Thread(target=self.post, args=(body,), daemon=True)
         self.posting.start()
 
@@ -4791,9 +4778,9 @@ class Run:
                 allow_redirects=False,
                 stream=True,  # its body, which may never end, is not read
             )
-            fault = f"it answered {response.status_code}"
-            if 200 <= response.status_code <= 299:
+            if response.status_code // 100 == 2:
                 return
+            fault = f"it answered {response.status_code}"
         except Exception as error:
             fault = type(error).__name__
         self.screen.warn(f"webhook_url was not notified ({body['event']}): {fault}")
@@ -4802,12 +4789,11 @@ class Run:
         """Wait for webhook_url a little, and not after a signal (N34)."""
         deadline = time.monotonic() + WEBHOOK_PATIENCE
         with self.screen.phase("Notifying"):
-            while self.posting and self.posting.is_alive() and not self.stop.signals:
+            while self.posting.is_alive() and time.monotonic() < deadline:
+                if self.stop.signals:
+                    break
                 self.screen.tick("waiting for the webhook")
                 self.posting.join(POLL)
-                if time.monotonic() > deadline:
-                    self.screen.warn("webhook_url was not notified: no answer")
-                    break
 
 
 def short_path(path: str) -> str:
