@@ -98,7 +98,6 @@ try:
     from rich.panel import Panel
     from rich.progress import (
         BarColumn,
-        MofNCompleteColumn,
         TaskProgressColumn,
         TimeRemainingColumn,
     )
@@ -3986,64 +3985,52 @@ class Screen(Progress):
             "{task.description:<10}",
             BarColumn(10, complete_style="green"),
             TaskProgressColumn(),
-            MofNCompleteColumn(),
+            "{task.fields[count]}",
             TimeRemainingColumn(elapsed_when_finished=True),
             "{task.fields[waiting]}",
         )
         self.begin(total)
         self._said_at = time.monotonic()
         with Bars(*columns, console=self.err, disable=is_plain) as self._bars:
-            self._bars.add_task(name, total=None, waiting="")
+            self._bars.add_task(name, total=None, count="", waiting="")
             try:
                 yield
                 self.total = self.done  # less was found than expected
             finally:
-                self.tick("", is_last=True)
+                self._said_at = -math.inf
+                self.tick("")
                 self._bars.live.transient = not self.done
                 self._bars = None
 
-    def tick(self, waiting: str, *, is_last: bool = False) -> None:
+    def tick(self, waiting: str) -> None:
         """Redraw; waiting: what a wait is for, if there is one."""
         if self._bars is None:
             return
-        now, task = time.monotonic(), self._bars.tasks[0]
-        total = self.total or None
-        self._bars.update(task.id, completed=self.done, total=total, waiting=waiting)
-        is_due = is_last or now - self._said_at >= LINE_EVERY
+        count, task = f"{self.done:,}", self._bars.tasks[0]
+        if self.total:
+            count += f"/{self.total:,}"
+        self._bars.update(task.id, completed=self.done, total=self.total or None)
+        task.fields.update(count=count, waiting=waiting)
+        is_due = time.monotonic() - self._said_at >= LINE_EVERY
         if self._bars.disable and is_due and (self.done or waiting):
-            self._said_at = now
-            count = f"{self.done:,}"
-            if self.total:
-                count += f"/{self.total:,}"
+            self._said_at = time.monotonic()
             self.say(f"{task.description}: {count} {waiting}")
 
 
 Rows = list[tuple[str, str]]  # label and text; rows without a text are left out
+ROW_STYLES = {"WARNING": "bold yellow", "Result": "bold"}  # by label
 
 
-def grid(rows: Rows, **styles: str) -> Table:
-    """Return labels and texts in two columns; styles: of the rows with these labels."""
+def grid(rows: Rows) -> Table:
+    """Return labels and texts in two columns."""
     table = Table.grid(Column(no_wrap=True), Column(overflow="fold"), padding=(0, 2))
     for label, text in rows:
         if text:
-            table.add_row(label, Text(text), style=styles.get(label))
+            table.add_row(label, Text(text), style=ROW_STYLES.get(label))
     return table
 
 
-def panel(rows: Rows, style: str, **options: Any) -> Panel:
-    """Return labels and texts in a frame of that color."""
-    content = grid(rows, WARNING="bold yellow", Result=f"bold {style}")
-    return Panel(content, border_style=style, title_align="left", **options)
-
-
 RESULTS = {0: "Completed", 3: "Canceled", 4: "Completed with failures"}  # by exit status
-# Label, key of summary.json and remark of the counts that are left out if they are 0.
-REMAINDERS = (
-    ("Remaining", "not_attempted", ""),
-    ("Unverified", "unknown", " (accepted, or possibly accepted, by the store)"),
-    ("Already gone", "already_gone", " (not by this run)"),
-    ("Duplicates", "duplicates", " (each counted once)"),
-)
 
 
 def result_words(summary: Record) -> str:
@@ -4061,7 +4048,7 @@ def result_words(summary: Record) -> str:
 def verified_words(summary: Record) -> str:
     """Return whether the deletions were verified; "" if there were none to verify."""
     selected, gone = summary["selected"], summary["deleted"] + summary["already_gone"]
-    if not selected or summary["status"] not in ("completed", "interrupted"):
+    if summary["not_attempted"] == selected:
         return ""
     if gone == selected:
         return f"yes, all {gone:,} are gone"
@@ -4581,7 +4568,8 @@ class Run:
         title, style = "This cannot be undone", "red"
         if self.config.dry_run:
             title, style = "Dry run: nothing will be deleted", "cyan"
-        self.screen.err.print(panel(rows, style, title=title))
+        frame = Panel(grid(rows), border_style=style, title=title, title_align="left")
+        self.screen.err.print(frame)
 
     def tick(self) -> None:
         """Redraw, and rewrite summary.json about once a second; called in every wait."""
@@ -4692,26 +4680,26 @@ class Run:
         return int(summary["exit_status"])
 
     def result_rows(self, summary: Record) -> Rows:
-        """Return the rows of the result table."""
+        """Return the rows of the result table, without those that say "0 (...)"."""
         waits = f"{summary['retries']:,} retries, {summary['rate_limited']:,} rate-limited"
         started = summary["started_at"][:19].replace("T", " ")
-        took = duration(summary["elapsed_seconds"])
-        return [
+        unverified = "accepted, or possibly accepted, by the store"
+        rows = [
             ("Result", f"{result_words(summary)} (exit status {summary['exit_status']})"),
             ("Store", self.store_name),
             ("Selected", self.config.resource.counted(summary["selected"])),
             ("Deleted", f"{summary['deleted']:,}"),
             ("Failed", f"{summary['failed']:,}"),
-            *(
-                (label, f"{summary[key]:,}{remark}")
-                for label, key, remark in REMAINDERS
-                if summary[key]
-            ),
+            ("Remaining", f"{summary['not_attempted']:,} (no DELETE sent)"),
+            ("Unverified", f"{summary['unknown']:,} ({unverified})"),
+            ("Already gone", f"{summary['already_gone']:,} (not by this run)"),
+            ("Duplicates", f"{summary['duplicates']:,} (each counted once)"),
             ("Verified", verified_words(summary)),
             ("Requests", f"{summary['requests']:,} ({waits})"),
-            ("Duration", f"{took} (started {started} UTC)"),
-            ("Run folder", summary["run_folder"]),
+            ("Duration", f"{duration(summary['elapsed_seconds'])} (started {started} UTC)"),
+            ("Run folder", str(self.folder.path)),
         ]
+        return [row for row in rows if not row[1].startswith("0 (")]
 
     def report(self, summary: Record) -> str:
         """Return the whole run as one HTML file without external resources."""
@@ -4743,7 +4731,8 @@ class Run:
                 print(json.dumps(summary), flush=True)
         if is_deleting or (is_kept and summary["status"] == "completed"):
             style = "red" if exit_status else "green"
-            console.print(panel(self.result_rows(summary), style, box=box.HORIZONTALS))
+            table = grid(self.result_rows(summary))
+            console.print(Panel(table, border_style=style, box=box.HORIZONTALS))
         if summary["reason"]:
             screen.fail(summary["reason"])
         if is_deleting and summary["failed"]:

@@ -150,19 +150,19 @@ def test_signal_at_the_question(
 
 def test_progress_fits_the_terminal(make_store: MakeStore, terminal: Terminal) -> None:
     """With --yes nothing is asked; waits are shown in the bar and the cursor comes back."""
-    store = make_store(customers=503, latency=0.01, **QUIET)
+    store = make_store(customers=1003, latency=0.01, **QUIET)
     limited = {"status": 429, "headers": {"X-Retry-After": "1.5"}, "quota_headers": False}
     store.faults.append(Fault("DELETE", skip=20, **limited))
     session = terminal(store, "--yes", columns=80)
     outcome = session.finish()
     assert (outcome.status, len(store.customers)) == (0, 0), outcome.text
-    assert "503 customers" in session.shown
-    assert not re.search("(?i)type 503", session.shown)
+    assert "1,003 customers" in session.shown
+    assert not re.search("(?i)type 1003", session.shown)
     for line in re.findall(r"[^\r\n]*[%│─][^\r\n]*", session.shown):  # bars and tables
         assert cell_len(line) <= 80, line
     assert re.search(r"(?i)(rate-limited|retry|wait)[^\r]* [12] ?s\b", session.shown)
     for name in ("Listing", "Deleting", "Verifying"):
-        assert re.search(rf"{name}\W.* 100%", session.shown), name
+        assert re.search(rf"{name}\W.* 100% 1,003/1,003 ", session.shown), name
     written = session.written.getvalue()
     assert written.rfind(SHOW_CURSOR) > written.rfind(HIDE_CURSOR) > 0
     assert re.findall(r"\x1b\[[0-9;]*m", written)[-1] == "\x1b[0m"
