@@ -3162,19 +3162,13 @@ class Plan:
     selection: Mapping[str, str]
     # What the panel says of the selection: label => text.
     facts: Mapping[str, str]
-    # A few of the records, a line each.
-    sample: Sequence[str]
-    # What the panel warns of; slips are likely mistakes, which --yes refuses.
+    # What the panel warns of; and likely mistakes, which --yes refuses.
     warnings: Sequence[str]
-    slips: Sequence[str]
+    mistakes: Sequence[str]
     # UTC, ISO 8601.
     created_at: str
-    # As in summary.json.
-    duplicates: int
-    not_found: int
-    spared: int
-    keep_unknown: int
-    backup_cut: int
+    # By the keys of summary.json.
+    counts: Mapping[str, int]
     # Whether backup.jsonl has the records.
     backup: bool
     # As listed; children are deleted before their parents all the same.
@@ -4216,23 +4210,24 @@ def confirm(screen: Screen, stop: Stop, count: int, what: str) -> None:
 def make_plan(config: Config, selection: Selection, time_zone: str) -> Plan:
     """Return the plan of a selection, with all that the panel says of it."""
     mistakes, warnings = selection_warnings(config, selection)
-    facts = selection_facts(config, selection, time_zone)
+    counts = {
+        "duplicates": selection.duplicates,
+        "not_found": len(selection.unmatched_ids()),
+        "spared": selection.excluded,
+        "keep_unknown": sum(len(matcher.unmatched()) for matcher in selection.keep_lists),
+        "backup_cut": 0 if config.no_backup else selection.truncated,
+    }
     return Plan(
         host=config.host,
         store_hash=config.store_hash,
         resource=config.resource.name,
         filters=config.filters,
         selection=config.selection,
-        facts={label: printable(text, 2000) for label, text in facts.items()},
-        sample=selection.sample.lines(config.resource),
+        facts=selection_facts(config, selection, time_zone),
         warnings=warnings,
-        slips=mistakes,
+        mistakes=mistakes,
         created_at=utc_now(),
-        duplicates=selection.duplicates,
-        not_found=len(selection.unmatched_ids()),
-        spared=selection.excluded,
-        keep_unknown=sum(len(matcher.unmatched()) for matcher in selection.keep_lists),
-        backup_cut=0 if config.no_backup else selection.truncated,
+        counts=counts,
         backup=not config.no_backup,
         ids=selection.ids,
     )
@@ -4241,7 +4236,7 @@ def make_plan(config: Config, selection: Selection, time_zone: str) -> Plan:
 def selection_facts(config: Config, selection: Selection, time_zone: str) -> dict[str, str]:
     """Return what the panel says of a selection: label => text."""
     resource, sample = config.resource, selection.sample
-    facts = {"Selection": selection_words(config, selection)}
+    facts = {"Selection": printable(selection_words(config, selection), 2000)}
     if selection.excluded:
         facts["Excluded"] = f"{selection.excluded:,}"
     if resource.name == "customers" and not config.spare_with_orders:
@@ -4250,13 +4245,18 @@ def selection_facts(config: Config, selection: Selection, time_zone: str) -> dic
         facts["Time zone"] = f"filters use UTC; the store uses {time_zone}"
     shared = [email for matcher in selection.lists() for email in sorted(matcher.shared)]
     if shared:
-        facts["Shared"] = f"{first_few(shared)} (used by several {resource.plural})"
+        words = f"{first_few(shared)} (used by several {resource.plural})"
+        facts["Shared"] = printable(words, 2000)
     if not selection.is_full:
         values = selection.unmatched_values.items()
         unmatched = [f"{name}={text}" for name, texts in values for text in sorted(texts)]
-        facts["Unmatched"] = first_few(unmatched)
+        facts["Unmatched"] = printable(first_few(unmatched), 2000)
+    facts["Sample"] = "\n".join(sample.lines(resource))
     if sample.first_created:
         facts["Created"] = f"{sample.first_created[:10]} to {sample.last_created[:10]}"
+    facts["Also deleted"], facts["Note"] = resource.also_deleted, resource.note
+    backup = "no backup" if config.no_backup else "backup.jsonl"
+    facts["Files"] = f"selected.csv, {backup}"
     return facts
 
 
@@ -4339,7 +4339,10 @@ def unmatched_words(matcher: ListMatcher, selection: Selection, resource: Resour
 
 
 STORE_FIELDS = {"name": "name", "domain": "domain", "plan": "plan_name"}  # summary => API
-PLAN_COUNTS = ("duplicates", "not_found", "spared", "keep_unknown", "backup_cut")
+# The counts of a summary before there is a plan.
+NO_COUNTS = dict.fromkeys(
+    ("duplicates", "not_found", "spared", "keep_unknown", "backup_cut"), 0
+)
 EVENTS = {None: "started", 0: "completed", 4: "completed"}
 WEBHOOK_PATIENCE = 10.0  # seconds to wait for webhook_url at the end of a run
 
@@ -4414,7 +4417,7 @@ class Run:
         self.notify(self.summary(is_ended=False))
         info = self.connect()
         plan = self.plan or self.list_records(info)
-        ids, mistakes = plan.ids, [*plan.slips]
+        ids, mistakes = plan.ids, [*plan.mistakes]
         if config.resume:
             ids = self.read_remaining(plan)
             mistakes += missing_protections(config, plan)
@@ -4534,21 +4537,6 @@ class Run:
 
     # What is shown
 
-    def plan_rows(self, plan: Plan, count: int) -> Rows:
-        """Return the rows of a plan of which so many records are to be deleted."""
-        resource, backup = self.config.resource, "no backup"
-        if plan.backup:
-            backup = "backup.jsonl"
-        return [
-            ("Delete", resource.counted(count)),
-            ("Store", self.store_name),
-            *plan.facts.items(),
-            ("Sample", "\n".join(plan.sample)),
-            ("Also deleted", resource.also_deleted),
-            ("Note", resource.note),
-            ("Files", f"selected.csv, {backup}"),
-        ]
-
     def show_plan(self, plan: Plan, ids: Sequence[int], mistakes: Sequence[str]) -> None:
         """Show what will be deleted and how long that takes, warnings last."""
         count = self.config.resource.counted(len(plan.ids))
@@ -4560,7 +4548,9 @@ class Run:
         seconds = duration(max(1.0, by_quota, by_latency))
         warnings = (*self.config.warnings, *plan.warnings, *mistakes)
         rows = [
-            *self.plan_rows(plan, len(ids)),
+            ("Delete", self.config.resource.counted(len(ids))),
+            ("Store", self.store_name),
+            *plan.facts.items(),
             ("Plan", f"{self.folder.path} ({count}, created {age} ago)"),
             ("Estimate", f"about {seconds} ({requests:,} requests)"),
             *(("WARNING", text) for text in warnings),
@@ -4642,7 +4632,7 @@ class Run:
             "selection": plan.selection,
             "selected": len(self.ledger.planned),
             **counts,
-            **{name: getattr(plan, name, 0) for name in PLAN_COUNTS},
+            **getattr(plan, "counts", NO_COUNTS),
             "verified": is_verified,
             **self.client.counts,
             "started_at": self.earlier["started_at"],
@@ -4714,8 +4704,9 @@ class Run:
         ]
         parts = [REPORT_HEAD, html_table("Result", rows)]
         if plan := self.plan:
-            rows = self.plan_rows(plan, len(plan.ids))
-            rows += [("WARNING", text) for text in (*plan.warnings, *plan.slips)]
+            rows = [("Delete", self.config.resource.counted(len(plan.ids)))]
+            rows += plan.facts.items()
+            rows += [("WARNING", text) for text in (*plan.warnings, *plan.mistakes)]
             parts.append(html_table("Plan", rows))
         for name in ("failed.csv", "unmatched.csv"):
             parts.append(html_table(name, self.folder.rows(name)))
