@@ -4146,33 +4146,29 @@ def check_count(config: Config, count: int) -> None:
         raise Canceled(fault) if config.resume else Refused(fault)
 
 
-def check_age(config: Config, plan: Plan) -> None:
-    """Raise Refused for a plan from the future, or one over a day old with --yes."""
-    if plan.age() < -timedelta(minutes=1):
-        raise Canceled(f"Plan is from the future ({clean(plan.created_at)}). Check the clock.")
-    days = plan.age().days
-    if config.yes and days > 0:
-        age = f"{days} day{'s' * (days > 1)}"
-        raise Canceled(f"Plan is {age} old. Resume without --yes to review it.")
-
-
 def check_mistakes(config: Config, mistakes: Sequence[str]) -> None:
     """Raise Refused for likely mistakes if nobody looks at the panel: with --yes (N23)."""
     if config.yes and mistakes:
-        fault = ". ".join([*mistakes, "Correct this, or run without --yes to review it."])
-        raise Canceled(fault) if config.resume else Refused(fault)
+        fault = ". ".join(mistakes)
+        if config.resume:
+            raise Canceled(f"{fault}. Resume without --yes to review it.")
+        raise Refused(f"{fault}. Correct this, or run without --yes to review it.")
 
 
-def missing_protections(config: Config, plan: Plan) -> list[str]:
-    """Return the exclusions of the ini that the plan to be resumed was made without."""
-    missing = []
+def resume_mistakes(config: Config, plan: Plan) -> list[str]:
+    """Return why a plan may no longer be what is meant: its age, exclusions added since."""
+    mistakes, age = [], plan.age()
+    if age.days > 0:
+        mistakes.append(f"Plan is {age.days} day{'s' * (age.days > 1)} old")
+    if age < -timedelta(minutes=1):
+        mistakes.append(f"Plan is from the future ({plan.created_at}), by this clock")
     for name, text in config.ini_protections.items():
-        planned = f" and {plan.selection.get(name, '')} and "
-        is_known = name in plan.selection and name == "spare_with_orders"
-        if not is_known and f" and {text} and " not in planned:
+        planned = plan.selection.get(name, "")
+        is_planned = f" and {text} and " in f" and {planned} and "
+        if not is_planned and not (planned and name == "spare_with_orders"):
             setting = f"{name} = {printable(text, 80)} in {config.path}"
-            missing.append(f"{setting} is ignored: the plan was made without it")
-    return missing
+            mistakes.append(f"{setting} is ignored: the plan was made without it")
+    return mistakes
 
 
 def confirm(screen: Screen, stop: Stop, count: int, what: str) -> None:
@@ -4420,8 +4416,7 @@ class Run:
         ids, mistakes = plan.ids, [*plan.mistakes]
         if config.resume:
             ids = self.read_remaining(plan)
-            mistakes += missing_protections(config, plan)
-            mistakes += self.folder.backup_faults(plan)
+            mistakes += resume_mistakes(config, plan) + self.folder.backup_faults(plan)
         check_count(config, len(ids))
         if not ids:
             for warning in (*plan.warnings, *mistakes):
@@ -4514,8 +4509,6 @@ class Run:
     def approve(self, plan: Plan, ids: Sequence[int], mistakes: Sequence[str]) -> None:
         """Return once guards and person have agreed; raises Refused or Canceled."""
         config, screen, resource = self.config, self.screen, self.config.resource
-        if config.resume:
-            check_age(config, plan)
         check_mistakes(config, mistakes)
         if not config.yes:
             store = self.store_info["name"] or f"the store {config.store_hash}"
@@ -4566,9 +4559,8 @@ class Run:
         client, stop, now = self.client, self.stop, time.monotonic()
         client.tick()
         if stop.signals and not self.has_announced_stop:
-            self.has_announced_stop = True
-            text = "saving progress"
-            if self.folder.journal.unanswered and (count := len(client.in_flight)):
+            self.has_announced_stop, text = True, "saving progress"
+            if count := len(self.folder.journal.unanswered):
                 text = f"waiting for {count} request{'s' * (count > 1)} in flight"
                 text += " (Ctrl-C again to quit now)"
             self.screen.say(f"Stopping: {text}", "bold")
@@ -4595,18 +4587,18 @@ class Run:
         """Return whether the run folder is of use."""
         return bool(self.config.resume) or self.has_results()
 
-    def ending(self, failure: RunError | None, counts: Mapping[str, int]) -> tuple[str, int]:
+    def ending(self, failure: RunError | None) -> tuple[str, int]:
         """Return the status of the summary and the exit status of a run that ended so.
 
         The failures say so themselves, but for those that mean something else once there
-        is a plan, or once an earlier session has deleted something.
+        is a plan, or once a session has deleted something.
         """
-        selected, gone = len(self.ledger.planned), counts["deleted"] + counts["already_gone"]
+        ledger = self.ledger
         if failure is None:
-            return "completed" if gone == selected else "planned", 0
+            return "completed" if ledger.gone == ledger.planned else "planned", 0
         if self.plan and isinstance(failure, (ReadRejected, InvalidResponse, ConfigError)):
-            return "interrupted", StoreError.exit_status
-        if isinstance(failure, Refused) and counts["not_attempted"] < selected:
+            return "interrupted", RunError.exit_status
+        if isinstance(failure, Refused) and (ledger.gone or ledger.applied):
             return "interrupted", failure.exit_status
         return failure.status, failure.exit_status
 
@@ -4615,7 +4607,7 @@ class Run:
         plan, counts = self.plan or self.config, self.ledger.counts()
         status, exit_status, resume = "in_progress", None, None
         if is_ended:
-            status, exit_status = self.ending(failure, counts)
+            status, exit_status = self.ending(failure)
         is_verified = status == "completed" and not counts["unknown"] + counts["not_attempted"]
         if self.plan and status != "refused" and (status, exit_status) != ("completed", 0):
             resume = self.resume_command()
@@ -4715,24 +4707,24 @@ class Run:
     def show_result(self, summary: Record) -> None:
         """Show the result, and what to do next."""
         screen, exit_status, is_kept = self.screen, summary["exit_status"], self.is_kept()
-        is_deleting, console = self.stage == "deleting", screen.out
+        console = screen.out
         if self.config.json:
             console = screen.err
             with suppress(OSError):  # `main` flushes it once more
                 print(json.dumps(summary), flush=True)
-        if is_deleting or (is_kept and summary["status"] == "completed"):
+        if self.stage == "deleting" or (is_kept and summary["status"] == "completed"):
             style = "red" if exit_status else "green"
             table = grid(self.result_rows(summary))
             console.print(Panel(table, border_style=style, box=box.HORIZONTALS))
         if summary["reason"]:
             screen.fail(summary["reason"])
-        if is_deleting and summary["failed"]:
+        if summary["failed"]:
             screen.say(f"Failed records: {self.folder.path / 'failed.csv'}")
         if is_kept and not exit_status:
             screen.say(f"{self.folder.path} contains personal data. Delete it when done.")
         if summary["resume"]:
             heading = "To resume, run:"
-            if not self.ledger.applied and not self.ledger.gone:
+            if summary["not_attempted"] == summary["selected"]:
                 heading = "Nothing was deleted. To delete exactly these records, run:"
             screen.say(f"{heading}\n  {summary['resume']}")
 

@@ -6,6 +6,7 @@ import csv
 import gc
 import re
 from collections.abc import Iterable
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -394,8 +395,8 @@ def test_a_protection_not_in_the_plan_is_found(tool: Tool, monkeypatch: Any, cas
     monkeypatch.chdir(write(tool, "26\n", "staff.txt").parent)
     write(tool, "11\n", "family.txt")
     config = settings(tool.folder, before, *options.split())
-    plan: Any = SimpleNamespace(selection=config.selection)
-    found = bulk_delete.missing_protections(settings(tool.folder, after, "--resume", "a"), plan)
+    plan: Any = SimpleNamespace(selection=config.selection, age=timedelta)
+    found = bulk_delete.resume_mistakes(settings(tool.folder, after, "--resume", "a"), plan)
     assert [text.startswith(after) for text in found] == [True] * (case in ADDED)
 
 
