@@ -3974,19 +3974,18 @@ class Screen(Progress):
     @contextmanager
     def phase(self, name: str, total: int = 0) -> Iterator[None]:
         """Show the progress of a phase while it lasts: a bar, or a line now and then."""
-        is_plain = not self.err.is_terminal or self.err.is_dumb_terminal
-        columns = (
+        self.begin(total)
+        self._said_at = time.monotonic()
+        with Bars(
             "{task.description:<10}",
             BarColumn(10, complete_style="green"),
             TaskProgressColumn(),
-            "{task.fields[count]}",
             TimeRemainingColumn(elapsed_when_finished=True),
-            "{task.fields[waiting]}",
-        )
-        self.begin(total)
-        self._said_at = time.monotonic()
-        with Bars(*columns, console=self.err, disable=is_plain) as self._bars:
-            self._bars.add_task(name, total=None, count="", waiting="")
+            "{task.fields[status]}",
+            console=self.err,
+            disable=not self.err.is_terminal or self.err.is_dumb_terminal,
+        ) as self._bars:
+            self._bars.add_task(name, total=None, status="")
             try:
                 yield
                 self.total = self.done  # less was found than expected
@@ -4000,15 +3999,15 @@ class Screen(Progress):
         """Redraw; waiting: what a wait is for, if there is one."""
         if self._bars is None:
             return
-        count, task = f"{self.done:,}", self._bars.tasks[0]
+        now, task, status = time.monotonic(), self._bars.tasks[0], f"{self.done:,}"
         if self.total:
-            count += f"/{self.total:,}"
-        self._bars.update(task.id, completed=self.done, total=self.total or None)
-        task.fields.update(count=count, waiting=waiting)
-        is_due = time.monotonic() - self._said_at >= LINE_EVERY
+            status += f"/{self.total:,}"
+        status += f" {waiting}"
+        self._bars.update(task.id, completed=self.done, total=self.total or None, status=status)
+        is_due = now - self._said_at >= LINE_EVERY
         if self._bars.disable and is_due and (self.done or waiting):
-            self._said_at = time.monotonic()
-            self.say(f"{task.description}: {count} {waiting}")
+            self._said_at = now
+            self.say(f"{task.description}: {status}")
 
 
 Rows = list[tuple[str, str]]  # label and text; rows without a text are left out
@@ -4024,19 +4023,15 @@ def grid(rows: Rows) -> Table:
     return table
 
 
-RESULTS = {0: "Completed", 3: "Canceled", 4: "Completed with failures"}  # by exit status
-
-
-def result_words(summary: Record) -> str:
-    """Return the result of a run in a word or two."""
-    status, exit_status = summary["status"], summary["exit_status"]
-    if status == "refused":
-        return "Refused"
-    if status == "planned" and exit_status == 0:
-        return "Dry run complete"
-    if exit_status > 128:
-        return "Interrupted"
-    return RESULTS.get(exit_status, "Stopped")
+# What the result table says of a status and exit status; else it shows the status.
+RESULTS = {
+    ("completed", 0): "Completed",
+    ("completed", 4): "Completed with failures",
+    ("planned", 0): "Dry run complete",
+    ("planned", 3): "Canceled",
+    ("interrupted", 3): "Canceled",
+    ("interrupted", 5): "Stopped",
+}
 
 
 def verified_words(summary: Record) -> str:
@@ -4073,11 +4068,14 @@ def html_table(title: str, rows: Iterable[Sequence[str]]) -> str:
 
 def resource_table() -> Table:
     """Return all resources, for --resource list."""
-    rows = []
+    rows: Rows = []
     for item in RESOURCES.values():
-        lines = [f"{item.path}, deleted {item.largest_batch} at a time", f"scope: {item.scope}"]
-        lines += [f"filters: {' '.join(item.filter_types())}", item.note]
-        rows.append((item.name, "\n".join(filter(None, lines))))
+        rows += [
+            (item.name, f"{item.path}, deleted {item.largest_batch} at a time"),
+            ("", f"scope: {item.scope}"),
+            ("", f"filters: {' '.join(item.filter_types())}"),
+            ("", item.note),
+        ]
     return grid(rows)
 
 
@@ -4132,11 +4130,11 @@ def check_cascade(ids: Sequence[int], parents: Mapping[int, int], resource: Reso
         if number not in planned and not planned.isdisjoint(ancestors(number, parents))
     ]
     if unplanned:
-        fault = f"{len(unplanned):,} child {resource.plural} are not selected but would be"
-        if len(unplanned) == 1:
-            fault = f"1 child {resource.singular} is not selected but would be"
-        shown = f"deleted with their parents: {first_few(unplanned)}"
-        raise Refused(f"{fault} {shown}. Select them too, or leave out the parents.")
+        children = f"{resource.counted(len(unplanned))} ({first_few(unplanned)})"
+        fault = (
+            f"Children that are not selected would be deleted with their parents: {children}"
+        )
+        raise Refused(f"{fault}. Select them too, or leave out the parents.")
 
 
 def check_count(config: Config, count: int) -> None:
@@ -4314,9 +4312,8 @@ def selection_warnings(config: Config, selection: Selection) -> tuple[list[str],
     if selection.ids_list and selection.unmatched_ids():
         warnings.append(unmatched_words(selection.ids_list, selection, resource))
     if selection.truncated and not config.no_backup:
-        verb = "has" if selection.truncated == 1 else "have"
-        fault = f"{resource.counted(selection.truncated)} {verb} more addresses or attributes"
-        warnings.append(f"Backup incomplete: {fault} than the API returns")
+        records = f"{resource.counted(selection.truncated)} with more addresses or attributes"
+        warnings.append(f"Backup incomplete: {records} than the API returns")
     return mistakes, warnings
 
 
@@ -4532,19 +4529,20 @@ class Run:
 
     def show_plan(self, plan: Plan, ids: Sequence[int], mistakes: Sequence[str]) -> None:
         """Show what will be deleted and how long that takes, warnings last."""
-        count = self.config.resource.counted(len(plan.ids))
-        age = duration(plan.age().total_seconds())
-        requests, window = self.store.requests_for(len(ids)), self.client.bucket.window
+        resource, window = self.config.resource, self.client.bucket.window
+        requests = self.store.requests_for(len(ids))
         # Requests beyond the quota wait for the next window; the last is not waited out.
         by_quota = requests // max(1, window.largest()) * window.seconds
         by_latency = requests * self.client.latency / self.workers.count
         seconds = duration(max(1.0, by_quota, by_latency))
+        age = duration(plan.age().total_seconds())
+        made = f"{resource.counted(len(plan.ids))}, created {age} ago"
         warnings = (*self.config.warnings, *plan.warnings, *mistakes)
         rows = [
-            ("Delete", self.config.resource.counted(len(ids))),
+            ("Delete", resource.counted(len(ids))),
             ("Store", self.store_name),
             *plan.facts.items(),
-            ("Plan", f"{self.folder.path} ({count}, created {age} ago)"),
+            ("Plan", f"{self.folder.path} ({made})"),
             ("Estimate", f"about {seconds} ({requests:,} requests)"),
             *(("WARNING", text) for text in warnings),
         ]
@@ -4664,10 +4662,12 @@ class Run:
     def result_rows(self, summary: Record) -> Rows:
         """Return the rows of the result table, without those that say "0 (...)"."""
         waits = f"{summary['retries']:,} retries, {summary['rate_limited']:,} rate-limited"
+        status, exit_status = summary["status"], summary["exit_status"]
+        result = RESULTS.get((status, exit_status), status.capitalize())
         started = summary["started_at"][:19].replace("T", " ")
         unverified = "accepted, or possibly accepted, by the store"
         rows = [
-            ("Result", f"{result_words(summary)} (exit status {summary['exit_status']})"),
+            ("Result", f"{result} (exit status {exit_status})"),
             ("Store", self.store_name),
             ("Selected", self.config.resource.counted(summary["selected"])),
             ("Deleted", f"{summary['deleted']:,}"),
@@ -4696,10 +4696,10 @@ class Run:
         ]
         parts = [REPORT_HEAD, html_table("Result", rows)]
         if plan := self.plan:
-            rows = [("Delete", self.config.resource.counted(len(plan.ids)))]
-            rows += plan.facts.items()
+            rows = [*plan.facts.items()]
             rows += [("WARNING", text) for text in (*plan.warnings, *plan.mistakes)]
-            parts.append(html_table("Plan", rows))
+            title = f"Plan: {self.config.resource.counted(len(plan.ids))}"
+            parts.append(html_table(title, rows))
         for name in ("failed.csv", "unmatched.csv"):
             parts.append(html_table(name, self.folder.rows(name)))
         return "".join(parts)

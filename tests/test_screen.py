@@ -162,7 +162,7 @@ def test_progress_fits_the_terminal(make_store: MakeStore, terminal: Terminal) -
         assert cell_len(line) <= 80, line
     assert re.search(r"(?i)(rate-limited|retry|wait)[^\r]* [12] ?s\b", session.shown)
     for name in ("Listing", "Deleting", "Verifying"):
-        assert re.search(rf"{name}\W.* 100% 1,003/1,003 ", session.shown), name
+        assert re.search(rf"{name}\W.* 100% 0:00:\d\d 1,003/1,003\b", session.shown), name
     written = session.written.getvalue()
     assert written.rfind(SHOW_CURSOR) > written.rfind(HIDE_CURSOR) > 0
     assert re.findall(r"\x1b\[[0-9;]*m", written)[-1] == "\x1b[0m"
