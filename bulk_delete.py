@@ -4130,11 +4130,11 @@ def check_cascade(ids: Sequence[int], parents: Mapping[int, int], resource: Reso
         if number not in planned and not planned.isdisjoint(ancestors(number, parents))
     ]
     if unplanned:
-        children = f"{resource.counted(len(unplanned))} ({first_few(unplanned)})"
-        fault = (
-            f"Children that are not selected would be deleted with their parents: {children}"
-        )
-        raise Refused(f"{fault}. Select them too, or leave out the parents.")
+        fault = f"{len(unplanned):,} child {resource.plural} are not selected but would be"
+        if len(unplanned) == 1:
+            fault = f"1 child {resource.singular} is not selected but would be"
+        shown = f"deleted with their parents: {first_few(unplanned)}"
+        raise Refused(f"{fault} {shown}. Select them too, or leave out the parents.")
 
 
 def check_count(config: Config, count: int) -> None:
@@ -4558,7 +4558,7 @@ class Run:
         client.tick()
         if stop.signals and not self.has_announced_stop:
             self.has_announced_stop, text = True, "saving progress"
-            if count := len(self.folder.journal.unanswered):
+            if self.folder.journal.unanswered and (count := len(client.in_flight)):
                 text = f"waiting for {count} request{'s' * (count > 1)} in flight"
                 text += " (Ctrl-C again to quit now)"
             self.screen.say(f"Stopping: {text}", "bold")
@@ -4581,10 +4581,6 @@ class Run:
             return self.stage != "started"
         return self.store.has_listed and (self.plan is None or bool(self.plan.ids))
 
-    def is_kept(self) -> bool:
-        """Return whether the run folder is of use."""
-        return bool(self.config.resume) or self.has_results()
-
     def ending(self, failure: RunError | None) -> tuple[str, int]:
         """Return the status of the summary and the exit status of a run that ended so.
 
@@ -4603,6 +4599,7 @@ class Run:
     def summary(self, failure: RunError | None = None, *, is_ended: bool = True) -> Record:
         """Return summary.json of a run that ended so, or that is in progress."""
         plan, counts = self.plan or self.config, self.ledger.counts()
+        is_kept = bool(self.config.resume) or self.has_results()
         status, exit_status, resume = "in_progress", None, None
         if is_ended:
             status, exit_status = self.ending(failure)
@@ -4616,7 +4613,7 @@ class Run:
             "version": __version__,
             "store": self.store_info,
             "store_hash": self.config.store_hash,
-            "run_folder": str(self.folder.path) if self.is_kept() else None,
+            "run_folder": str(self.folder.path) if is_kept else None,
             "resource": self.config.resource.name,
             "filters": plan.filters,
             "selection": plan.selection,
@@ -4655,7 +4652,7 @@ class Run:
             self.notify(summary)
         self.show_result(summary)
         self.await_webhook()
-        if not self.is_kept():
+        if not summary["run_folder"]:
             folder.discard()
         return int(summary["exit_status"])
 
@@ -4706,13 +4703,13 @@ class Run:
 
     def show_result(self, summary: Record) -> None:
         """Show the result, and what to do next."""
-        screen, exit_status, is_kept = self.screen, summary["exit_status"], self.is_kept()
+        screen, exit_status, selected = self.screen, summary["exit_status"], summary["selected"]
         console = screen.out
         if self.config.json:
             console = screen.err
             with suppress(OSError):  # `main` flushes it once more
                 print(json.dumps(summary), flush=True)
-        if self.stage == "deleting" or (is_kept and summary["status"] == "completed"):
+        if self.stage == "deleting" or (selected and summary["status"] == "completed"):
             style = "red" if exit_status else "green"
             table = grid(self.result_rows(summary))
             console.print(Panel(table, border_style=style, box=box.HORIZONTALS))
@@ -4720,11 +4717,11 @@ class Run:
             screen.fail(summary["reason"])
         if summary["failed"]:
             screen.say(f"Failed records: {self.folder.path / 'failed.csv'}")
-        if is_kept and not exit_status:
+        if selected and not exit_status:
             screen.say(f"{self.folder.path} contains personal data. Delete it when done.")
         if summary["resume"]:
             heading = "To resume, run:"
-            if summary["not_attempted"] == summary["selected"]:
+            if summary["not_attempted"] == selected:
                 heading = "Nothing was deleted. To delete exactly these records, run:"
             screen.say(f"{heading}\n  {summary['resume']}")
 
