@@ -3162,9 +3162,8 @@ class Plan:
     selection: Mapping[str, str]
     # What the panel says of the selection: label => text.
     facts: Mapping[str, str]
-    # What the panel warns of; and likely mistakes, which --yes refuses.
-    warnings: Sequence[str]
-    mistakes: Sequence[str]
+    # What the panel warns of => whether it is a likely mistake, which --yes refuses.
+    warnings: Mapping[str, bool]
     # UTC, ISO 8601.
     created_at: str
     # By the keys of summary.json.
@@ -4144,8 +4143,9 @@ def check_count(config: Config, count: int) -> None:
         raise Canceled(fault) if config.resume else Refused(fault)
 
 
-def check_mistakes(config: Config, mistakes: Sequence[str]) -> None:
+def check_mistakes(config: Config, warnings: Mapping[str, bool]) -> None:
     """Raise Refused for likely mistakes if nobody looks at the panel: with --yes (N23)."""
+    mistakes = [text for text, is_mistake in warnings.items() if is_mistake]
     if config.yes and mistakes:
         fault = ". ".join(mistakes)
         if config.resume:
@@ -4203,7 +4203,6 @@ def confirm(screen: Screen, stop: Stop, count: int, what: str) -> None:
 
 def make_plan(config: Config, selection: Selection, time_zone: str) -> Plan:
     """Return the plan of a selection, with all that the panel says of it."""
-    mistakes, warnings = selection_warnings(config, selection)
     counts = {
         "duplicates": selection.duplicates,
         "not_found": len(selection.unmatched_ids()),
@@ -4218,8 +4217,7 @@ def make_plan(config: Config, selection: Selection, time_zone: str) -> Plan:
         filters=config.filters,
         selection=config.selection,
         facts=selection_facts(config, selection, time_zone),
-        warnings=warnings,
-        mistakes=mistakes,
+        warnings=selection_warnings(config, selection),
         created_at=utc_now(),
         counts=counts,
         backup=not config.no_backup,
@@ -4289,32 +4287,31 @@ def selection_words(config: Config, selection: Selection) -> str:
     return words
 
 
-def selection_warnings(config: Config, selection: Selection) -> tuple[list[str], list[str]]:
-    """Return the likely mistakes of a selection (N23), and what else the panel warns of.
+def selection_warnings(config: Config, selection: Selection) -> dict[str, bool]:
+    """Return what the panel warns of => whether it is a likely mistake (N23).
 
     A likely mistake is a protection that excludes nobody: --yes refuses it.
     """
-    resource, mistakes, warnings = config.resource, list[str](), list[str]()
+    resource, warnings = config.resource, dict[str, bool]()
+    if selection.ids_list and selection.unmatched_ids():
+        warnings[unmatched_words(selection.ids_list, selection, resource)] = False
     for matcher in selection.keep_lists:
         if matcher.unmatched():
-            mistakes.append(unmatched_words(matcher, selection, resource))
+            warnings[unmatched_words(matcher, selection, resource)] = True
     for match in selection.idle_exclusions if selection.ids else ():
         expression = f"--match {match.path}!={printable(match.pattern.pattern, 80)}"
         text = f"{expression} excludes no {resource.singular} listed"
-        (warnings if selection.is_full else mistakes).append(text)
+        warnings[text] = not selection.is_full
     if config.spare_with_orders and not selection.has_orders:
-        mistakes.append("--spare-with-orders excludes no customer: no order belongs to one")
+        warnings["--spare-with-orders excludes no customer: no order belongs to one"] = True
     for name, number in selection.ignored_filters.items():
         returned = f"it returned {resource.singular} {number}, which does not match"
-        warnings.append(
-            f"The store ignored the filter {name}: {returned} (and is not selected)"
-        )
-    if selection.ids_list and selection.unmatched_ids():
-        warnings.append(unmatched_words(selection.ids_list, selection, resource))
+        text = f"The store ignored the filter {name}: {returned} (and is not selected)"
+        warnings[text] = False
     if selection.truncated and not config.no_backup:
         records = f"{resource.counted(selection.truncated)} with more addresses or attributes"
-        warnings.append(f"Backup incomplete: {records} than the API returns")
-    return mistakes, warnings
+        warnings[f"Backup incomplete: {records} than the API returns"] = False
+    return warnings
 
 
 def unmatched_words(matcher: ListMatcher, selection: Selection, resource: Resource) -> str:
@@ -4410,23 +4407,25 @@ class Run:
         self.notify(self.summary(is_ended=False))
         info = self.connect()
         plan = self.plan or self.list_records(info)
-        ids, mistakes = plan.ids, [*plan.mistakes]
+        ids, warnings = plan.ids, {**plan.warnings}
         if config.resume:
             ids = self.read_remaining(plan)
-            mistakes += resume_mistakes(config, plan) + self.folder.backup_faults(plan)
+            mistakes = resume_mistakes(config, plan) + self.folder.backup_faults(plan)
+            warnings |= dict.fromkeys(mistakes, True)
         check_count(config, len(ids))
         if not ids:
-            for warning in (*plan.warnings, *mistakes):
+            for warning in warnings:
                 screen.warn(warning)
             nothing = f"No {config.resource.plural} match"
             if config.resume:
                 nothing = "No records remain"
             screen.say(f"{nothing}. Nothing to delete.")
             return
-        self.show_plan(plan, ids, mistakes)
+        self.show_plan(plan, ids, [*config.warnings, *warnings])
         if config.dry_run:
             return
-        self.approve(plan, ids, mistakes)
+        check_mistakes(config, warnings)
+        self.approve(plan, ids)
         self.stage = "deleting"
         self.client.bucket.set_remaining(self.store.requests_for(len(ids)))
         with screen.phase("Deleting", len(ids)):
@@ -4503,10 +4502,9 @@ class Run:
         remaining = [number for number in unverified if number not in ledger.gone]
         return sorted(remaining, key=ledger.failed_before.__contains__)
 
-    def approve(self, plan: Plan, ids: Sequence[int], mistakes: Sequence[str]) -> None:
-        """Return once guards and person have agreed; raises Refused or Canceled."""
+    def approve(self, plan: Plan, ids: Sequence[int]) -> None:
+        """Return once person and store have agreed; raises Refused or Canceled."""
         config, screen, resource = self.config, self.screen, self.config.resource
-        check_mistakes(config, mistakes)
         if not config.yes:
             store = self.store_info["name"] or f"the store {config.store_hash}"
             what, asked_at = f"{resource.counted(len(ids))} from {store}", time.monotonic()
@@ -4527,7 +4525,7 @@ class Run:
 
     # What is shown
 
-    def show_plan(self, plan: Plan, ids: Sequence[int], mistakes: Sequence[str]) -> None:
+    def show_plan(self, plan: Plan, ids: Sequence[int], warnings: Sequence[str]) -> None:
         """Show what will be deleted and how long that takes, warnings last."""
         resource, window = self.config.resource, self.client.bucket.window
         requests = self.store.requests_for(len(ids))
@@ -4537,7 +4535,6 @@ class Run:
         seconds = duration(max(1.0, by_quota, by_latency))
         age = duration(plan.age().total_seconds())
         made = f"{resource.counted(len(plan.ids))}, created {age} ago"
-        warnings = (*self.config.warnings, *plan.warnings, *mistakes)
         rows = [
             ("Delete", resource.counted(len(ids))),
             ("Store", self.store_name),
@@ -4694,7 +4691,7 @@ class Run:
         parts = [REPORT_HEAD, html_table("Result", rows)]
         if plan := self.plan:
             rows = [*plan.facts.items()]
-            rows += [("WARNING", text) for text in (*plan.warnings, *plan.mistakes)]
+            rows += [("WARNING", text) for text in plan.warnings]
             title = f"Plan: {self.config.resource.counted(len(plan.ids))}"
             parts.append(html_table(title, rows))
         for name in ("failed.csv", "unmatched.csv"):
