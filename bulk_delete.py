@@ -4293,11 +4293,10 @@ def selection_warnings(config: Config, selection: Selection) -> dict[str, bool]:
     A likely mistake is a protection that excludes nobody: --yes refuses it.
     """
     resource, warnings = config.resource, dict[str, bool]()
-    if selection.ids_list and selection.unmatched_ids():
-        warnings[unmatched_words(selection.ids_list, selection, resource)] = False
-    for matcher in selection.keep_lists:
-        if matcher.unmatched():
-            warnings[unmatched_words(matcher, selection, resource)] = True
+    for matcher in selection.lists():
+        is_keep_list = matcher is not selection.ids_list
+        if matcher.unmatched() and (is_keep_list or not selection.is_full):
+            warnings[unmatched_words(matcher, selection, resource)] = is_keep_list
     for match in selection.idle_exclusions if selection.ids else ():
         expression = f"--match {match.path}!={printable(match.pattern.pattern, 80)}"
         text = f"{expression} excludes no {resource.singular} listed"
@@ -4328,7 +4327,13 @@ def unmatched_words(matcher: ListMatcher, selection: Selection, resource: Resour
     return text
 
 
-STORE_FIELDS = {"name": "name", "domain": "domain", "plan": "plan_name"}  # summary => API
+# Key of `store` in summary.json => field of GET /v2/store.
+STORE_FIELDS = {
+    "name": "name",
+    "domain": "domain",
+    "plan": "plan_name",
+    "time_zone": "timezone.name",
+}
 # The counts of a summary before there is a plan.
 NO_COUNTS = dict.fromkeys(
     ("duplicates", "not_found", "spared", "keep_unknown", "backup_cut"), 0
@@ -4367,7 +4372,7 @@ class Run:
         self.collector = Collector(*parts, config)
         self.executor = Executor(*parts, ledger, self.folder.journal, config.max_error_rate)
         self.orders = Orders()
-        # Name, domain and plan of the store; None if the token may not read them.
+        # As in summary.json; None if the token may not read them.
         self.store_info: dict[str, str | None] = dict.fromkeys(STORE_FIELDS)
         # Name and domain of the store, its hash, and the API host if it was moved.
         self.store_name = ""
@@ -4405,8 +4410,8 @@ class Run:
         for warning in config.warnings:
             screen.warn(warning)
         self.notify(self.summary(is_ended=False))
-        info = self.connect()
-        plan = self.plan or self.list_records(info)
+        self.connect()
+        plan = self.plan or self.list_records()
         ids, warnings = plan.ids, {**plan.warnings}
         if config.resume:
             ids = self.read_remaining(plan)
@@ -4438,26 +4443,25 @@ class Run:
             incomplete.exit_status, incomplete.status = 4, "completed"
             raise incomplete
 
-    def connect(self) -> Record:
-        """Return what the store says of itself; raises Refused for another store."""
+    def connect(self) -> None:
+        """Read name and domain of the store; raises Refused for another store."""
         config = self.config
         self.client.bucket.set_remaining(4)  # this and the first pages
         with self.screen.phase("Connecting"):
             info = self.workers.call(self.store.info) or {}
         for key, source in STORE_FIELDS.items():
-            text = str(info.get(source) or "").replace(config.access_token, "[secret]")
+            text = str(value_at(info, source) or "").replace(config.access_token, "[secret]")
             self.store_info[key] = printable(text, 60) or None
-        name, domain, _ = self.store_info.values()
+        name, domain, *_ = self.store_info.values()
         parts = [name, domain, f"hash {config.store_hash}"]
         if config.host != DEFAULT_HOST:
             parts.append(f"API at {config.host}")
         self.store_name = " · ".join(filter(None, parts))
         check_domain(config, info, self.store_name)
-        return info
 
-    def list_records(self, info: Record) -> Plan:
+    def list_records(self) -> Plan:
         """List, select, and freeze the plan on disk."""
-        config, collector = self.config, self.collector
+        config = self.config
         if config.spare_with_orders:
             self.read_orders()
         backup, groups = not config.no_backup, None
@@ -4466,13 +4470,12 @@ class Run:
                 groups = self.workers.call(self.store.group_names)
             files = RecordFiles(self.folder.path, config.resource, backup, groups)
             with closing(files):
-                selection = collector.collect(self.orders, files)
-            parents = collector.parents()
+                selection = self.collector.collect(self.orders, files)
+            parents = self.collector.parents()
         if entries := selection.unmatched_entries():
             self.folder.write_csv("unmatched.csv", [("list", "entry"), *entries])
         check_selection(selection, parents, config)
-        time_zone = printable(value_at(info, "timezone.name") or "an unknown one", 60)
-        plan = make_plan(config, selection, time_zone)
+        plan = make_plan(config, selection, self.store_info["time_zone"] or "an unknown one")
         self.folder.write("plan.json", plan.text())
         self.plan, self.ledger.planned = plan, {*plan.ids}
         return plan
@@ -4561,7 +4564,7 @@ class Run:
             self.screen.say(f"Stopping: {text}", "bold")
         self.screen.tick(client.waiting_for())
         if client.longest_wait > 2 * RESPONSE_TIMEOUTS * self.config.timeout:
-            stop.set(StoreError("Cannot reach the store: its response does not end."))
+            stop.set(RunError("Cannot reach the store: its response does not end."))
             stop.force_exit = True
         if self.has_results() and now - self.written_at >= 1.0:
             self.written_at = now
