@@ -4682,19 +4682,17 @@ class Run:
 
     def report(self, summary: Record) -> str:
         """Return the whole run as one HTML file without external resources."""
-        command = shell_command([short_path(sys.argv[0]), *sys.argv[1:]])
         rows = [
             *self.result_rows(summary),
             ("Reason", summary["reason"]),
             ("Finished", summary["finished_at"]),
             ("Version", f"bulk_delete.py {__version__}"),
-            ("Command", command),
+            ("Command", shell_command([short_path(sys.argv[0]), *sys.argv[1:]])),
             ("Resume", summary["resume"]),
         ]
         parts = [REPORT_HEAD, html_table("Result", rows)]
         if plan := self.plan:
-            rows = [*plan.facts.items()]
-            rows += [("WARNING", text) for text in plan.warnings]
+            rows = [*plan.facts.items(), *(("WARNING", text) for text in plan.warnings)]
             title = f"Plan: {self.config.resource.counted(len(plan.ids))}"
             parts.append(html_table(title, rows))
         for name in ("failed.csv", "unmatched.csv"):
