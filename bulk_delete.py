@@ -98,7 +98,6 @@ try:
     from rich.panel import Panel
     from rich.progress import (
         BarColumn,
-        MofNCompleteColumn,
         TaskProgressColumn,
         TimeRemainingColumn,
     )
@@ -2983,19 +2982,12 @@ class Plan:
     selection: Mapping[str, str]
     # What the panel says of the selection: label => text.
     facts: Mapping[str, str]
-    # A few of the records, a line each.
-    sample: Sequence[str]
-    # What the panel warns of; slips are likely mistakes, which --yes refuses.
-    warnings: Sequence[str]
-    slips: Sequence[str]
+    # What the panel warns of => whether it is a likely mistake, which --yes refuses.
+    warnings: Mapping[str, bool]
     # UTC, ISO 8601.
     created_at: str
-    # As in summary.json.
-    duplicates: int
-    not_found: int
-    spared: int
-    keep_unknown: int
-    backup_cut: int
+    # By the keys of summary.json.
+    counts: Mapping[str, int]
     # Whether backup.jsonl has the records.
     backup: bool
     # As listed; children are deleted before their parents all the same.
@@ -3801,87 +3793,70 @@ class Screen(Progress):
     @contextmanager
     def phase(self, name: str, total: int = 0) -> Iterator[None]:
         """Show the progress of a phase while it lasts: a bar, or a line now and then."""
-        is_plain = not self.err.is_terminal or self.err.is_dumb_terminal
-        columns = (
+        self.begin(total)
+        self._said_at = time.monotonic()
+        with Bars(
             "{task.description:<10}",
             BarColumn(10, complete_style="green"),
             TaskProgressColumn(),
-            MofNCompleteColumn(),
             TimeRemainingColumn(elapsed_when_finished=True),
-            "{task.fields[waiting]}",
-        )
-        self.begin(total)
-        self._said_at = time.monotonic()
-        with Bars(*columns, console=self.err, disable=is_plain) as self._bars:
-            self._bars.add_task(name, total=None, waiting="")
+            "{task.fields[status]}",
+            console=self.err,
+            disable=not self.err.is_terminal or self.err.is_dumb_terminal,
+        ) as self._bars:
+            self._bars.add_task(name, total=None, status="")
             try:
                 yield
                 self.total = self.done  # less was found than expected
             finally:
-                self.tick("", is_last=True)
+                self._said_at = -math.inf
+                self.tick("")
                 self._bars.live.transient = not self.done
                 self._bars = None
 
-    def tick(self, waiting: str, *, is_last: bool = False) -> None:
+    def tick(self, waiting: str) -> None:
         """Redraw; waiting: what a wait is for, if there is one."""
         if self._bars is None:
             return
-        now, task = time.monotonic(), self._bars.tasks[0]
-        total = self.total or None
-        self._bars.update(task.id, completed=self.done, total=total, waiting=waiting)
-        is_due = is_last or now - self._said_at >= LINE_EVERY
+        now, task, status = time.monotonic(), self._bars.tasks[0], f"{self.done:,}"
+        if self.total:
+            status += f"/{self.total:,}"
+        status += f" {waiting}"
+        self._bars.update(task.id, completed=self.done, total=self.total or None, status=status)
+        is_due = now - self._said_at >= LINE_EVERY
         if self._bars.disable and is_due and (self.done or waiting):
             self._said_at = now
-            count = f"{self.done:,}"
-            if self.total:
-                count += f"/{self.total:,}"
-            self.say(f"{task.description}: {count} {waiting}")
+            self.say(f"{task.description}: {status}")
 
 
 Rows = list[tuple[str, str]]  # label and text; rows without a text are left out
+ROW_STYLES = {"WARNING": "bold yellow", "Result": "bold"}  # by label
 
 
-def grid(rows: Rows, **styles: str) -> Table:
-    """Return labels and texts in two columns; styles: of the rows with these labels."""
+def grid(rows: Rows) -> Table:
+    """Return labels and texts in two columns."""
     table = Table.grid(Column(no_wrap=True), Column(overflow="fold"), padding=(0, 2))
     for label, text in rows:
         if text:
-            table.add_row(label, Text(text), style=styles.get(label))
+            table.add_row(label, Text(text), style=ROW_STYLES.get(label))
     return table
 
 
-def panel(rows: Rows, style: str, **options: Any) -> Panel:
-    """Return labels and texts in a frame of that color."""
-    content = grid(rows, WARNING="bold yellow", Result=f"bold {style}")
-    return Panel(content, border_style=style, title_align="left", **options)
-
-
-RESULTS = {0: "Completed", 3: "Canceled", 4: "Completed with failures"}  # by exit status
-# Label, key of summary.json and remark of the counts that are left out if they are 0.
-REMAINDERS = (
-    ("Remaining", "not_attempted", ""),
-    ("Unverified", "unknown", " (accepted, or possibly accepted, by the store)"),
-    ("Already gone", "already_gone", " (not by this run)"),
-    ("Duplicates", "duplicates", " (each counted once)"),
-)
-
-
-def result_words(summary: Record) -> str:
-    """Return the result of a run in a word or two."""
-    status, exit_status = summary["status"], summary["exit_status"]
-    if status == "refused":
-        return "Refused"
-    if status == "planned" and exit_status == 0:
-        return "Dry run complete"
-    if exit_status > 128:
-        return "Interrupted"
-    return RESULTS.get(exit_status, "Stopped")
+# What the result table says of a status and exit status; else it shows the status.
+RESULTS = {
+    ("completed", 0): "Completed",
+    ("completed", 4): "Completed with failures",
+    ("planned", 0): "Dry run complete",
+    ("planned", 3): "Canceled",
+    ("interrupted", 3): "Canceled",
+    ("interrupted", 5): "Stopped",
+}
 
 
 def verified_words(summary: Record) -> str:
     """Return whether the deletions were verified; "" if there were none to verify."""
     selected, gone = summary["selected"], summary["deleted"] + summary["already_gone"]
-    if not selected or summary["status"] not in ("completed", "interrupted"):
+    if summary["not_attempted"] == selected:
         return ""
     if gone == selected:
         return f"yes, all {gone:,} are gone"
@@ -3912,11 +3887,14 @@ def html_table(title: str, rows: Iterable[Sequence[str]]) -> str:
 
 def resource_table() -> Table:
     """Return all resources, for --resource list."""
-    rows = []
+    rows: Rows = []
     for item in RESOURCES.values():
-        lines = [f"{item.path}, deleted {item.largest_batch} at a time", f"scope: {item.scope}"]
-        lines += [f"filters: {' '.join(item.filter_types())}", item.note]
-        rows.append((item.name, "\n".join(filter(None, lines))))
+        rows += [
+            (item.name, f"{item.path}, deleted {item.largest_batch} at a time"),
+            ("", f"scope: {item.scope}"),
+            ("", f"filters: {' '.join(item.filter_types())}"),
+            ("", item.note),
+        ]
     return grid(rows)
 
 
@@ -3985,33 +3963,30 @@ def check_count(config: Config, count: int) -> None:
         raise Canceled(fault) if config.resume else Refused(fault)
 
 
-def check_age(config: Config, plan: Plan) -> None:
-    """Raise Refused for a plan from the future, or one over a day old with --yes."""
-    if plan.age() < -timedelta(minutes=1):
-        raise Canceled(f"Plan is from the future ({clean(plan.created_at)}). Check the clock.")
-    days = plan.age().days
-    if config.yes and days > 0:
-        age = f"{days} day{'s' * (days > 1)}"
-        raise Canceled(f"Plan is {age} old. Resume without --yes to review it.")
-
-
-def check_mistakes(config: Config, mistakes: Sequence[str]) -> None:
+def check_mistakes(config: Config, warnings: Mapping[str, bool]) -> None:
     """Raise Refused for likely mistakes if nobody looks at the panel: with --yes (N23)."""
+    mistakes = [text for text, is_mistake in warnings.items() if is_mistake]
     if config.yes and mistakes:
-        fault = ". ".join([*mistakes, "Correct this, or run without --yes to review it."])
-        raise Canceled(fault) if config.resume else Refused(fault)
+        fault = ". ".join(mistakes)
+        if config.resume:
+            raise Canceled(f"{fault}. Resume without --yes to review it.")
+        raise Refused(f"{fault}. Correct this, or run without --yes to review it.")
 
 
-def missing_protections(config: Config, plan: Plan) -> list[str]:
-    """Return the exclusions of the ini that the plan to be resumed was made without."""
-    missing = []
+def resume_mistakes(config: Config, plan: Plan) -> list[str]:
+    """Return why a plan may no longer be what is meant: its age, exclusions added since."""
+    mistakes, age = [], plan.age()
+    if age.days > 0:
+        mistakes.append(f"Plan is {age.days} day{'s' * (age.days > 1)} old")
+    if age < -timedelta(minutes=1):
+        mistakes.append(f"Plan is from the future ({plan.created_at}), by this clock")
     for name, text in config.ini_protections.items():
-        planned = f" and {plan.selection.get(name, '')} and "
-        is_known = name in plan.selection and name == "spare_with_orders"
-        if not is_known and f" and {text} and " not in planned:
+        planned = plan.selection.get(name, "")
+        is_planned = f" and {text} and " in f" and {planned} and "
+        if not is_planned and not (planned and name == "spare_with_orders"):
             setting = f"{name} = {printable(text, 80)} in {config.path}"
-            missing.append(f"{setting} is ignored: the plan was made without it")
-    return missing
+            mistakes.append(f"{setting} is ignored: the plan was made without it")
+    return mistakes
 
 
 def confirm(screen: Screen, stop: Stop, count: int, what: str) -> None:
@@ -4048,24 +4023,23 @@ def confirm(screen: Screen, stop: Stop, count: int, what: str) -> None:
 
 def make_plan(config: Config, selection: Selection, time_zone: str) -> Plan:
     """Return the plan of a selection, with all that the panel says of it."""
-    mistakes, warnings = selection_warnings(config, selection)
-    facts = selection_facts(config, selection, time_zone)
+    counts = {
+        "duplicates": selection.duplicates,
+        "not_found": len(selection.unmatched_ids()),
+        "spared": selection.excluded,
+        "keep_unknown": sum(len(matcher.unmatched()) for matcher in selection.keep_lists),
+        "backup_cut": 0 if config.no_backup else selection.truncated,
+    }
     return Plan(
         host=config.host,
         store_hash=config.store_hash,
         resource=config.resource.name,
         filters=config.filters,
         selection=config.selection,
-        facts={label: printable(text, 2000) for label, text in facts.items()},
-        sample=sample_lines(selection.sample, config.resource),
-        warnings=warnings,
-        slips=mistakes,
+        facts=selection_facts(config, selection, time_zone),
+        warnings=selection_warnings(config, selection),
         created_at=utc_now(),
-        duplicates=selection.duplicates,
-        not_found=len(selection.unmatched_ids()),
-        spared=selection.excluded,
-        keep_unknown=sum(len(matcher.unmatched()) for matcher in selection.keep_lists),
-        backup_cut=0 if config.no_backup else selection.truncated,
+        counts=counts,
         backup=not config.no_backup,
         ids=selection.ids,
     )
@@ -4074,20 +4048,27 @@ def make_plan(config: Config, selection: Selection, time_zone: str) -> Plan:
 def selection_facts(config: Config, selection: Selection, time_zone: str) -> dict[str, str]:
     """Return what the panel says of a selection: label => text."""
     resource = config.resource
-    facts = {"Selection": selection_words(config, selection)}
+    facts = {"Selection": printable(selection_words(config, selection), 2000)}
     if selection.excluded:
         facts["Excluded"] = f"{selection.excluded:,}"
-    if resource.name == "customers" and not config.spare_with_orders:
+    is_customers = resource.name == "customers"
+    if is_customers and not config.spare_with_orders:
         facts["Orders"] = "not checked (--spare-with-orders)"
     if any(item.type == "date" for item in config.filter.values()):
         facts["Time zone"] = f"filters use UTC; the store uses {time_zone}"
     shared = [email for matcher in selection.lists for email in sorted(matcher.shared)]
     if shared:
-        facts["Shared"] = f"{first_few(shared)} (used by several {resource.plural})"
+        words = f"{first_few(shared)} (used by several {resource.plural})"
+        facts["Shared"] = printable(words, 2000)
     if not selection.is_full:
         values = selection.unmatched_values.items()
         unmatched = [f"{name}={text}" for name, texts in values for text in sorted(texts)]
-        facts["Unmatched"] = first_few(unmatched)
+        facts["Unmatched"] = printable(first_few(unmatched), 2000)
+    facts["Sample"] = "\n".join(sample_lines(selection.sample, resource))
+    facts["Also deleted"], facts["Note"] = resource.also_deleted, resource.note
+    facts["Files"] = "selected.csv, no backup"
+    if not config.no_backup:
+        facts["Files"] = "selected.csv, backup.jsonl" + ", reimport.csv" * is_customers
     return facts
 
 
@@ -4126,33 +4107,30 @@ def selection_words(config: Config, selection: Selection) -> str:
     return words
 
 
-def selection_warnings(config: Config, selection: Selection) -> tuple[list[str], list[str]]:
-    """Return the likely mistakes of a selection (N23), and what else the panel warns of.
+def selection_warnings(config: Config, selection: Selection) -> dict[str, bool]:
+    """Return what the panel warns of => whether it is a likely mistake (N23).
 
     A likely mistake is a protection that excludes nobody: --yes refuses it.
     """
-    resource, mistakes, warnings = config.resource, list[str](), list[str]()
-    for matcher in selection.keep_lists:
-        if matcher.unmatched():
-            mistakes.append(unmatched_words(matcher, selection, resource))
+    resource, warnings = config.resource, dict[str, bool]()
+    for matcher in selection.lists:
+        is_keep_list = matcher is not selection.ids_list
+        if matcher.unmatched() and (is_keep_list or not selection.is_full):
+            warnings[unmatched_words(matcher, selection, resource)] = is_keep_list
     for match in selection.idle_exclusions if selection.ids else ():
         expression = f"--match {match.path}!={printable(match.pattern.pattern, 80)}"
         text = f"{expression} excludes no {resource.singular} listed"
-        (warnings if selection.is_full else mistakes).append(text)
+        warnings[text] = not selection.is_full
     if config.spare_with_orders and not selection.with_orders:
-        mistakes.append("--spare-with-orders excludes no customer: no order belongs to one")
+        warnings["--spare-with-orders excludes no customer: no order belongs to one"] = True
     for name, number in selection.ignored_filters.items():
         returned = f"it returned {resource.singular} {number}, which does not match"
-        warnings.append(
-            f"The store ignored the filter {name}: {returned} (and is not selected)"
-        )
-    if selection.ids_list and selection.unmatched_ids():
-        warnings.append(unmatched_words(selection.ids_list, selection, resource))
+        text = f"The store ignored the filter {name}: {returned} (and is not selected)"
+        warnings[text] = False
     if selection.truncated and not config.no_backup:
-        verb = "has" if selection.truncated == 1 else "have"
-        fault = f"{resource.counted(selection.truncated)} {verb} more addresses or attributes"
-        warnings.append(f"Backup incomplete: {fault} than the API returns")
-    return mistakes, warnings
+        records = f"{resource.counted(selection.truncated)} with more addresses or attributes"
+        warnings[f"Backup incomplete: {records} than the API returns"] = False
+    return warnings
 
 
 def unmatched_words(matcher: ListMatcher, selection: Selection, resource: Resource) -> str:
@@ -4169,8 +4147,17 @@ def unmatched_words(matcher: ListMatcher, selection: Selection, resource: Resour
     return text
 
 
-STORE_FIELDS = {"name": "name", "domain": "domain", "plan": "plan_name"}  # summary => API
-PLAN_COUNTS = ("duplicates", "not_found", "spared", "keep_unknown", "backup_cut")
+# Key of `store` in summary.json => field of GET /v2/store.
+STORE_FIELDS = {
+    "name": "name",
+    "domain": "domain",
+    "plan": "plan_name",
+    "time_zone": "timezone.name",
+}
+# The counts of a summary before there is a plan.
+NO_COUNTS = dict.fromkeys(
+    ("duplicates", "not_found", "spared", "keep_unknown", "backup_cut"), 0
+)
 EVENTS = {None: "started", 0: "completed", 4: "completed"}
 WEBHOOK_PATIENCE = 10.0  # seconds to wait for webhook_url at the end of a run
 
@@ -4204,17 +4191,16 @@ class Run:
         parts = (self.store, self.workers, screen)
         self.collector = Collector(*parts, config)
         self.executor = Executor(*parts, ledger, self.folder.journal, config.max_error_rate)
-        # Name, domain and plan of the store; None if the token may not read them.
+        # As in summary.json; None if the token may not read them.
         self.store_info: dict[str, str | None] = dict.fromkeys(STORE_FIELDS)
         # Name and domain of the store, its hash, and the API host if it was moved.
         self.store_name = ""
         # The thread that posts the last event.
-        self.posting: threading.Thread | None = None
+        self.posting = threading.Thread()
         # started; read: a resume has read something new; deleting: a DELETE may be sent.
         self.stage = "started"
         # The summary of the sessions before.
-        self.earlier = self.folder.earlier_summary()
-        self.started_at = str(self.earlier.get("started_at") or utc_now())
+        self.earlier = {"started_at": utc_now()} | self.folder.earlier_summary()
         # When the work began, without the wait at the question.
         self.began = time.monotonic()
         # When summary.json was last written.
@@ -4243,26 +4229,27 @@ class Run:
         for warning in config.warnings:
             screen.warn(warning)
         self.notify(self.summary(is_ended=False))
-        info = self.connect()
-        plan = self.plan or self.list_records(info)
-        ids, mistakes = plan.ids, [*plan.slips]
+        self.connect()
+        plan = self.plan or self.list_records()
+        ids, warnings = plan.ids, {**plan.warnings}
         if config.resume:
             ids = self.read_remaining(plan)
-            mistakes += missing_protections(config, plan)
-            mistakes += self.folder.backup_faults(plan)
+            mistakes = resume_mistakes(config, plan) + self.folder.backup_faults(plan)
+            warnings |= dict.fromkeys(mistakes, True)
         check_count(config, len(ids))
         if not ids:
-            for warning in (*plan.warnings, *mistakes):
+            for warning in warnings:
                 screen.warn(warning)
             nothing = f"No {config.resource.plural} match"
             if config.resume:
                 nothing = "No records remain"
             screen.say(f"{nothing}. Nothing to delete.")
             return
-        self.show_plan(plan, ids, mistakes)
+        self.show_plan(plan, ids, [*config.warnings, *warnings])
         if config.dry_run:
             return
-        self.approve(plan, ids, mistakes)
+        check_mistakes(config, warnings)
+        self.approve(plan, ids)
         self.stage = "deleting"
         self.client.bucket.set_remaining(self.store.requests_for(len(ids)))
         with screen.phase("Deleting", len(ids)):
@@ -4275,26 +4262,25 @@ class Run:
             incomplete.exit_status, incomplete.status = 4, "completed"
             raise incomplete
 
-    def connect(self) -> Record:
-        """Return what the store says of itself; raises Refused for another store."""
+    def connect(self) -> None:
+        """Read name and domain of the store; raises Refused for another store."""
         config = self.config
         self.client.bucket.set_remaining(4)  # this and the first pages
         with self.screen.phase("Connecting"):
             info = self.workers.call(self.store.info) or {}
         for key, source in STORE_FIELDS.items():
-            text = str(info.get(source) or "").replace(config.access_token, "[secret]")
+            text = str(value_at(info, source) or "").replace(config.access_token, "[secret]")
             self.store_info[key] = printable(text, 60) or None
-        name, domain, _ = self.store_info.values()
+        name, domain, *_ = self.store_info.values()
         parts = [name, domain, f"hash {config.store_hash}"]
         if config.host != DEFAULT_HOST:
             parts.append(f"API at {config.host}")
         self.store_name = " · ".join(filter(None, parts))
         check_domain(config, info, self.store_name)
-        return info
 
-    def list_records(self, info: Record) -> Plan:
+    def list_records(self) -> Plan:
         """List, select, and freeze the plan on disk."""
-        config, collector = self.config, self.collector
+        config = self.config
         if config.spare_with_orders:
             self.read_orders()
         backup, groups = not config.no_backup, None
@@ -4303,13 +4289,12 @@ class Run:
                 groups = self.workers.call(self.store.group_names)
             files = RecordFiles(self.folder.path, config.resource, backup, groups)
             with closing(files):
-                selection = collector.collect(files)
-            parents = collector.parents()
+                selection = self.collector.collect(files)
+            parents = self.collector.parents()
         if entries := selection.unmatched_entries():
             self.folder.write_csv("unmatched.csv", [("list", "entry"), *entries])
         check_selection(selection, parents, config)
-        time_zone = printable(value_at(info, "timezone.name") or "an unknown one", 60)
-        plan = make_plan(config, selection, time_zone)
+        plan = make_plan(config, selection, self.store_info["time_zone"] or "an unknown one")
         self.folder.write("plan.json", plan.text())
         self.plan, self.ledger.planned = plan, {*plan.ids}
         return plan
@@ -4339,12 +4324,9 @@ class Run:
         remaining = [number for number in unverified if number not in ledger.gone]
         return sorted(remaining, key=ledger.failed_before.__contains__)
 
-    def approve(self, plan: Plan, ids: Sequence[int], mistakes: Sequence[str]) -> None:
-        """Return once guards and person have agreed; raises Refused or Canceled."""
+    def approve(self, plan: Plan, ids: Sequence[int]) -> None:
+        """Return once person and store have agreed; raises Refused or Canceled."""
         config, screen, resource = self.config, self.screen, self.config.resource
-        if config.resume:
-            check_age(config, plan)
-        check_mistakes(config, mistakes)
         if not config.yes:
             store = self.store_info["name"] or f"the store {config.store_hash}"
             what, asked_at = f"{resource.counted(len(ids))} from {store}", time.monotonic()
@@ -4365,64 +4347,43 @@ class Run:
 
     # What is shown
 
-    def plan_rows(self, plan: Plan, count: int) -> Rows:
-        """Return the rows of a plan of which so many records are to be deleted."""
-        resource, backup = self.config.resource, "no backup"
-        if plan.backup:
-            backup = "backup.jsonl"
-        return [
-            ("Delete", resource.counted(count)),
+    def show_plan(self, plan: Plan, ids: Sequence[int], warnings: Sequence[str]) -> None:
+        """Show what will be deleted and how long that takes, warnings last."""
+        resource, window = self.config.resource, self.client.bucket.window
+        requests = self.store.requests_for(len(ids))
+        # Requests beyond the quota wait for the next window; the last is not waited out.
+        by_quota = requests // max(1, window.largest()) * window.seconds
+        by_latency = requests * self.client.latency / self.workers.count
+        seconds = duration(max(1.0, by_quota, by_latency))
+        age = duration(plan.age().total_seconds())
+        made = f"{resource.counted(len(plan.ids))}, created {age} ago"
+        rows = [
+            ("Delete", resource.counted(len(ids))),
             ("Store", self.store_name),
             *plan.facts.items(),
-            ("Sample", "\n".join(plan.sample)),
-            ("Also deleted", resource.also_deleted),
-            ("Note", resource.note),
-            ("Files", f"selected.csv, {backup}"),
-        ]
-
-    def show_plan(self, plan: Plan, ids: Sequence[int], mistakes: Sequence[str]) -> None:
-        """Show what will be deleted and how long that takes, warnings last."""
-        count = self.config.resource.counted(len(plan.ids))
-        age = duration(plan.age().total_seconds())
-        requests = self.store.requests_for(len(ids))
-        seconds = duration(self.estimate(requests))
-        warnings = (*self.config.warnings, *plan.warnings, *mistakes)
-        rows = [
-            *self.plan_rows(plan, len(ids)),
-            ("Plan", f"{self.folder.path} ({count}, created {age} ago)"),
+            ("Plan", f"{self.folder.path} ({made})"),
             ("Estimate", f"about {seconds} ({requests:,} requests)"),
             *(("WARNING", text) for text in warnings),
         ]
         title, style = "This cannot be undone", "red"
         if self.config.dry_run:
             title, style = "Dry run: nothing will be deleted", "cyan"
-        self.screen.err.print(panel(rows, style, title=title))
-
-    def estimate(self, requests: int) -> float:
-        """Return the seconds for so many requests, by the quota and the latency so far.
-
-        Requests beyond the store's quota wait for the next window, and the last window is
-        not waited out.
-        """
-        client = self.client
-        windows = requests // max(1, client.bucket.window.largest())
-        by_latency = requests * client.latency / self.workers.count
-        return max(1.0, windows * client.bucket.window.seconds, by_latency)
+        frame = Panel(grid(rows), border_style=style, title=title, title_align="left")
+        self.screen.err.print(frame)
 
     def tick(self) -> None:
         """Redraw, and rewrite summary.json about once a second; called in every wait."""
         client, stop, now = self.client, self.stop, time.monotonic()
         client.tick()
         if stop.signals and not self.has_announced_stop:
-            self.has_announced_stop = True
-            text = "saving progress"
+            self.has_announced_stop, text = True, "saving progress"
             if self.folder.journal.unanswered and (count := len(client.in_flight)):
                 text = f"waiting for {count} request{'s' * (count > 1)} in flight"
                 text += " (Ctrl-C again to quit now)"
             self.screen.say(f"Stopping: {text}", "bold")
         self.screen.tick(client.waiting_for())
         if client.longest_wait > 2 * RESPONSE_TIMEOUTS * self.config.timeout:
-            stop.set(StoreError("Cannot reach the store: its response does not end."))
+            stop.set(RunError("Cannot reach the store: its response does not end."))
             stop.force_exit = True
         if self.has_results() and now - self.written_at >= 1.0:
             self.written_at = now
@@ -4439,31 +4400,28 @@ class Run:
             return self.stage != "started"
         return self.store.has_listed and (self.plan is None or bool(self.plan.ids))
 
-    def is_kept(self) -> bool:
-        """Return whether the run folder is of use."""
-        return bool(self.config.resume) or self.has_results()
-
-    def ending(self, failure: RunError | None, counts: Mapping[str, int]) -> tuple[str, int]:
+    def ending(self, failure: RunError | None) -> tuple[str, int]:
         """Return the status of the summary and the exit status of a run that ended so.
 
         The failures say so themselves, but for those that mean something else once there
-        is a plan, or once an earlier session has deleted something.
+        is a plan, or once a session has deleted something.
         """
-        selected, gone = len(self.ledger.planned), counts["deleted"] + counts["already_gone"]
+        ledger = self.ledger
         if failure is None:
-            return "completed" if gone == selected else "planned", 0
+            return "completed" if ledger.gone == ledger.planned else "planned", 0
         if self.plan and isinstance(failure, (ReadRejected, InvalidResponse, ConfigError)):
-            return "interrupted", StoreError.exit_status
-        if isinstance(failure, Refused) and counts["not_attempted"] < selected:
+            return "interrupted", RunError.exit_status
+        if isinstance(failure, Refused) and (ledger.gone or ledger.applied):
             return "interrupted", failure.exit_status
         return failure.status, failure.exit_status
 
     def summary(self, failure: RunError | None = None, *, is_ended: bool = True) -> Record:
         """Return summary.json of a run that ended so, or that is in progress."""
         plan, counts = self.plan or self.config, self.ledger.counts()
+        is_kept = bool(self.config.resume) or self.has_results()
         status, exit_status, resume = "in_progress", None, None
         if is_ended:
-            status, exit_status = self.ending(failure, counts)
+            status, exit_status = self.ending(failure)
         is_verified = status == "completed" and not counts["unknown"] + counts["not_attempted"]
         if self.plan and status != "refused" and (status, exit_status) != ("completed", 0):
             resume = self.resume_command()
@@ -4474,16 +4432,16 @@ class Run:
             "version": __version__,
             "store": self.store_info,
             "store_hash": self.config.store_hash,
-            "run_folder": str(self.folder.path) if self.is_kept() else None,
+            "run_folder": str(self.folder.path) if is_kept else None,
             "resource": self.config.resource.name,
             "filters": plan.filters,
             "selection": plan.selection,
             "selected": len(self.ledger.planned),
             **counts,
-            **{name: getattr(plan, name, 0) for name in PLAN_COUNTS},
+            **getattr(plan, "counts", NO_COUNTS),
             "verified": is_verified,
             **self.client.counts,
-            "started_at": self.started_at,
+            "started_at": self.earlier["started_at"],
             "finished_at": utc_now() if is_ended else None,
             "elapsed_seconds": round(time.monotonic() - self.began, 3),
             "resume": resume,
@@ -4491,7 +4449,7 @@ class Run:
 
     def resume_command(self) -> str:
         """Return the shortest command that resumes this run, without --yes (N22)."""
-        python = Path(sys.executable).name
+        python = "python"
         if shutil.which(python) != sys.executable:
             python = short_path(sys.executable)
         words = [python, short_path(sys.argv[0]), "--config", str(self.config.path)]
@@ -4516,72 +4474,74 @@ class Run:
             self.notify(summary)
         self.show_result(summary)
         self.await_webhook()
-        if not self.is_kept():
+        if not summary["run_folder"]:
             folder.discard()
         return int(summary["exit_status"])
 
     def result_rows(self, summary: Record) -> Rows:
-        """Return the rows of the result table."""
+        """Return the rows of the result table, without those that say "0 (...)"."""
         waits = f"{summary['retries']:,} retries, {summary['rate_limited']:,} rate-limited"
+        status, exit_status = summary["status"], summary["exit_status"]
+        result = RESULTS.get((status, exit_status), status.capitalize())
         started = summary["started_at"][:19].replace("T", " ")
-        took = duration(summary["elapsed_seconds"])
-        return [
-            ("Result", f"{result_words(summary)} (exit status {summary['exit_status']})"),
+        unverified = "accepted, or possibly accepted, by the store"
+        rows = [
+            ("Result", f"{result} (exit status {exit_status})"),
             ("Store", self.store_name),
             ("Selected", self.config.resource.counted(summary["selected"])),
             ("Deleted", f"{summary['deleted']:,}"),
             ("Failed", f"{summary['failed']:,}"),
-            *(
-                (label, f"{summary[key]:,}{remark}")
-                for label, key, remark in REMAINDERS
-                if summary[key]
-            ),
+            ("Remaining", f"{summary['not_attempted']:,} (no DELETE sent)"),
+            ("Unverified", f"{summary['unknown']:,} ({unverified})"),
+            ("Already gone", f"{summary['already_gone']:,} (not by this run)"),
+            ("Duplicates", f"{summary['duplicates']:,} (each counted once)"),
             ("Verified", verified_words(summary)),
             ("Requests", f"{summary['requests']:,} ({waits})"),
-            ("Duration", f"{took} (started {started} UTC)"),
-            ("Run folder", summary["run_folder"]),
+            ("Duration", f"{duration(summary['elapsed_seconds'])} (started {started} UTC)"),
+            ("Run folder", str(self.folder.path)),
         ]
+        return [row for row in rows if not row[1].startswith("0 (")]
 
     def report(self, summary: Record) -> str:
         """Return the whole run as one HTML file without external resources."""
-        command = shell_command([short_path(sys.argv[0]), *sys.argv[1:]])
         rows = [
             *self.result_rows(summary),
             ("Reason", summary["reason"]),
             ("Finished", summary["finished_at"]),
             ("Version", f"bulk_delete.py {__version__}"),
-            ("Command", command),
+            ("Command", shell_command([short_path(sys.argv[0]), *sys.argv[1:]])),
             ("Resume", summary["resume"]),
         ]
         parts = [REPORT_HEAD, html_table("Result", rows)]
         if plan := self.plan:
-            rows = self.plan_rows(plan, len(plan.ids))
-            rows += [("WARNING", text) for text in (*plan.warnings, *plan.slips)]
-            parts.append(html_table("Plan", rows))
+            rows = [*plan.facts.items(), *(("WARNING", text) for text in plan.warnings)]
+            title = f"Plan: {self.config.resource.counted(len(plan.ids))}"
+            parts.append(html_table(title, rows))
         for name in ("failed.csv", "unmatched.csv"):
             parts.append(html_table(name, self.folder.rows(name)))
         return "".join(parts)
 
     def show_result(self, summary: Record) -> None:
         """Show the result, and what to do next."""
-        screen, exit_status, is_kept = self.screen, summary["exit_status"], self.is_kept()
-        is_deleting, console = self.stage == "deleting", screen.out
+        screen, exit_status, selected = self.screen, summary["exit_status"], summary["selected"]
+        console = screen.out
         if self.config.json:
             console = screen.err
             with suppress(OSError):  # `main` flushes it once more
                 print(json.dumps(summary), flush=True)
-        if is_deleting or (is_kept and summary["status"] == "completed"):
+        if self.stage == "deleting" or (selected and summary["status"] == "completed"):
             style = "red" if exit_status else "green"
-            console.print(panel(self.result_rows(summary), style, box=box.HORIZONTALS))
+            table = grid(self.result_rows(summary))
+            console.print(Panel(table, border_style=style, box=box.HORIZONTALS))
         if summary["reason"]:
             screen.fail(summary["reason"])
-        if is_deleting and summary["failed"]:
+        if summary["failed"]:
             screen.say(f"Failed records: {self.folder.path / 'failed.csv'}")
-        if is_kept and not exit_status:
+        if selected and not exit_status:
             screen.say(f"{self.folder.path} contains personal data. Delete it when done.")
         if summary["resume"]:
             heading = "To resume, run:"
-            if not self.ledger.applied and not self.ledger.gone:
+            if summary["not_attempted"] == selected:
                 heading = "Nothing was deleted. To delete exactly these records, run:"
             screen.say(f"{heading}\n  {summary['resume']}")
 
@@ -4589,10 +4549,10 @@ class Run:
         """Post an event to webhook_url, in a thread that no exit waits for."""
         if not self.config.webhook_url:
             return
-        event = EVENTS.get(summary["exit_status"], "interrupted")
         names = ("status", "exit_status", "selected", *self.ledger.counts())
-        counts = {name: summary[name] for name in names}
-        body = {"event": event, **counts, "run_folder": self.folder.path.name}
+        body = {name: summary[name] for name in names}
+        body["event"] = EVENTS.get(summary["exit_status"], "interrupted")
+        body["run_folder"] = self.folder.path.name
         self.posting = threading.Thread(target=self.post, args=(body,), daemon=True)
         self.posting.start()
 
@@ -4607,9 +4567,9 @@ class Run:
                 allow_redirects=False,
                 stream=True,  # its body, which may never end, is not read
             )
-            fault = f"it answered {response.status_code}"
-            if 200 <= response.status_code <= 299:
+            if response.status_code // 100 == 2:
                 return
+            fault = f"it answered {response.status_code}"
         except Exception as error:
             fault = type(error).__name__
         self.screen.warn(f"webhook_url was not notified ({body['event']}): {fault}")
@@ -4618,12 +4578,11 @@ class Run:
         """Wait for webhook_url a little, and not after a signal (N34)."""
         deadline = time.monotonic() + WEBHOOK_PATIENCE
         with self.screen.phase("Notifying"):
-            while self.posting and self.posting.is_alive() and not self.stop.signals:
+            while self.posting.is_alive() and time.monotonic() < deadline:
+                if self.stop.signals:
+                    break
                 self.screen.tick("waiting for the webhook")
                 self.posting.join(POLL)
-                if time.monotonic() > deadline:
-                    self.screen.warn("webhook_url was not notified: no answer")
-                    break
 
 
 def short_path(path: str) -> str:

@@ -492,13 +492,6 @@ def test_never_a_sleep_under_a_lock(make_store: MakeStore, tool: RiggedTool) -> 
     assert outcome.summary["rate_limited"] >= 1
 
 
-def test_the_module_never_reads_the_wall_clock_in_seconds() -> None:
-    """N20: utc_now and ages of plans use datetime, pacing uses time.monotonic."""
-    source = TOOL.read_text(encoding="utf-8")
-    assert "time.monotonic" in source
-    assert "time.time" not in source
-
-
 def test_never_a_wall_clock_for_pacing(make_store: MakeStore, hurried: RiggedTool) -> None:
     """N20: a clock that jumps to and fro by a day changes nothing."""
     day = 86_400.0

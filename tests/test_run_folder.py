@@ -88,7 +88,7 @@ def test_summary_and_log_stand_alone(store: FakeStore, hurried: RiggedTool) -> N
     assert summary["selection"] == {"match": "email=@", "limit": "10"}
     assert (summary["resource"], summary["filters"]) == ("customers", {})
     named = {"name": info["name"], "domain": info["domain"], "plan": info["plan_name"]}
-    assert summary["store"] == named
+    assert summary["store"].items() >= named.items()
     assert Path(summary["run_folder"]).name == outcome.folder.name
     assert re.fullmatch(r"\d+\.\d+\.\d+", summary["version"])
     plan = outcome.plan
@@ -101,7 +101,7 @@ def test_summary_and_log_stand_alone(store: FakeStore, hurried: RiggedTool) -> N
         (request.method, target_of(request), str(request.status)) for request in store.log
     )
     store.scopes.discard("store_v2_information_read_only")
-    assert hurried.run(store).summary["store"] == {"name": None, "domain": None, "plan": None}
+    assert {*hurried.run(store).summary["store"].values()} == {None}
 
 
 def target_of(request: Request) -> str:

@@ -6,6 +6,7 @@ import csv
 import gc
 import re
 from collections.abc import Iterable
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -280,9 +281,8 @@ def test_an_exclusion_that_excludes_nobody_is_shown(tmp_path: Path, text: str) -
     config = settings(tmp_path, "", *text.split())
     selection = Selection(config, set())
     selection.select(RECORDS)
-    mistakes, warnings = bulk_delete.selection_warnings(config, selection)
-    panel = mistakes + warnings
-    assert [text.split()[-1] in row for row in panel] == [True] * (text in IDLE)
+    warnings = bulk_delete.selection_warnings(config, selection)
+    assert [text.split()[-1] in row for row in warnings] == [True] * (text in IDLE)
 
 
 @parametrize("text", [TYPO, "--spare-with-orders"])
@@ -326,7 +326,7 @@ def test_an_ignored_filter_selects_only_records_that_match(tmp_path: Path, case:
     selection = Selection(config, set())
     selected = selection.select({"id": at + 1, field: value} for at, value in enumerate(values))
     assert [record["id"] - 1 for record in selected] == places
-    _, (warning,) = bulk_delete.selection_warnings(config, selection)
+    (warning,) = bulk_delete.selection_warnings(config, selection)
     assert f"ignored the filter {name}: " in warning
 
 
@@ -390,8 +390,8 @@ def test_a_protection_not_in_the_plan_is_found(tool: Tool, monkeypatch: Any, cas
     monkeypatch.chdir(write(tool, "26\n", "staff.txt").parent)
     write(tool, "11\n", "family.txt")
     config = settings(tool.folder, before, *options.split())
-    plan: Any = SimpleNamespace(selection=config.selection)
-    found = bulk_delete.missing_protections(settings(tool.folder, after, "--resume", "a"), plan)
+    plan: Any = SimpleNamespace(selection=config.selection, age=timedelta)
+    found = bulk_delete.resume_mistakes(settings(tool.folder, after, "--resume", "a"), plan)
     assert [text.startswith(after) for text in found] == [True] * (case in ADDED)
 
 
