@@ -2045,7 +2045,7 @@ def batch_result(
     run stopped before the last attempt.
     """
     if not rulings:
-        return BatchResult(batch=batch)
+        return BatchResult(batch=batch, requeue=[batch])
     last = rulings[-1]
     by_id = {number: last.items.get(number, last) for number in batch}
     before = any(ruling.may_have_applied for ruling in rulings[:-1])
@@ -2067,6 +2067,8 @@ def batch_result(
             result.doubtful = [*batch]
         else:
             result.rejected[batch[0]] = last.message
+    else:
+        result.requeue = [batch]
     return result
 
 
@@ -3313,10 +3315,13 @@ def csv_cell(value: object) -> str:
 
 
 def json_line(record: Record) -> str:
-    """Return a record as strict JSON on one line, in ASCII."""
+    """Return a record as strict JSON on one line, in ASCII; 1e999 becomes text."""
     try:
-        return json.dumps(record, allow_nan=False) + "\n"
-    except (ValueError, RecursionError) as error:  # 1e999, or nested too deeply
+        line = json.dumps(record)
+        if "Infinity" in line:  # what Python makes of 1e999
+            line = json.dumps(json.loads(line, parse_constant=str))
+        return f"{line}\n"
+    except RecursionError as error:  # nested too deeply
         raise InvalidResponse("The store returned a record that JSON cannot hold.") from error
 
 
@@ -3457,8 +3462,7 @@ class Journal:
                 ledger.failed_before.update(failed)
             except (ValueError, AttributeError, TypeError) as error:
                 raise Refused(f"{self._path}, line {number}: invalid journal entry.") from error
-        unanswered = tuple(+sent)
-        ledger.apply(BatchResult(batch=unanswered, applied=unanswered))
+        ledger.applied.update(+sent)
         if not planned >= {*sent, *ledger.applied, *ledger.gone, *ledger.failed_before}:
             raise Refused(f"{self._path} does not belong to its plan.json. Start a new run.")
         return ledger
@@ -3469,8 +3473,10 @@ class Journal:
         self._append({"sent": batch})
 
     def result(self, result: BatchResult) -> None:
-        """Note what became of a batch."""
-        self.unanswered.discard(result.batch)
+        """Note what became of a batch, unless a stop kept it from being sent."""
+        if result.batch not in self.unanswered:
+            return
+        self.unanswered.remove(result.batch)
         entry = {"ids": result.batch, "answer": result.message, "applied": result.applied}
         self._append({**entry, "failed": result.rejected})
 
@@ -3630,6 +3636,7 @@ STORE_DOWN = 5  # requests in a row that used up their retries end the run
 REREAD_DELAYS = (1.0, 2.0, 3.0, 4.0)  # seconds before each further read of what is left
 # Seconds before each read of the first batch: 60 in all, the consistency delay allowed.
 FIRST_BATCH_DELAYS = (0.0, 1.0, 1.0, 2.0, 3.0, 5.0, 8.0, 10.0, 10.0, 10.0, 10.0)
+PATH_READS = 20  # ids that one worker reads by path id, one at a time
 MAX_WITHOUT_EFFECT = 10  # batches in a row, before one has deleted anything
 
 
@@ -3748,26 +3755,25 @@ class Executor:
         """
         ledger, left, unknown = self.ledger, list[int](), list[int]()
         unclear = ledger.failed.keys() | ledger.doubts.keys()
-        parts = [*chunks(ids, self.store.chunk_size)]
-        reads: Iterable[set[int] | None]
-        reads = self.workers.in_order(self.store.existing, parts)
-        if not self.store.resource.id_filter:
-            # A store that answers everything with 404 would seem to have deleted all, so a
-            # record that the list has is read by path id too.
-            reads, known = [*reads], self.known_ids()[-1:]
-            if known and self.workers.call(self.store.existing, known) != {*known}:
-                return [], [*ids]
+        size, known = self.store.chunk_size, list[int]()
+        if ids and not self.store.resource.id_filter:
+            # A store that answers everything with 404 would seem to have deleted all, so
+            # each part ends with a record that the list has.
+            size, known = PATH_READS, self.known_ids()[-1:]
+        parts = [*chunks(ids, size)]
+        reads = self.workers.in_order(self.store.existing, ([*part, *known] for part in parts))
         for part, existing in zip(parts, reads, strict=True):
-            gone = [n for n in part if existing is not None and n not in existing]
+            if existing is None or not existing.issuperset(known):
+                unknown += part
+                continue
+            gone = [n for n in part if n not in existing]
             # N10: one response may be a stray one, so absences that no accepted DELETE
             # explains are read once more.
             unexplained = [
                 n for n in gone if is_resume or n in unclear or n not in ledger.applied
             ]
             if unexplained and self.workers.call(self.store.existing, unexplained) != set():
-                existing = None
-            if existing is None:
-                unknown.extend(part)
+                unknown += part
                 continue
             self.journal.read_back(gone, ledger.read_back(part, existing))
             left += [n for n in part if n in existing and n not in ledger.failed]
@@ -3808,12 +3814,12 @@ class Executor:
 
     def blocked(self) -> dict[int, str]:
         """Return the records that must not be sent, since a child remains => the reason."""
-        kept = self.ledger.failed | self.ledger.doubts
-        return {
-            parent: f"its child {child} was not deleted"
-            for child in kept.keys() & self.parents.keys()
-            for parent in ancestors(child, self.parents)
-        }
+        blocked = {}
+        for kept in self.ledger.failed.keys() | self.ledger.doubts.keys():
+            line = [kept, *ancestors(kept, self.parents)]
+            for child, parent in itertools.pairwise(line):
+                blocked[parent] = f"its child {child} was not deleted"
+        return blocked
 
     def send_batches(self, ids: Sequence[int], budget: FailureBudget) -> None:
         """Delete ids in batches; raises RunError, with all responses noted, at a stop."""
