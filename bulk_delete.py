@@ -3206,10 +3206,9 @@ def parse_plan(text: str) -> Plan:
         raise ValueError("made by another version of the tool")
     if values.pop("sha256") != sha256_of(values):
         raise ValueError("the SHA-256 does not match")
-    del values["version"]
-    count, ids = values.pop("selected"), values["ids"]
-    if any(type(number) is not int or number <= 0 for number in ids) or count != len({*ids}):
-        raise ValueError("the ids are not distinct positive whole numbers")
+    if any(type(number) is not int or number <= 0 for number in values["ids"]):
+        raise ValueError("an id is not a positive whole number")  # N4
+    del values["version"], values["selected"]
     return Plan(**values)
 
 
@@ -3279,17 +3278,17 @@ class Ledger:
 #
 # The files of runs/<store_hash>-<resource>-<UTC time>/ that document a run and resume it,
 # and the lock that makes them one process's. Every failure to write becomes one
-# StoreError, and ends the run before a DELETE could leave without a note.
+# RunError, and ends the run before a DELETE could leave without a note.
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn an OSError, such as a full disk, into a StoreError."""
+    """Turn an OSError, such as a full disk, into a RunError."""
     try:
         yield
     except OSError as error:
         fault = f"{error.filename or path} ({error.strerror or error})"
-        raise StoreError(f"Cannot write {fault}. Fix this, then resume.") from error
+        raise RunError(f"Cannot write {fault}. Fix this, then resume.") from error
 
 
 def open_new(path: Path) -> TextIO:
@@ -3518,18 +3517,17 @@ class RunFolder:
     @classmethod
     def create(cls, config: Config) -> RunFolder:
         """Make a new folder, mode 0700; raises ConfigError if it cannot be made."""
-        stem = f"{config.store_hash}-{config.resource.name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-        path, number = config.runs_dir / stem, 1
+        stem = f"{config.store_hash}-{config.resource.name}"
         try:
             config.runs_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             with suppress(OSError), open(config.runs_dir / ".gitignore", "x") as file:
                 file.write("*\n")
             while True:
+                path = config.runs_dir / f"{stem}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
                 with suppress(FileExistsError):
                     path.mkdir(mode=0o700)
                     return cls(path)
-                number += 1
-                path = config.runs_dir / f"{stem}-{number}"
+                time.sleep(POLL)  # until the next second: another run has this one's name
         except OSError as error:
             fault = f"Cannot create a run folder in {config.runs_dir} ({error.strerror})"
             raise ConfigError(f"{fault}. Use another --runs-dir.") from error
@@ -3558,14 +3556,13 @@ class RunFolder:
 
     def write_failed(self, failed: Mapping[int, str], resource: Resource) -> None:
         """Write failed.csv: id, the fields of selected.csv, and the reason."""
-        unknown = [""] * len(resource.display_fields)
-        shown = dict.fromkeys(failed, unknown)
-        for number_text, *values in self.rows("selected.csv"):
-            number = positive_id(number_text)
-            if number in shown and len(values) == len(unknown):
+        fields = resource.display_fields
+        shown = {str(number): [""] * len(fields) for number in sorted(failed)}
+        for number, *values in self.rows("selected.csv"):
+            if number in shown and len(values) == len(fields):
                 shown[number] = values
-        rows = [[number, *shown[number], failed[number]] for number in sorted(failed)]
-        self.write_csv("failed.csv", [["id", *resource.display_fields, "reason"], *rows])
+        rows = [[number, *values, failed[int(number)]] for number, values in shown.items()]
+        self.write_csv("failed.csv", [["id", *fields, "reason"], *rows])
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write summary.json."""
@@ -3597,9 +3594,9 @@ class RunFolder:
 
     def backup_faults(self, plan: Plan) -> list[str]:
         """Return what is wrong with the backup that the plan promises."""
-        path, id_field = self.path / "backup.jsonl", RESOURCES[plan.resource].id_field
         if not plan.backup:
             return []
+        path, id_field = self.path / "backup.jsonl", RESOURCES[plan.resource].id_field
         missing = {*plan.ids}
         with suppress(OSError), open(path, "rb") as file:
             for line in file:
@@ -3633,45 +3630,11 @@ class RunFolder:
 # (is it gone?).
 
 STORE_DOWN = 5  # requests in a row that used up their retries end the run
-REREAD_DELAYS = (1.0, 2.0, 3.0, 4.0)  # seconds before each further read of what is left
-# Seconds before each read of the first batch: 60 in all, the consistency delay allowed.
-FIRST_BATCH_DELAYS = (0.0, 1.0, 1.0, 2.0, 3.0, 5.0, 8.0, 10.0, 10.0, 10.0, 10.0)
+# Seconds before each further read of what still exists: 60 in all, the consistency delay
+# that is allowed.
+READ_DELAYS = [1.0, 2.0, 3.0, 4.0, 5.0, 5.0, 10.0, 10.0, 10.0, 10.0]
 PATH_READS = 20  # ids that one worker reads by path id, one at a time
 MAX_WITHOUT_EFFECT = 10  # batches in a row, before one has deleted anything
-
-
-@dataclass
-class FailureBudget:
-    """Counts the failures of one pass, and stops the run when they are too many."""
-
-    selected: int
-    # In percent of the selection.
-    max_error_rate: float
-    failed: int = 0
-    # Requests in a row that used up their retries.
-    exhausted: int = 0
-    # The store's words on the last failure.
-    last_error: str = ""
-
-    def add(self, result: BatchResult) -> None:
-        """Add a result; raises StoreError if the run must stop."""
-        self.last_error = next(iter(result.rejected.values()), result.message)
-        self.failed += len(result.rejected)
-        if result.retries_exhausted:
-            self.failed += len(result.doubtful)
-            self.exhausted += 1
-        else:
-            self.exhausted = 0
-        if self.exhausted >= STORE_DOWN:
-            fault = f"{STORE_DOWN} requests in a row used up their retries"
-            raise StoreError(f"Cannot reach the store: {fault}. Last error: {result.message}.")
-        allowed = 0.0
-        if self.max_error_rate:
-            allowed = max(10.0, self.selected * self.max_error_rate / 100)
-        if self.failed > allowed:
-            limit = f"above max_error_rate ({self.max_error_rate:g}%)"
-            fault = f"Stopped: {self.failed:,} of {self.selected:,} failed, {limit}"
-            raise StoreError(f"{fault}. Last error: {self.last_error}.")
 
 
 @dataclass
@@ -3686,9 +3649,15 @@ class Executor:
     progress: Progress
     ledger: Ledger
     journal: Journal
+    # In percent of the plan.
     max_error_rate: float
     # Record => its parent, where deleting a parent deletes its children; else empty.
     parents: Mapping[int, int] = field(default_factory=dict)
+    # Ids that failed in this session, and the store's last words.
+    failing: set[int] = field(default_factory=set)
+    last_error: str = ""
+    # Requests in a row that used up their retries.
+    exhausted: int = 0
 
     # Reading
 
@@ -3702,25 +3671,22 @@ class Executor:
         deleted it. Raises Canceled if no size works.
         """
         store = self.store
-        largest = size = store.chunk_size
-        known = known[:size]
-        others = heapq.nlargest(size - len(known), [n for n in ids if n not in known])
+        known = known[: store.chunk_size]
+        others = heapq.nlargest(store.chunk_size - len(known), {*ids} - {*known})
         sample = [*known[::2], *others, *known[1::2]]
         while True:
+            size = store.chunk_size
             found = self.read_parts(sample, size)
             missing = [number for number in sample if number not in found]
             smaller = (min(size, len(sample)) + 1) // 2
             ignored = self.read_parts(missing, smaller)
             if found and None not in found and not ignored and found.issuperset(known):
-                break
+                return
             if size == 1:
                 fault = f"the store does not return {store.resource.singular} {missing[0]}"
                 raise Canceled(f"Deletions cannot be verified: {fault}, which it has listed.")
-            size = min(smaller, store.chunk_size)
-        size = min(size, store.chunk_size)  # a read that was too long was halved
-        if size < largest:
-            store.chunk_size = size
-            store.batch_size = min(store.batch_size, size)
+            store.chunk_size = min(smaller, store.chunk_size)  # or halved: it was too long
+            store.batch_size = min(store.batch_size, store.chunk_size)
 
     def read_parts(self, ids: Sequence[int], size: int) -> set[int | None]:
         """Return which of the ids exist, read in parts; with None if that is unknown."""
@@ -3776,6 +3742,7 @@ class Executor:
                 unknown += part
                 continue
             self.journal.read_back(gone, ledger.read_back(part, existing))
+            self.failing.difference_update(gone)
             left += [n for n in part if n in existing and n not in ledger.failed]
             self.progress.advance(len(part) * is_progress)
         return left, unknown
@@ -3784,7 +3751,6 @@ class Executor:
 
     def delete(self, ids: Sequence[int]) -> None:
         """Delete planned ids, one batch at a time until one is verified."""
-        budget = FailureBudget(len(self.ledger.planned), self.max_error_rate)
         # An earlier session may have deleted something.
         is_confirmed = not self.ledger.applied.isdisjoint(self.ledger.gone)
         without_effect = 0
@@ -3792,14 +3758,14 @@ class Executor:
             while rest and not is_confirmed:
                 size = self.store.batch_size
                 first, rest = rest[:size], rest[size:]
-                self.send_batches(first, budget)
+                self.send_batches(first)
                 is_confirmed = self.confirm_first_batch(first)
                 was_gone = self.ledger.gone.issuperset(first)
                 without_effect += not is_confirmed and not was_gone
                 if without_effect == MAX_WITHOUT_EFFECT:
                     fault = f"Stopped: the first {MAX_WITHOUT_EFFECT} batches deleted nothing"
-                    raise StoreError(f"{fault}. Last error: {budget.last_error}.")
-            self.send_batches(rest, budget)
+                    raise RunError(f"{fault}. Last error: {self.last_error}.")
+            self.send_batches(rest)
 
     def sendable(self, ids: Sequence[int]) -> Iterator[Sequence[int]]:
         """Yield the ids in groups, children first, without parents of one that remains.
@@ -3810,7 +3776,8 @@ class Executor:
             if self.parents:
                 self.read_back([*self.ledger.doubts], is_progress=False)
             blocked = self.blocked()
-            yield [number for number in level if number not in blocked]
+            unsent = [number for number in level if number not in blocked]
+            yield [number for number in unsent if number not in self.ledger.gone]
 
     def blocked(self) -> dict[int, str]:
         """Return the records that must not be sent, since a child remains => the reason."""
@@ -3821,7 +3788,7 @@ class Executor:
                 blocked[parent] = f"its child {child} was not deleted"
         return blocked
 
-    def send_batches(self, ids: Sequence[int], budget: FailureBudget) -> None:
+    def send_batches(self, ids: Sequence[int]) -> None:
         """Delete ids in batches; raises RunError, with all responses noted, at a stop."""
         if not self.ledger.planned >= {*ids}:  # N2
             raise ValueError("an id is not in the plan")
@@ -3833,13 +3800,32 @@ class Executor:
                 self.progress.advance(len(result.batch) - requeued)
                 try:
                     self.journal.result(result)
-                    budget.add(result)
+                    self.count_failures(result)
                 except RunError as failure:
                     stop.set(failure)
         finally:
             for batch in [*self.journal.unanswered]:  # not waited for
                 self.ledger.apply(BatchResult(batch=batch, applied=batch))
         stop.check()
+
+    def count_failures(self, result: BatchResult) -> None:
+        """Count the failures of a batch; raises RunError if they are too many."""
+        self.last_error = next(iter(result.rejected.values()), result.message)
+        self.failing.difference_update(result.batch)
+        self.failing.update(result.rejected)
+        if result.retries_exhausted:
+            self.failing.update(result.doubtful)
+            self.exhausted += 1
+        else:
+            self.exhausted = 0
+        if self.exhausted >= STORE_DOWN:
+            fault = f"{STORE_DOWN} requests in a row used up their retries"
+            raise RunError(f"Cannot reach the store: {fault}. Last error: {result.message}.")
+        failed, planned = len(self.failing), len(self.ledger.planned)
+        rate = self.max_error_rate
+        if failed > planned * rate / 100 and (failed > 10 or rate == 0):
+            fault = f"{failed:,} of {planned:,} failed, above max_error_rate ({rate:g}%)"
+            raise RunError(f"Stopped: {fault}. Last error: {self.last_error}.")
 
     def batch_results(self, ids: Sequence[int]) -> Iterator[BatchResult]:
         """Delete ids in batches, several at a time, and yield each result as it comes.
@@ -3872,10 +3858,10 @@ class Executor:
         """Return whether this run has deleted something of a batch.
 
         An accepted batch is read for up to 60 s, and that consistency delay is what
-        verification waits. Raises StoreError if nothing of it is gone then.
+        verification waits. Raises RunError if nothing of it is gone then.
         """
         began, ledger = time.monotonic(), self.ledger
-        for delay in FIRST_BATCH_DELAYS:
+        for delay in (0.0, *READ_DELAYS):
             self.workers.sleep(delay)
             left, unknown = self.read_back(ids, is_progress=False)
             if not ledger.gone.isdisjoint(ledger.applied.intersection(ids)):
@@ -3886,7 +3872,7 @@ class Executor:
             if not delay:
                 self.progress.warn("Deleted records are still listed; waiting up to 60s.")
         fault = "none of its records is verified gone after 60 s"
-        raise StoreError(f"The store accepted the first DELETE, but {fault}.")
+        raise RunError(f"The store accepted the first DELETE, but {fault}.")
 
     # Verifying
 
@@ -3896,10 +3882,9 @@ class Executor:
         left = [number for number in ids if number not in ledger.gone]
         self.progress.advance(len(ids) - len(left))
         left, unknown = self.read_back(left)
-        delays: Sequence[float] = REREAD_DELAYS
-        lag = ledger.consistency_delay
+        lag, delays = ledger.consistency_delay, READ_DELAYS[:4]
         if lag is None:  # this session has not measured it
-            lag, delays = REREAD_DELAYS[-1], FIRST_BATCH_DELAYS[1:]
+            lag, delays = READ_DELAYS[3], READ_DELAYS
         for place, delay in enumerate(delays):
             if not left and not unknown:
                 return
@@ -3907,16 +3892,15 @@ class Executor:
                 again = f"reading again in {lag:.0f}s"
                 self.progress.warn(f"Deleted records may still be listed; {again}.")
             else:
-                budget = FailureBudget(len(ledger.planned), self.max_error_rate)
                 unsent = [number for number in left if number not in resent]
                 for group in self.sendable(unsent):
-                    self.send_batches(group, budget)
+                    self.send_batches(group)
                     resent.update(group)
             self.workers.sleep(max(delay, lag))
             left, unknown = self.read_back(left + unknown)
-        reasons = dict.fromkeys(resent, "still exists after two accepted DELETEs")
-        reasons = self.blocked() | reasons | ledger.doubts
-        ledger.failed |= {number: reasons[number] for number in left if number in reasons}
+        reasons = dict.fromkeys(left, "still exists, though its DELETE was accepted")
+        reasons |= self.blocked() | ledger.doubts
+        ledger.failed |= {number: reasons[number] for number in left}
         self.journal.read_back([], ledger.failed)
 
 

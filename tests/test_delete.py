@@ -484,7 +484,7 @@ def test_an_id_outside_the_plan_is_never_sent() -> None:
     ledger = bulk_delete.Ledger({7})
     executor = bulk_delete.Executor(nothing, nothing, nothing, ledger, nothing, 0.0)
     with pytest.raises(ValueError, match="not in the plan"):
-        executor.send_batches([7, 8], nothing)
+        executor.send_batches([7, 8])
 
 
 # --- one response that is not true -----------------------------------------------------------
@@ -592,7 +592,7 @@ def test_batches_that_are_not_sent_are_no_progress(tmp_path: Path) -> None:
     ledger, journal = bulk_delete.Ledger({7, 8, 9}), bulk_delete.Journal(tmp_path / "journal")
     executor = bulk_delete.Executor(store, workers, progress, ledger, journal, 0.0)
     with pytest.raises(bulk_delete.RunError, match="Stopped"):
-        executor.send_batches([7, 8, 9], bulk_delete.FailureBudget(3, 0.0))
+        executor.send_batches([7, 8, 9])
     assert progress.done == 0
     assert ledger.counts()["not_attempted"] == 3
     lines = [json.loads(line) for line in (tmp_path / "journal").read_text().splitlines()]
