@@ -72,7 +72,7 @@ import time
 import traceback
 import unicodedata
 from collections import Counter, deque
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -3225,8 +3225,6 @@ class Ledger:
         self.failed: dict[int, str] = {}
         # id => the last words, where no DELETE was clearly accepted or rejected.
         self.doubts: dict[int, str] = {}
-        # Ids that failed in an earlier session; a resume sends them last.
-        self.failed_before: set[int] = set()
         # Seconds for which the store lists deleted records; None until this session knows.
         self.consistency_delay: float | None = None
 
@@ -3247,31 +3245,21 @@ class Ledger:
         }
         return {**counts, "not_attempted": len(self.planned) - sum(counts.values())}
 
-    def apply(self, result: BatchResult) -> None:
-        """Add what became of a batch; N10: nothing is deleted before it is read."""
-        self.applied.update(result.applied)
-        for number in result.batch:
+    def accepted(self) -> set[int]:
+        """Return the ids of which a DELETE was accepted, without a doubt."""
+        return self.applied - self.doubts.keys() - self.failed.keys()
+
+    def apply(self, entry: Mapping[str, Any]) -> None:
+        """Add an entry of the journal; N10: only a read makes an id `gone`."""
+        gone, failed = entry.get("gone", ()), entry.get("failed", {})
+        failed = {int(number): reason for number, reason in failed.items()}
+        for number in (*entry.get("sent", ()), *entry.get("ids", ()), *gone, *failed):
             self.failed.pop(number, None)
             self.doubts.pop(number, None)
-        self.doubts |= dict.fromkeys(result.doubtful, result.message)
-        self.failed |= result.rejected
-
-    def read_back(self, ids: Iterable[int], existing: Container[int]) -> dict[int, str]:
-        """Add what a read has found, and return the ids that fail by it, with the reason.
-
-        One that exists after a 404 has failed. One that exists after a time-out may be
-        deleted yet, and is sent once more.
-        """
-        failed = {}
-        for number in ids:
-            if number not in existing:
-                self.gone.add(number)
-                self.failed.pop(number, None)
-                self.doubts.pop(number, None)
-            elif number in self.doubts and number not in self.applied:
-                failed[number] = self.doubts.pop(number)
+        self.applied.update(entry.get("applied", ()))
+        self.gone.update(gone)
+        self.doubts |= dict.fromkeys(entry.get("doubtful", ()), entry.get("answer", ""))
         self.failed |= failed
-        return failed
 
 
 # --- run folder ---------------------------------------------------------------------
@@ -3363,41 +3351,38 @@ class RecordFiles:
         backup: bool,
         groups: Mapping[str, object] | None,
     ) -> None:
-        """Open the files; groups: id => name for reimport.csv, None without that file."""
-        self._folder, self._resource, self._groups = folder, resource, groups or {}
+        """Open the files; groups: id => name for reimport.csv, None without that file.
+
+        All methods raise OSError if they cannot write.
+        """
+        self._resource, self._groups = resource, groups or {}
         header = csv_text([(resource.id_column, *resource.display_fields)])
-        # Name => first line, and the function that returns the line of a record.
-        lines = {"selected.csv": (header, self._selected_line)}
+        # Each with its first line, and the function that returns the line of a record.
+        self._files = [(open_new(folder / "selected.csv"), header, self._selected_line)]
         if backup:
-            lines["backup.jsonl"] = ("", json_line)
+            self._files.append((open_new(folder / "backup.jsonl"), "", json_line))
         if groups is not None:
-            lines["reimport.csv"] = (csv_text([REIMPORT_HEADER]), self._reimport_line)
-        self._files = []
-        with writing(folder):  # they are held open to the end of the listing
-            for name, line in lines.items():
-                self._files.append((open_new(folder / name), *line))
+            file, header = open_new(folder / "reimport.csv"), csv_text([REIMPORT_HEADER])
+            self._files.append((file, header, self._reimport_line))
 
     def restart(self) -> None:
         """Begin with empty files."""
-        with writing(self._folder):
-            for file, header, _ in self._files:
-                file.seek(0)
-                file.truncate()
-                file.write(header)
+        for file, header, _ in self._files:
+            file.seek(0)
+            file.truncate()
+            file.write(header)
 
     def write(self, records: Sequence[Record]) -> None:
         """Append the records."""
-        with writing(self._folder):
-            for file, _, line_of in self._files:
-                file.writelines(map(line_of, records))
+        for file, _, line_of in self._files:
+            file.writelines(map(line_of, records))
 
     def close(self) -> None:
         """Sync them to the disk: what follows cannot be undone."""
-        with writing(self._folder):
-            for file, *_ in self._files:
-                with file:
-                    file.flush()
-                    os.fsync(file.fileno())
+        for file, *_ in self._files:
+            with file:
+                file.flush()
+                os.fsync(file.fileno())
 
     def _selected_line(self, record: Record) -> str:
         values = (record.get(name) for name in self._resource.display_fields)
@@ -3416,8 +3401,8 @@ class Journal:
     """journal.jsonl: append-only, synced to the disk; its lock lets one process work on a run.
 
     Each line has a time and one of: {"sent": ids}, before their DELETE leaves; {"ids",
-    "answer", "applied", "failed": {id: reason}}, after it; {"gone": ids, "failed": {id:
-    reason}}, after a read.
+    "answer", "applied", "doubtful", "failed": {id: reason}}, after it; {"gone": ids,
+    "failed": {id: reason}}, after a read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -3428,15 +3413,14 @@ class Journal:
         # copying are single steps of the interpreter, so they need no lock.
         self.unanswered: set[Batch] = set()
         with writing(path):
-            self._file = open(path, "a+b", buffering=0)  # noqa: SIM115  # held to the end
+            self.file = open(path, "a+b", buffering=0)  # noqa: SIM115  # held to the end
         try:
-            lock_file(self._file.fileno())
+            lock_file(self.file.fileno())
         except BlockingIOError as error:
             raise Refused(f"{path.parent} is in use by another process.") from error
         except (OSError, ImportError) as error:
-            reason = getattr(error, "strerror", error)
-            fault = f"{path.parent} cannot be locked ({reason}). Use another --runs-dir."
-            raise Refused(fault) from error
+            fault = f"{path.parent} cannot be locked ({error})"
+            raise Refused(f"{fault}. Use another --runs-dir.") from error
 
     def replay(self, planned: Set[int]) -> Ledger:
         """Return the ledger of the earlier sessions; raises Refused for a foreign journal.
@@ -3444,62 +3428,44 @@ class Journal:
         A torn last line is cut off, or the next one would be joined to it.
         """
         with writing(self._path):
-            self._file.seek(0)
-            text = self._file.readall() or b""
+            self.file.seek(0)
+            text = self.file.readall() or b""
             whole = text[: text.rfind(b"\n") + 1]
-            self._file.truncate(len(whole))
+            self.file.truncate(len(whole))
         ledger, sent = Ledger(planned), Counter[int]()  # sent: DELETEs without an answer
         for number, line in enumerate(whole.splitlines(), 1):
             try:
                 entry = json.loads(line)
                 sent.update(entry.get("sent", ()))
                 sent.subtract(entry.get("ids", ()))
-                batch, applied = entry.get("ids", ()), entry.get("applied", ())
-                failed = {int(key): reason for key, reason in entry.get("failed", {}).items()}
-                ledger.apply(BatchResult(batch=batch, applied=applied, rejected=failed))
-                ledger.read_back(entry.get("gone", ()), existing=())
-                ledger.failed_before.update(failed)
+                ledger.apply(entry)
             except (ValueError, AttributeError, TypeError) as error:
                 raise Refused(f"{self._path}, line {number}: invalid journal entry.") from error
-        ledger.applied.update(+sent)
-        if not planned >= {*sent, *ledger.applied, *ledger.gone, *ledger.failed_before}:
+        unanswered = (+sent).keys()
+        ledger.applied |= unanswered
+        ledger.doubts |= dict.fromkeys(unanswered - ledger.gone, "no answer")
+        if not planned >= {*sent, *ledger.applied, *ledger.gone, *ledger.failed}:
             raise Refused(f"{self._path} does not belong to its plan.json. Start a new run.")
         return ledger
 
     def sent(self, batch: Batch) -> None:
         """Note the batch before its DELETE leaves (N12, N13)."""
         self.unanswered.add(batch)
-        self._append({"sent": batch})
+        self.append({"sent": batch})
 
-    def result(self, result: BatchResult) -> None:
-        """Note what became of a batch, unless a stop kept it from being sent."""
-        if result.batch not in self.unanswered:
-            return
-        self.unanswered.remove(result.batch)
-        entry = {"ids": result.batch, "answer": result.message, "applied": result.applied}
-        self._append({**entry, "failed": result.rejected})
-
-    def read_back(self, gone: Sequence[int], failed: Mapping[int, str]) -> None:
-        """Note what a read has found, so that no resume forgets it."""
-        if gone or failed:
-            self._append({"gone": gone, "failed": failed})
-
-    def close(self) -> None:
-        """Release the lock."""
-        self._file.close()
-
-    def _append(self, entry: Mapping[str, Any]) -> None:
+    def append(self, entry: Mapping[str, Any]) -> None:
+        """Add an entry, on the disk when this returns; raises RunError if it cannot be."""
         line = json.dumps({"time": utc_now(), **entry}).encode() + b"\n"
         with self._lock, writing(self._path):
-            size = os.fstat(self._file.fileno()).st_size
+            size = os.fstat(self.file.fileno()).st_size
             try:
-                if self._file.write(line) != len(line):
+                if self.file.write(line) != len(line):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             except OSError:
-                self._file.truncate(size)  # else the next line would be joined to this
+                self.file.truncate(size)  # else the next line would be joined to this
                 raise
         with writing(self._path):
-            os.fsync(self._file.fileno())  # outside the lock: one may serve several lines
+            os.fsync(self.file.fileno())  # outside the lock: one may serve several lines
 
 
 class RunFolder:
@@ -3618,7 +3584,7 @@ class RunFolder:
         self.log.removeHandler(self._log_file)
         with suppress(OSError):  # a full disk
             self._log_file.close()
-        self.journal.close()
+        self.journal.file.close()
         shutil.rmtree(self.path, ignore_errors=True)
 
 
@@ -3658,6 +3624,11 @@ class Executor:
     last_error: str = ""
     # Requests in a row that used up their retries.
     exhausted: int = 0
+
+    def note(self, **entry: Any) -> None:
+        """Add an entry to the ledger, and to the journal, so that no resume forgets it."""
+        self.ledger.apply(entry)
+        self.journal.append(entry)
 
     # Reading
 
@@ -3711,16 +3682,16 @@ class Executor:
         return ids[-6:]
 
     def read_back(
-        self, ids: Sequence[int], is_progress: bool = True, is_resume: bool = False
+        self, ids: Sequence[int], is_progress: bool = True
     ) -> tuple[list[int], list[int]]:
         """Read planned ids back, and note those that are gone (N10, N13).
 
         Returns the ids that exist and have not failed, and those of which the store
-        returns nothing that can be relied on. is_resume: nothing is known of the store,
-        so every absence is read twice.
+        returns nothing that can be relied on. One that exists after a 404 has failed; one
+        that exists after a time-out may be deleted yet.
         """
         ledger, left, unknown = self.ledger, list[int](), list[int]()
-        unclear = ledger.failed.keys() | ledger.doubts.keys()
+        accepted = ledger.accepted()
         size, known = self.store.chunk_size, list[int]()
         if ids and not self.store.resource.id_filter:
             # A store that answers everything with 404 would seem to have deleted all, so
@@ -3735,13 +3706,14 @@ class Executor:
             gone = [n for n in part if n not in existing]
             # N10: one response may be a stray one, so absences that no accepted DELETE
             # explains are read once more.
-            unexplained = [
-                n for n in gone if is_resume or n in unclear or n not in ledger.applied
-            ]
+            unexplained = [n for n in gone if n not in accepted]
             if unexplained and self.workers.call(self.store.existing, unexplained) != set():
                 unknown += part
                 continue
-            self.journal.read_back(gone, ledger.read_back(part, existing))
+            rejected = ledger.doubts.keys() & existing - ledger.applied
+            failed = {n: ledger.doubts[n] for n in rejected}
+            if gone or failed:
+                self.note(gone=gone, failed=failed)
             self.failing.difference_update(gone)
             left += [n for n in part if n in existing and n not in ledger.failed]
             self.progress.advance(len(part) * is_progress)
@@ -3792,20 +3764,28 @@ class Executor:
         """Delete ids in batches; raises RunError, with all responses noted, at a stop."""
         if not self.ledger.planned >= {*ids}:  # N2
             raise ValueError("an id is not in the plan")
-        stop = self.workers.stop
+        stop, unanswered = self.workers.stop, self.journal.unanswered
         try:
             for result in self.batch_results(ids):
-                self.ledger.apply(result)
+                if result.batch not in unanswered:  # a stop kept it from being sent
+                    continue
+                unanswered.remove(result.batch)
                 requeued = sum(map(len, result.requeue))
                 self.progress.advance(len(result.batch) - requeued)
                 try:
-                    self.journal.result(result)
+                    self.note(
+                        ids=result.batch,
+                        answer=result.message,
+                        applied=result.applied,
+                        doubtful=result.doubtful,
+                        failed=result.rejected,
+                    )
                     self.count_failures(result)
                 except RunError as failure:
                     stop.set(failure)
         finally:
-            for batch in [*self.journal.unanswered]:  # not waited for
-                self.ledger.apply(BatchResult(batch=batch, applied=batch))
+            for batch in [*unanswered]:  # not waited for
+                self.ledger.apply({"sent": batch, "applied": batch})
         stop.check()
 
     def count_failures(self, result: BatchResult) -> None:
@@ -3861,14 +3841,15 @@ class Executor:
         verification waits. Raises RunError if nothing of it is gone then.
         """
         began, ledger = time.monotonic(), self.ledger
+        accepted = ledger.accepted().intersection(ids)
         for delay in (0.0, *READ_DELAYS):
             self.workers.sleep(delay)
-            left, unknown = self.read_back(ids, is_progress=False)
+            self.read_back(ids, is_progress=False)
             if not ledger.gone.isdisjoint(ledger.applied.intersection(ids)):
                 ledger.consistency_delay = time.monotonic() - began if delay else 0.0
                 return True
-            if not unknown and ledger.doubts.keys() >= {*left}:
-                return False  # nothing was clearly accepted
+            if not accepted:
+                return False
             if not delay:
                 self.progress.warn("Deleted records are still listed; waiting up to 60s.")
         fault = "none of its records is verified gone after 60 s"
@@ -3900,8 +3881,7 @@ class Executor:
             left, unknown = self.read_back(left + unknown)
         reasons = dict.fromkeys(left, "still exists, though its DELETE was accepted")
         reasons |= self.blocked() | ledger.doubts
-        ledger.failed |= {number: reasons[number] for number in left}
-        self.journal.read_back([], ledger.failed)
+        self.note(failed={number: reasons[number] for number in left})
 
 
 # --- screen -------------------------------------------------------------------------
@@ -4475,9 +4455,10 @@ class Run:
         with self.screen.phase("Listing"):
             if backup and config.resource.name == "customers":
                 groups = self.workers.call(self.store.group_names)
-            files = RecordFiles(self.folder.path, config.resource, backup, groups)
-            with closing(files):
-                selection = collector.collect(self.orders, files)
+            with writing(self.folder.path):
+                files = RecordFiles(self.folder.path, config.resource, backup, groups)
+                with closing(files):
+                    selection = collector.collect(self.orders, files)
             parents = collector.parents()
         if entries := selection.unmatched_entries():
             self.folder.write_csv("unmatched.csv", [("list", "entry"), *entries])
@@ -4506,12 +4487,12 @@ class Run:
         with self.screen.phase("Checking", len(unverified)):
             if unverified and (known := executor.known_ids()):
                 executor.check_reads(unverified, known)
-            executor.read_back(unverified, is_resume=True)
+            executor.read_back(unverified)
         is_new = bool(unverified) or self.earlier.get("status") != "completed"
         if is_new and not self.config.dry_run:
             self.stage = "read"
         remaining = [number for number in unverified if number not in ledger.gone]
-        return sorted(remaining, key=ledger.failed_before.__contains__)
+        return sorted(remaining, key=ledger.failed.__contains__)
 
     def approve(self, plan: Plan, ids: Sequence[int], mistakes: Sequence[str]) -> None:
         """Return once guards and person have agreed; raises Refused or Canceled."""
