@@ -3336,9 +3336,9 @@ REIMPORT_ADDRESS = {
     "Address Phone": "phone",
 }
 MAX_ADDRESSES = 10  # in a list of customers
-PLACES = range(1, MAX_ADDRESSES + 1)
 REIMPORT_HEADER = [*REIMPORT_FIELDS, "Customer Group"]
-REIMPORT_HEADER += [f"{name} - {place}" for place in PLACES for name in REIMPORT_ADDRESS]
+for place in range(1, MAX_ADDRESSES + 1):
+    REIMPORT_HEADER += [f"{name} - {place}" for name in REIMPORT_ADDRESS]
 
 
 class RecordFiles:
@@ -3428,8 +3428,7 @@ class Journal:
         A torn last line is cut off, or the next one would be joined to it.
         """
         with writing(self._path):
-            self.file.seek(0)
-            text = self.file.readall() or b""
+            text = self._path.read_bytes()
             whole = text[: text.rfind(b"\n") + 1]
             self.file.truncate(len(whole))
         ledger, sent = Ledger(planned), Counter[int]()  # sent: DELETEs without an answer
@@ -3456,15 +3455,15 @@ class Journal:
     def append(self, entry: Mapping[str, Any]) -> None:
         """Add an entry, on the disk when this returns; raises RunError if it cannot be."""
         line = json.dumps({"time": utc_now(), **entry}).encode() + b"\n"
-        with self._lock, writing(self._path):
-            size = os.fstat(self.file.fileno()).st_size
-            try:
-                if self.file.write(line) != len(line):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            except OSError:
-                self.file.truncate(size)  # else the next line would be joined to this
-                raise
         with writing(self._path):
+            with self._lock:
+                size = os.fstat(self.file.fileno()).st_size
+                try:
+                    if self.file.write(line) != len(line):
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                except OSError:
+                    self.file.truncate(size)  # else the next line would be joined to this
+                    raise
             os.fsync(self.file.fileno())  # outside the lock: one may serve several lines
 
 
@@ -3568,10 +3567,8 @@ class RunFolder:
             for line in file:
                 with suppress(ValueError, AttributeError, TypeError, RecursionError):
                     missing.discard(json.loads(line).get(id_field))
-        if not missing:
-            return []
-        lack = f"lacks {len(missing):,} of {len(plan.ids):,} records"
-        return [f"Backup incomplete: {path} {lack}"]
+        fault = f"{path} lacks {len(missing):,} of {len(plan.ids):,} records"
+        return [f"Backup incomplete: {fault}"] if missing else []
 
     def earlier_summary(self) -> Record:
         """Return the summary of the sessions before; {} if there is none."""
