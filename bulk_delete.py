@@ -135,7 +135,10 @@ if hasattr(signal, "SIGHUP"):
 
 
 class RunError(Exception):
-    """An end of a run before everything was done: one sentence, and a status."""
+    """An end of a run before everything was done: one sentence, and a status.
+
+    Itself: the store, the network or the disk ends the run early.
+    """
 
     exit_status = 5
     # Of summary.json.
@@ -172,11 +175,7 @@ class InvalidResponse(Refused):
     """A response without a list, total or ids that can be relied on."""
 
 
-class StoreError(RunError):
-    """The store, the network or the disk ends the run early."""
-
-
-class RetriesExhausted(StoreError):
+class RetriesExhausted(RunError):
     """A GET used up its retries; a smaller one may be answered."""
 
 
@@ -2142,7 +2141,7 @@ class Connection(OAuthConnection):  # type: ignore[misc]  # the SDK has no types
     def send_once(self, request: Request) -> Response:
         """Send a request once; whatever the HTTP stack raises is a Response of status 0.
 
-        Raises ConfigError and StoreError for FINAL_FAULTS.
+        Raises ConfigError and RunError for FINAL_FAULTS.
         """
         try:
             response = self._run_method(request.method, request.target)
@@ -2209,7 +2208,7 @@ FINAL_FAULTS = (
     ),
     (
         "SSLError.*CERTIFICATE_VERIFY_FAILED",
-        StoreError,
+        RunError,
         "The certificate of {host} is not trusted: {reason}. Check REQUESTS_CA_BUNDLE.",
     ),
     (
@@ -2292,7 +2291,7 @@ class Client:
             tries = [earlier.action for earlier in request.rulings].count(ruling.action)
             is_stray = response.status in (401, 403) and self._is_accepted and tries == 1
             if ruling.action is Action.FATAL and not is_stray:
-                raise self.stop.set(StoreError(explain(request, response, self._config)))
+                raise self.stop.set(RunError(explain(request, response, self._config)))
             if ruling.action is Action.RETRY and tries > self._config.max_retries:
                 return response
             if ruling.action is not Action.PAUSE:
@@ -2347,16 +2346,14 @@ class Client:
         """
         if response.wait > LONGEST_WAIT:
             wait = f"{response.wait / 60:,.0f} minutes ({response.status})"
-            fault = StoreError(f"The store asked to wait for {wait}. Resume after that.")
+            fault = RunError(f"The store asked to wait for {wait}. Resume after that.")
             raise self.stop.set(fault)
         self._count(reason)
         seconds = max(response.wait, backoff(tries - 1, random.random()))
         if reason == "rate_limited":
             if tries >= MAX_RATE_LIMITED:
                 text = f"Rate-limited (429) {tries} times in a row"
-                raise self.stop.set(
-                    StoreError(f"{text}. Resume when other apps are less busy.")
-                )
+                raise self.stop.set(RunError(f"{text}. Resume when other apps are less busy."))
             if tries <= 1 and response.wait:
                 seconds = response.wait
             words = "rate-limited, retrying"
@@ -4574,7 +4571,7 @@ class Run:
             self.screen.say(f"Stopping: {text}", "bold")
         self.screen.tick(client.waiting_for())
         if client.longest_wait > 2 * RESPONSE_TIMEOUTS * self.config.timeout:
-            stop.set(StoreError("Cannot reach the store: its response does not end."))
+            stop.set(RunError("Cannot reach the store: its response does not end."))
             stop.force_exit = True
         if self.has_results() and now - self.written_at >= 1.0:
             self.written_at = now
@@ -4605,7 +4602,7 @@ class Run:
         if failure is None:
             return "completed" if gone == selected else "planned", 0
         if self.plan and isinstance(failure, (ReadRejected, InvalidResponse, ConfigError)):
-            return "interrupted", StoreError.exit_status
+            return "interrupted", RunError.exit_status
         if isinstance(failure, Refused) and counts["not_attempted"] < selected:
             return "interrupted", failure.exit_status
         return failure.status, failure.exit_status

@@ -251,7 +251,7 @@ class Scripted:
 
     def send(self) -> str:
         """Send a request; returns the status of the response, or why the run ends."""
-        with contextlib.suppress(bulk_delete.StoreError):
+        with contextlib.suppress(bulk_delete.RunError):
             request = bulk_delete.Request("GET", CUSTOMERS, CUSTOMERS.path)
             return str(self.client.send(request).status)
         return str(self.client.stop.failure)
