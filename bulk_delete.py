@@ -3564,8 +3564,10 @@ class RunFolder:
             for line in file:
                 with suppress(ValueError, AttributeError, TypeError, RecursionError):
                     missing.discard(json.loads(line).get(id_field))
-        fault = f"{path} lacks {len(missing):,} of {len(plan.ids):,} records"
-        return [f"Backup incomplete: {fault}"] if missing else []
+        if not missing:
+            return []
+        count = f"{len(missing):,} of {len(plan.ids):,} records"
+        return [f"Backup incomplete: {path} lacks {count}"]
 
     def earlier_summary(self) -> Record:
         """Return the summary of the sessions before; {} if there is none."""
@@ -3726,8 +3728,8 @@ class Executor:
                 first, rest = rest[:size], rest[size:]
                 self.send_batches(first)
                 is_confirmed = self.confirm_first_batch(first)
-                was_gone = self.ledger.gone.issuperset(first)
-                without_effect += not is_confirmed and not was_gone
+                if not is_confirmed and not self.ledger.gone.issuperset(first):
+                    without_effect += 1
                 if without_effect == MAX_WITHOUT_EFFECT:
                     fault = f"Stopped: the first {MAX_WITHOUT_EFFECT} batches deleted nothing"
                     raise RunError(f"{fault}. Last error: {self.last_error}.")
