@@ -72,7 +72,7 @@ import time
 import traceback
 import unicodedata
 from collections import Counter, deque
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -134,7 +134,10 @@ if hasattr(signal, "SIGHUP"):
 
 
 class RunError(Exception):
-    """An end of a run before everything was done: one sentence, and a status."""
+    """An end of a run before everything was done: one sentence, and a status.
+
+    Itself: the store, the network or the disk ends the run early.
+    """
 
     exit_status = 5
     # Of summary.json.
@@ -171,11 +174,7 @@ class InvalidResponse(Refused):
     """A response without a list, total or ids that can be relied on."""
 
 
-class StoreError(RunError):
-    """The store, the network or the disk ends the run early."""
-
-
-class RetriesExhausted(StoreError):
+class RetriesExhausted(RunError):
     """A GET used up its retries; a smaller one may be answered."""
 
 
@@ -2016,7 +2015,7 @@ def batch_result(
     run stopped before the last attempt.
     """
     if not rulings:
-        return BatchResult(batch=batch)
+        return BatchResult(batch=batch, requeue=[batch])
     last = rulings[-1]
     by_id = {number: last.items.get(number, last) for number in batch}
     before = any(ruling.may_have_applied for ruling in rulings[:-1])
@@ -2038,6 +2037,8 @@ def batch_result(
             result.doubtful = [*batch]
         else:
             result.rejected[batch[0]] = last.message
+    else:
+        result.requeue = [batch]
     return result
 
 
@@ -2111,7 +2112,7 @@ class Connection(OAuthConnection):  # type: ignore[misc]  # the SDK has no types
     def send_once(self, request: Request) -> Response:
         """Send a request once; whatever the HTTP stack raises is a Response of status 0.
 
-        Raises ConfigError and StoreError for FINAL_FAULTS.
+        Raises ConfigError and RunError for FINAL_FAULTS.
         """
         try:
             response = self._run_method(request.method, request.target)
@@ -2178,7 +2179,7 @@ FINAL_FAULTS = (
     ),
     (
         "SSLError.*CERTIFICATE_VERIFY_FAILED",
-        StoreError,
+        RunError,
         "The certificate of {host} is not trusted: {reason}. Check REQUESTS_CA_BUNDLE.",
     ),
     (
@@ -2265,7 +2266,7 @@ class Client:
             tries = [earlier.action for earlier in request.rulings].count(ruling.action)
             is_stray = response.status in (401, 403) and self._is_accepted and tries == 1
             if ruling.action is Action.FATAL and not is_stray:
-                raise self.stop.set(StoreError(explain(request, response, self._config)))
+                raise self.stop.set(RunError(explain(request, response, self._config)))
             if ruling.action is Action.RETRY and tries > self._config.max_retries:
                 if request.batch:
                     return response
@@ -2312,16 +2313,14 @@ class Client:
         """
         if response.wait > LONGEST_WAIT:
             wait = f"{response.wait / 60:,.0f} minutes ({response.status})"
-            fault = StoreError(f"The store asked to wait for {wait}. Resume after that.")
+            fault = RunError(f"The store asked to wait for {wait}. Resume after that.")
             raise self.stop.set(fault)
         self._count(reason)
         seconds = max(response.wait, backoff(tries - 1, random.random()))
         if reason == "rate_limited":
             if tries >= MAX_RATE_LIMITED:
                 text = f"Rate-limited (429) {tries} times in a row"
-                raise self.stop.set(
-                    StoreError(f"{text}. Resume when other apps are less busy.")
-                )
+                raise self.stop.set(RunError(f"{text}. Resume when other apps are less busy."))
             if tries <= 1 and response.wait:
                 seconds = response.wait
             words = "rate-limited, retrying"
@@ -3016,10 +3015,9 @@ def parse_plan(text: str) -> Plan:
         raise ValueError("made by another version of the tool")
     if values.pop("sha256") != sha256_of(values):
         raise ValueError("the SHA-256 does not match")
-    del values["version"]
-    count, ids = values.pop("selected"), values["ids"]
-    if any(type(number) is not int or number <= 0 for number in ids) or count != len({*ids}):
-        raise ValueError("the ids are not distinct positive whole numbers")
+    if any(type(number) is not int or number <= 0 for number in values["ids"]):
+        raise ValueError("an id is not a positive whole number")  # N4
+    del values["version"], values["selected"]
     return Plan(**values)
 
 
@@ -3036,8 +3034,6 @@ class Ledger:
         self.failed: dict[int, str] = {}
         # id => the last words, where no DELETE was clearly accepted or rejected.
         self.doubts: dict[int, str] = {}
-        # Ids that failed in an earlier session; a resume sends them last.
-        self.failed_before: set[int] = set()
         # Seconds for which the store lists deleted records; None until this session knows.
         self.consistency_delay: float | None = None
 
@@ -3058,48 +3054,38 @@ class Ledger:
         }
         return {**counts, "not_attempted": len(self.planned) - sum(counts.values())}
 
-    def apply(self, result: BatchResult) -> None:
-        """Add what became of a batch; N10: nothing is deleted before it is read."""
-        self.applied.update(result.applied)
-        for number in result.batch:
+    def accepted(self) -> set[int]:
+        """Return the ids of which a DELETE was accepted, without a doubt."""
+        return self.applied - self.doubts.keys() - self.failed.keys()
+
+    def apply(self, entry: Mapping[str, Any]) -> None:
+        """Add an entry of the journal; N10: only a read makes an id `gone`."""
+        gone, failed = entry.get("gone", ()), entry.get("failed", {})
+        failed = {int(number): reason for number, reason in failed.items()}
+        for number in (*entry.get("sent", ()), *entry.get("ids", ()), *gone, *failed):
             self.failed.pop(number, None)
             self.doubts.pop(number, None)
-        self.doubts |= dict.fromkeys(result.doubtful, result.message)
-        self.failed |= result.rejected
-
-    def read_back(self, ids: Iterable[int], existing: Container[int]) -> dict[int, str]:
-        """Add what a read has found, and return the ids that fail by it, with the reason.
-
-        One that exists after a 404 has failed. One that exists after a time-out may be
-        deleted yet, and is sent once more.
-        """
-        failed = {}
-        for number in ids:
-            if number not in existing:
-                self.gone.add(number)
-                self.failed.pop(number, None)
-                self.doubts.pop(number, None)
-            elif number in self.doubts and number not in self.applied:
-                failed[number] = self.doubts.pop(number)
+        self.applied.update(entry.get("applied", ()))
+        self.gone.update(gone)
+        self.doubts |= dict.fromkeys(entry.get("doubtful", ()), entry.get("answer", ""))
         self.failed |= failed
-        return failed
 
 
 # --- run folder ---------------------------------------------------------------------
 #
 # The files of runs/<store_hash>-<resource>-<UTC time>/ that document a run and resume it,
 # and the lock that makes them one process's. Every failure to write becomes one
-# StoreError, and ends the run before a DELETE could leave without a note.
+# RunError, and ends the run before a DELETE could leave without a note.
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn an OSError, such as a full disk, into a StoreError."""
+    """Turn an OSError, such as a full disk, into a RunError."""
     try:
         yield
     except OSError as error:
         fault = f"{error.filename or path} ({error.strerror or error})"
-        raise StoreError(f"Cannot write {fault}. Fix this, then resume.") from error
+        raise RunError(f"Cannot write {fault}. Fix this, then resume.") from error
 
 
 def open_new(path: Path) -> TextIO:
@@ -3125,10 +3111,13 @@ def csv_cell(value: object) -> str:
 
 
 def json_line(record: Record) -> str:
-    """Return a record as strict JSON on one line, in ASCII."""
+    """Return a record as strict JSON on one line, in ASCII; 1e999 becomes text."""
     try:
-        return json.dumps(record, allow_nan=False) + "\n"
-    except (ValueError, RecursionError) as error:  # 1e999, or nested too deeply
+        line = json.dumps(record)
+        if "Infinity" in line:  # what Python makes of 1e999
+            line = json.dumps(json.loads(line, parse_constant=str))
+        return f"{line}\n"
+    except RecursionError as error:  # nested too deeply
         raise InvalidResponse("The store returned a record that JSON cannot hold.") from error
 
 
@@ -3156,9 +3145,9 @@ REIMPORT_ADDRESS = {
     "Address Phone": "phone",
 }
 MAX_ADDRESSES = 10  # in a list of customers
-PLACES = range(1, MAX_ADDRESSES + 1)
 REIMPORT_HEADER = [*REIMPORT_FIELDS, "Customer Group"]
-REIMPORT_HEADER += [f"{name} - {place}" for place in PLACES for name in REIMPORT_ADDRESS]
+for place in range(1, MAX_ADDRESSES + 1):
+    REIMPORT_HEADER += [f"{name} - {place}" for name in REIMPORT_ADDRESS]
 
 
 class RecordFiles:
@@ -3171,41 +3160,38 @@ class RecordFiles:
         backup: bool,
         groups: Mapping[str, object] | None,
     ) -> None:
-        """Open the files; groups: id => name for reimport.csv, None without that file."""
-        self._folder, self._resource, self._groups = folder, resource, groups or {}
+        """Open the files; groups: id => name for reimport.csv, None without that file.
+
+        All methods raise OSError if they cannot write.
+        """
+        self._resource, self._groups = resource, groups or {}
         header = csv_text([(resource.id_column, *resource.display_fields)])
-        # Name => first line, and the function that returns the line of a record.
-        lines = {"selected.csv": (header, self._selected_line)}
+        # Each with its first line, and the function that returns the line of a record.
+        self._files = [(open_new(folder / "selected.csv"), header, self._selected_line)]
         if backup:
-            lines["backup.jsonl"] = ("", json_line)
+            self._files.append((open_new(folder / "backup.jsonl"), "", json_line))
         if groups is not None:
-            lines["reimport.csv"] = (csv_text([REIMPORT_HEADER]), self._reimport_line)
-        self._files = []
-        with writing(folder):  # they are held open to the end of the listing
-            for name, line in lines.items():
-                self._files.append((open_new(folder / name), *line))
+            file, header = open_new(folder / "reimport.csv"), csv_text([REIMPORT_HEADER])
+            self._files.append((file, header, self._reimport_line))
 
     def restart(self) -> None:
         """Begin with empty files."""
-        with writing(self._folder):
-            for file, header, _ in self._files:
-                file.seek(0)
-                file.truncate()
-                file.write(header)
+        for file, header, _ in self._files:
+            file.seek(0)
+            file.truncate()
+            file.write(header)
 
     def write(self, records: Sequence[Record]) -> None:
         """Append the records."""
-        with writing(self._folder):
-            for file, _, line_of in self._files:
-                file.writelines(map(line_of, records))
+        for file, _, line_of in self._files:
+            file.writelines(map(line_of, records))
 
     def close(self) -> None:
         """Sync them to the disk: what follows cannot be undone."""
-        with writing(self._folder):
-            for file, *_ in self._files:
-                with file:
-                    file.flush()
-                    os.fsync(file.fileno())
+        for file, *_ in self._files:
+            with file:
+                file.flush()
+                os.fsync(file.fileno())
 
     def _selected_line(self, record: Record) -> str:
         values = (record.get(name) for name in self._resource.display_fields)
@@ -3224,8 +3210,8 @@ class Journal:
     """journal.jsonl: append-only, synced to the disk; its lock lets one process work on a run.
 
     Each line has a time and one of: {"sent": ids}, before their DELETE leaves; {"ids",
-    "answer", "applied", "failed": {id: reason}}, after it; {"gone": ids, "failed": {id:
-    reason}}, after a read.
+    "answer", "applied", "doubtful", "failed": {id: reason}}, after it; {"gone": ids,
+    "failed": {id: reason}}, after a read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -3236,15 +3222,14 @@ class Journal:
         # copying are single steps of the interpreter, so they need no lock.
         self.unanswered: set[Batch] = set()
         with writing(path):
-            self._file = open(path, "a+b", buffering=0)  # noqa: SIM115  # held to the end
+            self.file = open(path, "a+b", buffering=0)  # noqa: SIM115  # held to the end
         try:
-            lock_file(self._file.fileno())
+            lock_file(self.file.fileno())
         except BlockingIOError as error:
             raise Refused(f"{path.parent} is in use by another process.") from error
         except (OSError, ImportError) as error:
-            reason = getattr(error, "strerror", error)
-            fault = f"{path.parent} cannot be locked ({reason}). Use another --runs-dir."
-            raise Refused(fault) from error
+            fault = f"{path.parent} cannot be locked ({error})"
+            raise Refused(f"{fault}. Use another --runs-dir.") from error
 
     def replay(self, planned: Set[int]) -> Ledger:
         """Return the ledger of the earlier sessions; raises Refused for a foreign journal.
@@ -3252,61 +3237,43 @@ class Journal:
         A torn last line is cut off, or the next one would be joined to it.
         """
         with writing(self._path):
-            self._file.seek(0)
-            text = self._file.readall() or b""
+            text = self._path.read_bytes()
             whole = text[: text.rfind(b"\n") + 1]
-            self._file.truncate(len(whole))
+            self.file.truncate(len(whole))
         ledger, sent = Ledger(planned), Counter[int]()  # sent: DELETEs without an answer
         for number, line in enumerate(whole.splitlines(), 1):
             try:
                 entry = json.loads(line)
                 sent.update(entry.get("sent", ()))
                 sent.subtract(entry.get("ids", ()))
-                batch, applied = entry.get("ids", ()), entry.get("applied", ())
-                failed = {int(key): reason for key, reason in entry.get("failed", {}).items()}
-                ledger.apply(BatchResult(batch=batch, applied=applied, rejected=failed))
-                ledger.read_back(entry.get("gone", ()), existing=())
-                ledger.failed_before.update(failed)
+                ledger.apply(entry)
             except (ValueError, AttributeError, TypeError) as error:
                 raise Refused(f"{self._path}, line {number}: invalid journal entry.") from error
-        unanswered = tuple(+sent)
-        ledger.apply(BatchResult(batch=unanswered, applied=unanswered))
-        if not planned >= {*sent, *ledger.applied, *ledger.gone, *ledger.failed_before}:
+        unanswered = (+sent).keys()
+        ledger.applied |= unanswered
+        ledger.doubts |= dict.fromkeys(unanswered - ledger.gone, "no answer")
+        if not planned >= {*sent, *ledger.applied, *ledger.gone, *ledger.failed}:
             raise Refused(f"{self._path} does not belong to its plan.json. Start a new run.")
         return ledger
 
     def sent(self, batch: Batch) -> None:
         """Note the batch before its DELETE leaves (N12, N13)."""
         self.unanswered.add(batch)
-        self._append({"sent": batch})
+        self.append({"sent": batch})
 
-    def result(self, result: BatchResult) -> None:
-        """Note what became of a batch."""
-        self.unanswered.discard(result.batch)
-        entry = {"ids": result.batch, "answer": result.message, "applied": result.applied}
-        self._append({**entry, "failed": result.rejected})
-
-    def read_back(self, gone: Sequence[int], failed: Mapping[int, str]) -> None:
-        """Note what a read has found, so that no resume forgets it."""
-        if gone or failed:
-            self._append({"gone": gone, "failed": failed})
-
-    def close(self) -> None:
-        """Release the lock."""
-        self._file.close()
-
-    def _append(self, entry: Mapping[str, Any]) -> None:
+    def append(self, entry: Mapping[str, Any]) -> None:
+        """Add an entry, on the disk when this returns; raises RunError if it cannot be."""
         line = json.dumps({"time": utc_now(), **entry}).encode() + b"\n"
-        with self._lock, writing(self._path):
-            size = os.fstat(self._file.fileno()).st_size
-            try:
-                if self._file.write(line) != len(line):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            except OSError:
-                self._file.truncate(size)  # else the next line would be joined to this
-                raise
         with writing(self._path):
-            os.fsync(self._file.fileno())  # outside the lock: one may serve several lines
+            with self._lock:
+                size = os.fstat(self.file.fileno()).st_size
+                try:
+                    if self.file.write(line) != len(line):
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                except OSError:
+                    self.file.truncate(size)  # else the next line would be joined to this
+                    raise
+            os.fsync(self.file.fileno())  # outside the lock: one may serve several lines
 
 
 class RunFolder:
@@ -3324,18 +3291,17 @@ class RunFolder:
     @classmethod
     def create(cls, config: Config) -> RunFolder:
         """Make a new folder, mode 0700; raises ConfigError if it cannot be made."""
-        stem = f"{config.store_hash}-{config.resource.name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-        path, number = config.runs_dir / stem, 1
+        stem = f"{config.store_hash}-{config.resource.name}"
         try:
             config.runs_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             with suppress(OSError), open(config.runs_dir / ".gitignore", "x") as file:
                 file.write("*\n")
             while True:
+                path = config.runs_dir / f"{stem}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
                 with suppress(FileExistsError):
                     path.mkdir(mode=0o700)
                     return cls(path)
-                number += 1
-                path = config.runs_dir / f"{stem}-{number}"
+                time.sleep(POLL)  # until the next second: another run has this one's name
         except OSError as error:
             fault = f"Cannot create a run folder in {config.runs_dir} ({error.strerror})"
             raise ConfigError(f"{fault}. Use another --runs-dir.") from error
@@ -3364,14 +3330,13 @@ class RunFolder:
 
     def write_failed(self, failed: Mapping[int, str], resource: Resource) -> None:
         """Write failed.csv: id, the fields of selected.csv, and the reason."""
-        unknown = [""] * len(resource.display_fields)
-        shown = dict.fromkeys(failed, unknown)
-        for number_text, *values in self.rows("selected.csv"):
-            number = positive_id(number_text)
-            if number in shown and len(values) == len(unknown):
+        fields = resource.display_fields
+        shown = {str(number): [""] * len(fields) for number in sorted(failed)}
+        for number, *values in self.rows("selected.csv"):
+            if number in shown and len(values) == len(fields):
                 shown[number] = values
-        rows = [[number, *shown[number], failed[number]] for number in sorted(failed)]
-        self.write_csv("failed.csv", [["id", *resource.display_fields, "reason"], *rows])
+        rows = [[number, *values, failed[int(number)]] for number, values in shown.items()]
+        self.write_csv("failed.csv", [["id", *fields, "reason"], *rows])
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write summary.json."""
@@ -3403,9 +3368,9 @@ class RunFolder:
 
     def backup_faults(self, plan: Plan) -> list[str]:
         """Return what is wrong with the backup that the plan promises."""
-        path, id_field = self.path / "backup.jsonl", RESOURCES[plan.resource].id_field
         if not plan.backup:
             return []
+        path, id_field = self.path / "backup.jsonl", RESOURCES[plan.resource].id_field
         missing = {*plan.ids}
         with suppress(OSError), open(path, "rb") as file:
             for line in file:
@@ -3413,8 +3378,8 @@ class RunFolder:
                     missing.discard(json.loads(line).get(id_field))
         if not missing:
             return []
-        lack = f"lacks {len(missing):,} of {len(plan.ids):,} records"
-        return [f"Backup incomplete: {path} {lack}"]
+        count = f"{len(missing):,} of {len(plan.ids):,} records"
+        return [f"Backup incomplete: {path} lacks {count}"]
 
     def earlier_summary(self) -> Record:
         """Return the summary of the sessions before; {} if there is none."""
@@ -3427,7 +3392,7 @@ class RunFolder:
         self.log.removeHandler(self._log_file)
         with suppress(OSError):  # a full disk
             self._log_file.close()
-        self.journal.close()
+        self.journal.file.close()
         shutil.rmtree(self.path, ignore_errors=True)
 
 
@@ -3439,44 +3404,11 @@ class RunFolder:
 # (is it gone?).
 
 STORE_DOWN = 5  # requests in a row that used up their retries end the run
-REREAD_DELAYS = (1.0, 2.0, 3.0, 4.0)  # seconds before each further read of what is left
-# Seconds before each read of the first batch: 60 in all, the consistency delay allowed.
-FIRST_BATCH_DELAYS = (0.0, 1.0, 1.0, 2.0, 3.0, 5.0, 8.0, 10.0, 10.0, 10.0, 10.0)
+# Seconds before each further read of what still exists: 60 in all, the consistency delay
+# that is allowed.
+READ_DELAYS = [1.0, 2.0, 3.0, 4.0, 5.0, 5.0, 10.0, 10.0, 10.0, 10.0]
+PATH_READS = 20  # ids that one worker reads by path id, one at a time
 MAX_WITHOUT_EFFECT = 10  # batches in a row, before one has deleted anything
-
-
-@dataclass
-class FailureBudget:
-    """Counts the failures of one pass, and stops the run when they are too many."""
-
-    selected: int
-    # In percent of the selection.
-    max_error_rate: float
-    failed: int = 0
-    # Requests in a row that used up their retries.
-    exhausted: int = 0
-    # The store's words on the last failure.
-    last_error: str = ""
-
-    def add(self, result: BatchResult) -> None:
-        """Add a result; raises StoreError if the run must stop."""
-        self.last_error = next(iter(result.rejected.values()), result.message)
-        self.failed += len(result.rejected)
-        if result.retries_exhausted:
-            self.failed += len(result.doubtful)
-            self.exhausted += 1
-        else:
-            self.exhausted = 0
-        if self.exhausted >= STORE_DOWN:
-            fault = f"{STORE_DOWN} requests in a row used up their retries"
-            raise StoreError(f"Cannot reach the store: {fault}. Last error: {result.message}.")
-        allowed = 0.0
-        if self.max_error_rate:
-            allowed = max(10.0, self.selected * self.max_error_rate / 100)
-        if self.failed > allowed:
-            limit = f"above max_error_rate ({self.max_error_rate:g}%)"
-            fault = f"Stopped: {self.failed:,} of {self.selected:,} failed, {limit}"
-            raise StoreError(f"{fault}. Last error: {self.last_error}.")
 
 
 @dataclass
@@ -3491,9 +3423,20 @@ class Executor:
     progress: Progress
     ledger: Ledger
     journal: Journal
+    # In percent of the plan.
     max_error_rate: float
     # Record => its parent, where deleting a parent deletes its children; else empty.
     parents: Mapping[int, int] = field(default_factory=dict)
+    # Ids that failed in this session, and the store's last words.
+    failing: set[int] = field(default_factory=set)
+    last_error: str = ""
+    # Requests in a row that used up their retries.
+    exhausted: int = 0
+
+    def note(self, **entry: Any) -> None:
+        """Add an entry to the ledger, and to the journal, so that no resume forgets it."""
+        self.ledger.apply(entry)
+        self.journal.append(entry)
 
     # Reading
 
@@ -3507,25 +3450,22 @@ class Executor:
         deleted it. Raises Canceled if no size works.
         """
         store = self.store
-        largest = size = store.chunk_size
-        known = known[:size]
-        others = heapq.nlargest(size - len(known), [n for n in ids if n not in known])
+        known = known[: store.chunk_size]
+        others = heapq.nlargest(store.chunk_size - len(known), {*ids} - {*known})
         sample = [*known[::2], *others, *known[1::2]]
         while True:
+            size = store.chunk_size
             found = self.read_parts(sample, size)
             missing = [number for number in sample if number not in found]
             smaller = (min(size, len(sample)) + 1) // 2
             ignored = self.read_parts(missing, smaller)
             if found and None not in found and not ignored and found.issuperset(known):
-                break
+                return
             if size == 1:
                 fault = f"the store does not return {store.resource.singular} {missing[0]}"
                 raise Canceled(f"Deletions cannot be verified: {fault}, which it has listed.")
-            size = min(smaller, store.chunk_size)
-        size = min(size, store.chunk_size)  # a read that was too long was halved
-        if size < largest:
-            store.chunk_size = size
-            store.batch_size = min(store.batch_size, size)
+            store.chunk_size = min(smaller, store.chunk_size)  # or halved: it was too long
+            store.batch_size = min(store.batch_size, store.chunk_size)
 
     def read_parts(self, ids: Sequence[int], size: int) -> set[int | None]:
         """Return which of the ids exist, read in parts; with None if that is unknown."""
@@ -3550,38 +3490,39 @@ class Executor:
         return ids[-6:]
 
     def read_back(
-        self, ids: Sequence[int], is_progress: bool = True, is_resume: bool = False
+        self, ids: Sequence[int], is_progress: bool = True
     ) -> tuple[list[int], list[int]]:
         """Read planned ids back, and note those that are gone (N10, N13).
 
         Returns the ids that exist and have not failed, and those of which the store
-        returns nothing that can be relied on. is_resume: nothing is known of the store,
-        so every absence is read twice.
+        returns nothing that can be relied on. One that exists after a 404 has failed; one
+        that exists after a time-out may be deleted yet.
         """
         ledger, left, unknown = self.ledger, list[int](), list[int]()
-        unclear = ledger.failed.keys() | ledger.doubts.keys()
-        parts = [*chunks(ids, self.store.chunk_size)]
-        reads: Iterable[set[int] | None]
-        reads = self.workers.in_order(self.store.existing, parts)
-        if not self.store.resource.id_filter:
-            # A store that answers everything with 404 would seem to have deleted all, so a
-            # record that the list has is read by path id too.
-            reads, known = [*reads], self.known_ids()[-1:]
-            if known and self.workers.call(self.store.existing, known) != {*known}:
-                return [], [*ids]
+        accepted = ledger.accepted()
+        size, known = self.store.chunk_size, list[int]()
+        if ids and not self.store.resource.id_filter:
+            # A store that answers everything with 404 would seem to have deleted all, so
+            # each part ends with a record that the list has.
+            size, known = PATH_READS, self.known_ids()[-1:]
+        parts = [*chunks(ids, size)]
+        reads = self.workers.in_order(self.store.existing, ([*part, *known] for part in parts))
         for part, existing in zip(parts, reads, strict=True):
-            gone = [n for n in part if existing is not None and n not in existing]
+            if existing is None or not existing.issuperset(known):
+                unknown += part
+                continue
+            gone = [n for n in part if n not in existing]
             # N10: one response may be a stray one, so absences that no accepted DELETE
             # explains are read once more.
-            unexplained = [
-                n for n in gone if is_resume or n in unclear or n not in ledger.applied
-            ]
+            unexplained = [n for n in gone if n not in accepted]
             if unexplained and self.workers.call(self.store.existing, unexplained) != set():
-                existing = None
-            if existing is None:
-                unknown.extend(part)
+                unknown += part
                 continue
-            self.journal.read_back(gone, ledger.read_back(part, existing))
+            rejected = ledger.doubts.keys() & existing - ledger.applied
+            failed = {n: ledger.doubts[n] for n in rejected}
+            if gone or failed:
+                self.note(gone=gone, failed=failed)
+            self.failing.difference_update(gone)
             left += [n for n in part if n in existing and n not in ledger.failed]
             self.progress.advance(len(part) * is_progress)
         return left, unknown
@@ -3590,7 +3531,6 @@ class Executor:
 
     def delete(self, ids: Sequence[int]) -> None:
         """Delete planned ids, one batch at a time until one is verified."""
-        budget = FailureBudget(len(self.ledger.planned), self.max_error_rate)
         # An earlier session may have deleted something.
         is_confirmed = not self.ledger.applied.isdisjoint(self.ledger.gone)
         without_effect = 0
@@ -3598,14 +3538,14 @@ class Executor:
             while rest and not is_confirmed:
                 size = self.store.batch_size
                 first, rest = rest[:size], rest[size:]
-                self.send_batches(first, budget)
+                self.send_batches(first)
                 is_confirmed = self.confirm_first_batch(first)
-                was_gone = self.ledger.gone.issuperset(first)
-                without_effect += not is_confirmed and not was_gone
+                if not is_confirmed and not self.ledger.gone.issuperset(first):
+                    without_effect += 1
                 if without_effect == MAX_WITHOUT_EFFECT:
                     fault = f"Stopped: the first {MAX_WITHOUT_EFFECT} batches deleted nothing"
-                    raise StoreError(f"{fault}. Last error: {budget.last_error}.")
-            self.send_batches(rest, budget)
+                    raise RunError(f"{fault}. Last error: {self.last_error}.")
+            self.send_batches(rest)
 
     def sendable(self, ids: Sequence[int]) -> Iterator[Sequence[int]]:
         """Yield the ids in groups, children first, without parents of one that remains.
@@ -3616,36 +3556,64 @@ class Executor:
             if self.parents:
                 self.read_back([*self.ledger.doubts], is_progress=False)
             blocked = self.blocked()
-            yield [number for number in level if number not in blocked]
+            unsent = [number for number in level if number not in blocked]
+            yield [number for number in unsent if number not in self.ledger.gone]
 
     def blocked(self) -> dict[int, str]:
         """Return the records that must not be sent, since a child remains => the reason."""
-        kept = self.ledger.failed | self.ledger.doubts
-        return {
-            parent: f"its child {child} was not deleted"
-            for child in kept.keys() & self.parents.keys()
-            for parent in ancestors(child, self.parents)
-        }
+        blocked = {}
+        for kept in self.ledger.failed.keys() | self.ledger.doubts.keys():
+            line = [kept, *ancestors(kept, self.parents)]
+            for child, parent in itertools.pairwise(line):
+                blocked[parent] = f"its child {child} was not deleted"
+        return blocked
 
-    def send_batches(self, ids: Sequence[int], budget: FailureBudget) -> None:
+    def send_batches(self, ids: Sequence[int]) -> None:
         """Delete ids in batches; raises RunError, with all responses noted, at a stop."""
         if not self.ledger.planned >= {*ids}:  # N2
             raise ValueError("an id is not in the plan")
-        stop = self.workers.stop
+        stop, unanswered = self.workers.stop, self.journal.unanswered
         try:
             for result in self.batch_results(ids):
-                self.ledger.apply(result)
+                if result.batch not in unanswered:  # a stop kept it from being sent
+                    continue
+                unanswered.remove(result.batch)
                 requeued = sum(map(len, result.requeue))
                 self.progress.advance(len(result.batch) - requeued)
                 try:
-                    self.journal.result(result)
-                    budget.add(result)
+                    self.note(
+                        ids=result.batch,
+                        answer=result.message,
+                        applied=result.applied,
+                        doubtful=result.doubtful,
+                        failed=result.rejected,
+                    )
+                    self.count_failures(result)
                 except RunError as failure:
                     stop.set(failure)
         finally:
-            for batch in [*self.journal.unanswered]:  # not waited for
-                self.ledger.apply(BatchResult(batch=batch, applied=batch))
+            for batch in [*unanswered]:  # not waited for
+                self.ledger.apply({"sent": batch, "applied": batch})
         stop.check()
+
+    def count_failures(self, result: BatchResult) -> None:
+        """Count the failures of a batch; raises RunError if they are too many."""
+        self.last_error = next(iter(result.rejected.values()), result.message)
+        self.failing.difference_update(result.batch)
+        self.failing.update(result.rejected)
+        if result.retries_exhausted:
+            self.failing.update(result.doubtful)
+            self.exhausted += 1
+        else:
+            self.exhausted = 0
+        if self.exhausted >= STORE_DOWN:
+            fault = f"{STORE_DOWN} requests in a row used up their retries"
+            raise RunError(f"Cannot reach the store: {fault}. Last error: {result.message}.")
+        failed, planned = len(self.failing), len(self.ledger.planned)
+        rate = self.max_error_rate
+        if failed > planned * rate / 100 and (failed > 10 or rate == 0):
+            fault = f"{failed:,} of {planned:,} failed, above max_error_rate ({rate:g}%)"
+            raise RunError(f"Stopped: {fault}. Last error: {self.last_error}.")
 
     def batch_results(self, ids: Sequence[int]) -> Iterator[BatchResult]:
         """Delete ids in batches, several at a time, and yield each result as it comes.
@@ -3678,21 +3646,22 @@ class Executor:
         """Return whether this run has deleted something of a batch.
 
         An accepted batch is read for up to 60 s, and that consistency delay is what
-        verification waits. Raises StoreError if nothing of it is gone then.
+        verification waits. Raises RunError if nothing of it is gone then.
         """
         began, ledger = time.monotonic(), self.ledger
-        for delay in FIRST_BATCH_DELAYS:
+        accepted = ledger.accepted().intersection(ids)
+        for delay in (0.0, *READ_DELAYS):
             self.workers.sleep(delay)
-            left, unknown = self.read_back(ids, is_progress=False)
+            self.read_back(ids, is_progress=False)
             if not ledger.gone.isdisjoint(ledger.applied.intersection(ids)):
                 ledger.consistency_delay = time.monotonic() - began if delay else 0.0
                 return True
-            if not unknown and ledger.doubts.keys() >= {*left}:
-                return False  # nothing was clearly accepted
+            if not accepted:
+                return False
             if not delay:
                 self.progress.warn("Deleted records are still listed; waiting up to 60s.")
         fault = "none of its records is verified gone after 60 s"
-        raise StoreError(f"The store accepted the first DELETE, but {fault}.")
+        raise RunError(f"The store accepted the first DELETE, but {fault}.")
 
     # Verifying
 
@@ -3702,10 +3671,9 @@ class Executor:
         left = [number for number in ids if number not in ledger.gone]
         self.progress.advance(len(ids) - len(left))
         left, unknown = self.read_back(left)
-        delays: Sequence[float] = REREAD_DELAYS
-        lag = ledger.consistency_delay
+        lag, delays = ledger.consistency_delay, READ_DELAYS[:4]
         if lag is None:  # this session has not measured it
-            lag, delays = REREAD_DELAYS[-1], FIRST_BATCH_DELAYS[1:]
+            lag, delays = READ_DELAYS[3], READ_DELAYS
         for place, delay in enumerate(delays):
             if not left and not unknown:
                 return
@@ -3713,17 +3681,15 @@ class Executor:
                 again = f"reading again in {lag:.0f}s"
                 self.progress.warn(f"Deleted records may still be listed; {again}.")
             else:
-                budget = FailureBudget(len(ledger.planned), self.max_error_rate)
                 unsent = [number for number in left if number not in resent]
                 for group in self.sendable(unsent):
-                    self.send_batches(group, budget)
+                    self.send_batches(group)
                     resent.update(group)
             self.workers.sleep(max(delay, lag))
             left, unknown = self.read_back(left + unknown)
-        reasons = dict.fromkeys(resent, "still exists after two accepted DELETEs")
-        reasons = self.blocked() | reasons | ledger.doubts
-        ledger.failed |= {number: reasons[number] for number in left if number in reasons}
-        self.journal.read_back([], ledger.failed)
+        reasons = dict.fromkeys(left, "still exists, though its DELETE was accepted")
+        reasons |= self.blocked() | ledger.doubts
+        self.note(failed={number: reasons[number] for number in left})
 
 
 # --- screen -------------------------------------------------------------------------
@@ -4287,9 +4253,10 @@ class Run:
         with self.screen.phase("Listing"):
             if backup and config.resource.name == "customers":
                 groups = self.workers.call(self.store.group_names)
-            files = RecordFiles(self.folder.path, config.resource, backup, groups)
-            with closing(files):
-                selection = self.collector.collect(files)
+            with writing(self.folder.path):
+                files = RecordFiles(self.folder.path, config.resource, backup, groups)
+                with closing(files):
+                    selection = self.collector.collect(files)
             parents = self.collector.parents()
         if entries := selection.unmatched_entries():
             self.folder.write_csv("unmatched.csv", [("list", "entry"), *entries])
@@ -4317,12 +4284,12 @@ class Run:
         with self.screen.phase("Checking", len(unverified)):
             if unverified and (known := executor.known_ids()):
                 executor.check_reads(unverified, known)
-            executor.read_back(unverified, is_resume=True)
+            executor.read_back(unverified)
         is_new = bool(unverified) or self.earlier.get("status") != "completed"
         if is_new and not self.config.dry_run:
             self.stage = "read"
         remaining = [number for number in unverified if number not in ledger.gone]
-        return sorted(remaining, key=ledger.failed_before.__contains__)
+        return sorted(remaining, key=ledger.failed.__contains__)
 
     def approve(self, plan: Plan, ids: Sequence[int]) -> None:
         """Return once person and store have agreed; raises Refused or Canceled."""

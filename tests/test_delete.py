@@ -7,6 +7,8 @@ import math
 import random
 import signal
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -482,7 +484,7 @@ def test_an_id_outside_the_plan_is_never_sent() -> None:
     ledger = bulk_delete.Ledger({7})
     executor = bulk_delete.Executor(nothing, nothing, nothing, ledger, nothing, 0.0)
     with pytest.raises(ValueError, match="not in the plan"):
-        executor.send_batches([7, 8], nothing)
+        executor.send_batches([7, 8])
 
 
 # --- one response that is not true -----------------------------------------------------------
@@ -552,6 +554,49 @@ def test_parents_follow_a_child_category_that_was_deleted_late(
     outcome = hurried.run(store, "--resource", "categories")
     assert outcome.status == 0, outcome.text
     assert counts(outcome) == {"deleted": 6}
+
+
+def test_parents_of_a_category_that_remains(make_store: MakeStore, hurried: RiggedTool) -> None:
+    """They are not sent, and the reason of each names the child right below it."""
+    store = make_store(customers=0, categories=5, products=0, **QUIET)
+    top, middle, child, *_ = sorted(store.records["categories"])
+    store.records["categories"][middle]["parent_id"] = top
+    store.records["categories"][child]["parent_id"] = middle
+    rejected = {"status": 422, "body": {"title": "locked"}}
+    store.faults = [Fault("DELETE", where=names(child), times=math.inf, **rejected)]  # type: ignore[arg-type]
+    outcome = hurried.run(store, "--resource", "categories")
+    assert outcome.status == 4, outcome.text
+    assert not store.deleted_ids().keys() & {top, middle}
+    assert outcome.failed == {
+        child: "422 locked",
+        middle: f"its child {child} was not deleted",
+        top: f"its child {middle} was not deleted",
+    }
+
+
+def test_batches_that_are_not_sent_are_no_progress(tmp_path: Path) -> None:
+    """After a stop they are neither counted nor in the journal."""
+    stop, progress = bulk_delete.Stop(), bulk_delete.Progress()
+    progress.begin(3)
+
+    def delete_batch(batch: bulk_delete.Batch, journal: bulk_delete.Journal) -> Any:
+        rulings = []
+        if 7 in batch:
+            journal.sent(batch)
+            rulings = [bulk_delete.Ruling(bulk_delete.Action.PAUSE, 429, "429", False)]
+        stop.set(bulk_delete.RunError("Stopped."))
+        return bulk_delete.batch_result(batch, rulings, is_settled=False)
+
+    store: Any = SimpleNamespace(delete_batch=delete_batch, batch_size=1)
+    workers = bulk_delete.Workers(1, stop, lambda: None)
+    ledger, journal = bulk_delete.Ledger({7, 8, 9}), bulk_delete.Journal(tmp_path / "journal")
+    executor = bulk_delete.Executor(store, workers, progress, ledger, journal, 0.0)
+    with pytest.raises(bulk_delete.RunError, match="Stopped"):
+        executor.send_batches([7, 8, 9])
+    assert progress.done == 0
+    assert ledger.counts()["not_attempted"] == 3
+    lines = [json.loads(line) for line in (tmp_path / "journal").read_text().splitlines()]
+    assert [line.get("sent") or line["ids"] for line in lines] == [[7], [7]]
 
 
 def test_a_resume_checks_reads_even_if_all_records_were_sent(

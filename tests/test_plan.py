@@ -302,6 +302,34 @@ def test_already_gone_after_a_kill(make_store: MakeStore, hurried: RiggedTool) -
     assert store.deleted_ids() == {n: 1 for n in ids if n not in ids[25:35]}
 
 
+def test_batch_that_was_not_sent_before_a_stop(store: FakeStore, hurried: RiggedTool) -> None:
+    """A later session deletes it, though that one was killed before the answer."""
+    store.faults = [Fault("DELETE", skip=1, **REJECTED)]
+    first = hurried.run(store, "--max-concurrent", "1")
+    assert counts(first) == {"deleted": 10, "not_attempted": 20}
+    committed = {"commit": True, "close": "reset", "after": hurried.kill}
+    last = names(first.plan["ids"][-1])
+    store.faults = [Fault("DELETE", where=last, **committed)]  # type: ignore[arg-type]
+    assert hurried.resume(store, first.folder, "--max-concurrent", "1").status == KILLED
+    outcome = hurried.resume(store, first.folder)
+    assert outcome.status == 0, outcome.text
+    assert counts(outcome) == {"deleted": 30}
+
+
+def test_failure_after_a_kill_is_kept(store: FakeStore, hurried: RiggedTool) -> None:
+    """It was in flight when the first session was killed, and rejected in the second."""
+    locked = list(store.customers)[15]
+    store.faults = [Fault("DELETE", where=names(locked), close="reset", after=hurried.kill)]
+    assert hurried.run(store, "--max-concurrent", "1").status == KILLED
+    (folder,) = hurried.folders()
+    store.faults, store.per_item = [], {locked: (409, "locked")}
+    assert counts(hurried.resume(store, folder)) == {"deleted": 29, "failed": 1}
+    canceled = hurried(store, store.config(hurried.folder), "--resume", folder)
+    assert canceled.status == 3, canceled.text
+    assert counts(canceled) == {"deleted": 29, "failed": 1}
+    assert canceled.failed == {locked: "409 locked"}
+
+
 def test_resume_retries_failures(make_store: MakeStore, hurried: RiggedTool) -> None:
     store = make_store(customers=60, **QUIET)
     ids = list(store.customers)

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+import bulk_delete
 from tests.fake_store import FakeStore, Fault, Request
 from tests.launcher import Rig
 from tests.rigged import (
@@ -175,6 +176,17 @@ def test_backup_is_written_unless_told_otherwise(
         assert (outcome.folder / "plan.json").exists()
         assert not (outcome.folder / "backup.jsonl").exists()
         assert not (outcome.folder / "reimport.csv").exists()
+
+
+def test_number_that_json_cannot_hold_is_text() -> None:
+    """1e999 is what Python reads as infinity; a record that is too deep is refused."""
+    text = bulk_delete.json_line({"id": 7, "amount": math.inf, "notes": "Infinity"})
+    assert text == '{"id": 7, "amount": "Infinity", "notes": "Infinity"}\n'
+    deep: dict[str, Any] = {}
+    for _ in range(100_000):
+        deep = {"inner": deep}
+    with pytest.raises(bulk_delete.InvalidResponse):
+        bulk_delete.json_line(deep)
 
 
 ADDRESS = {

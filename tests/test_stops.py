@@ -176,6 +176,26 @@ def test_signal_while_verifying(make_store: MakeStore, hurried: RiggedTool) -> N
 
 
 @posix
+def test_signal_while_verifying_by_path_id(make_store: MakeStore, hurried: RiggedTool) -> None:
+    """What was read before it is deleted, here too."""
+    store, ended = make_store(customers=0, promotions=100, **QUIET), threading.Event()
+
+    def is_late(request: Request) -> bool:
+        return request.method == "GET" and not store.records["promotions"]
+
+    def stop(request: Request) -> None:
+        hurried.signal(signal.SIGINT)
+        waiting(ended)(request)
+
+    store.faults = [Fault(where=is_late, skip=40, hook=stop)]
+    outcome = hurried.run(store, "--resource", "promotions", "--max-concurrent", "1")
+    ended.set()
+    assert outcome.status == 130, outcome.text
+    assert outcome.summary["deleted"] >= 70
+    assert outcome.summary["deleted"] + outcome.summary["unknown"] == 100
+
+
+@posix
 def test_signal_during_a_long_wait(make_store: MakeStore, tool: RiggedTool) -> None:
     """A pause of ten minutes ends at once, and nothing more is sent."""
     store = make_store(customers=30, **QUIET)
