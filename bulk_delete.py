@@ -1940,11 +1940,12 @@ def item_rulings(response: Response, batch: Batch) -> dict[int, Ruling]:
     """Return what a response says about the ids of a batch, wherever they are in it.
 
     An id is in an object, is its key, or is in the text of an error: "[7] 409 is locked",
-    "Failed for id=7". Without `meta`, errors by key are of the whole request, and numeric
-    keys are places in it.
+    "Failed for id=7". In a 422 without `meta`, errors by key are of the whole request, and
+    numeric keys are places in it.
     """
     body, found = response.json, dict[int, Ruling]()
     is_whole = isinstance(value_at(body, "errors"), dict) and value_at(body, "meta") is None
+    is_whole = is_whole and response.status == 422
     if not batch or is_whole or response.status not in (200, 207, 422):
         return found
     parts = [("", body, 200)]
@@ -1956,7 +1957,9 @@ def item_rulings(response: Response, batch: Batch) -> dict[int, Ruling]:
             match = re.search(r"(?:\bid=|\[)(\d{1,18})\b", value[:FOREIGN_LIMIT])
             number = int(match[1]) if match else number
         if number in batch:
-            found[number] = item_ruling(value, status)
+            ruling = item_ruling(value, status)
+            if number not in found or ruling.action is not Action.DONE:
+                found[number] = ruling
         elif isinstance(value, list):
             parts.extend(("", inner, status) for inner in value)
         elif isinstance(value, dict):
@@ -1970,7 +1973,8 @@ def item_ruling(value: object, status: int) -> Ruling:
     if isinstance(value, dict) and type(value.get("status")) is int:
         status = value["status"]
     message = clean(f"{status} {error_words(value)}", MESSAGE_LIMIT)
-    if status == 429 or "TOO_MANY_REQUEST" in message.upper():  # the marketplace's word
+    words = str(value)[:FOREIGN_LIMIT].upper()
+    if status == 429 or "TOO_MANY_REQUEST" in words:  # the marketplace's word
         return Ruling(Action.PAUSE, status, message, may_have_applied=False)
     action = Action.DONE if 200 <= status <= 299 else Action.REJECTED
     return Ruling(action, status, message, may_have_applied(status))
@@ -2527,13 +2531,17 @@ class Store:
                 return {*map(self.resource.id_of, self.find(self.resource.id_filter, ids))}
             except InvalidResponse:
                 return None
-        (number,) = ids
-        path = f"{self.resource.path}/{number}"
-        response = self.client.send(Request("GET", self.resource, path, tolerated=404))
-        if response.status == 404 and response.is_json:  # not a proxy's page
-            return set()
-        record = value_at(response.json, "data") or response.json
-        return {number} if value_at(record, self.resource.id_field) == number else None
+        found = set()
+        for number in ids:
+            path = f"{self.resource.path}/{number}"
+            response = self.client.send(Request("GET", self.resource, path, tolerated=404))
+            if response.status == 404 and response.is_json:  # not a proxy's page
+                continue
+            record = value_at(response.json, "data") or response.json
+            if value_at(record, self.resource.id_field) != number:
+                return None
+            found.add(number)
+        return found
 
     def delete_batch(self, batch: Batch, journal: Journal) -> BatchResult:
         """DELETE the batch, noted in the journal before it leaves. Never raises RunError."""
@@ -3085,7 +3093,7 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         fault = f"{error.filename or path} ({error.strerror or error})"
-        raise RunError(f"Cannot write {fault}. Fix this, then resume.") from error
+        raise RunError(f"Cannot write {fault}. Fix this, then try again.") from error
 
 
 def open_new(path: Path) -> TextIO:
@@ -3240,19 +3248,19 @@ class Journal:
             text = self._path.read_bytes()
             whole = text[: text.rfind(b"\n") + 1]
             self.file.truncate(len(whole))
-        ledger, sent = Ledger(planned), Counter[int]()  # sent: DELETEs without an answer
+        ledger, unanswered = Ledger(planned), set[int]()
         for number, line in enumerate(whole.splitlines(), 1):
             try:
                 entry = json.loads(line)
-                sent.update(entry.get("sent", ()))
-                sent.subtract(entry.get("ids", ()))
+                sent = {*entry.get("sent", ())}
+                ledger.applied |= unanswered & sent  # the one before may have deleted them
+                unanswered = (unanswered | sent) - {*entry.get("ids", ())}
                 ledger.apply(entry)
-            except (ValueError, AttributeError, TypeError) as error:
+            except (ValueError, AttributeError, TypeError, RecursionError) as error:
                 raise Refused(f"{self._path}, line {number}: invalid journal entry.") from error
-        unanswered = (+sent).keys()
         ledger.applied |= unanswered
-        ledger.doubts |= dict.fromkeys(unanswered - ledger.gone, "no answer")
-        if not planned >= {*sent, *ledger.applied, *ledger.gone, *ledger.failed}:
+        ledger.doubts |= dict.fromkeys(unanswered, "no answer")
+        if not planned >= {*ledger.applied, *ledger.doubts, *ledger.gone, *ledger.failed}:
             raise Refused(f"{self._path} does not belong to its plan.json. Start a new run.")
         return ledger
 
@@ -3310,7 +3318,7 @@ class RunFolder:
     def open(cls, path: Path) -> RunFolder:
         """Open the folder of an earlier run; raises ConfigError if it has no plan."""
         if not os.path.isfile(path / "plan.json"):
-            raise ConfigError(f"--resume {path}: contains no plan.json that can be read")
+            raise ConfigError(f"--resume {path}: contains no plan.json that can be read.")
         return cls(path)
 
     def write(self, name: str, text: str) -> None:
@@ -3480,9 +3488,15 @@ class Executor:
         A list may show deleted records for a while, as its id filter does. A read by path
         id does not, so there only records that were not sent count.
         """
-        resource = self.store.resource
-        read = partial(self.workers.call, self.store.page, resource, page=1, limit=PAGE_LIMIT)
-        records = read().records or read().records  # an empty page may be a stray response
+        store, resource = self.store, self.store.resource
+        read = partial(self.workers.call, store.page, resource, limit=store.page_size)
+        try:
+            records = read().records or read().records  # an empty page may be a stray one
+        except RetriesExhausted:
+            if store.page_size == SMALL_PAGE:
+                raise
+            store.page_size = SMALL_PAGE
+            return self.known_ids()
         ids = [*map(resource.id_of, records)]
         if not resource.id_filter:
             sent = self.ledger.applied | self.ledger.gone
@@ -3677,7 +3691,8 @@ class Executor:
         for place, delay in enumerate(delays):
             if not left and not unknown:
                 return
-            if lag and place == 0:  # what is left may be deleted: it is read again first
+            is_accepted = not ledger.accepted().isdisjoint(left)
+            if lag and place == 0 and is_accepted:  # it may be deleted: it is read again first
                 again = f"reading again in {lag:.0f}s"
                 self.progress.warn(f"Deleted records may still be listed; {again}.")
             else:
@@ -3685,11 +3700,14 @@ class Executor:
                 for group in self.sendable(unsent):
                     self.send_batches(group)
                     resent.update(group)
+            if not unknown and ledger.accepted().isdisjoint(left):
+                break  # what is left was rejected, or not sent
             self.workers.sleep(max(delay, lag))
             left, unknown = self.read_back(left + unknown)
         reasons = dict.fromkeys(left, "still exists, though its DELETE was accepted")
         reasons |= self.blocked() | ledger.doubts
-        self.note(failed={number: reasons[number] for number in left})
+        failed = {n: reasons[n] for n in left if n not in ledger.failed}
+        self.note(failed=failed)
 
 
 # --- screen -------------------------------------------------------------------------
@@ -3775,8 +3793,9 @@ class Screen(Progress):
                 yield
                 self.total = self.done  # less was found than expected
             finally:
-                self._said_at = -math.inf
-                self.tick("")
+                if self.done:
+                    self._said_at = -math.inf
+                    self.tick("")
                 self._bars.live.transient = not self.done
                 self._bars = None
 
@@ -3789,8 +3808,7 @@ class Screen(Progress):
             status += f"/{self.total:,}"
         status += f" {waiting}"
         self._bars.update(task.id, completed=self.done, total=self.total or None, status=status)
-        is_due = now - self._said_at >= LINE_EVERY
-        if self._bars.disable and is_due and (self.done or waiting):
+        if self._bars.disable and now - self._said_at >= LINE_EVERY:
             self._said_at = now
             self.say(f"{task.description}: {status}")
 
@@ -4430,14 +4448,18 @@ class Run:
         screen, which comes last, shows that.
         """
         summary, folder = self.summary(failure), self.folder
-        self.notify(summary)  # before the files are written: after a signal nothing waits
+        if self.stop.signals:  # before the files are written: nothing waits for it later
+            self.notify(summary)
         try:
             if self.has_results():
                 folder.write_failed(self.ledger.failed, self.config.resource)
-                folder.write_summary(summary)
                 folder.write("report.html", self.report(summary))
+                folder.write_summary(summary)  # last: a resume goes by it
         except RunError as unwritten:
             summary = self.summary(unwritten)
+            with suppress(RunError):
+                folder.write_summary(summary)
+        if not self.stop.signals:
             self.notify(summary)
         self.show_result(summary)
         self.await_webhook()
@@ -4543,6 +4565,8 @@ class Run:
 
     def await_webhook(self) -> None:
         """Wait for webhook_url a little, and not after a signal (N34)."""
+        if not self.posting.is_alive():
+            return
         deadline = time.monotonic() + WEBHOOK_PATIENCE
         with self.screen.phase("Notifying"):
             while self.posting.is_alive() and time.monotonic() < deadline:
