@@ -141,6 +141,11 @@ class Tool:
     def folders(self) -> set[Path]:
         return set(filter(Path.is_dir, self.runs.iterdir())) if self.runs.is_dir() else set()
 
+    def plan_folder(self) -> Path | None:
+        """Return the first run folder that has a plan; None if there is none."""
+        found = (path for path in sorted(self.folders()) if (path / "plan.json").exists())
+        return next(found, None)
+
     def command(self, config: Path, *options: str | Path) -> list[str]:
         return [sys.executable, str(TOOL), "--config", str(config), *map(str, options)]
 
