@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
-import json
 import os
 import pickle
 import re
@@ -225,19 +224,9 @@ class Validator:
             return
         parts = (found.operation, found.path)
         documented = [row for part in parts for row in part.get("parameters", ())]
-        types = {
-            (row / "name").read_str(): (row / "schema" / "type").read_str()
-            for row in documented
-            if (row / "in").read_str() == "query"
-        }
-        for name, values in request.parameters.query.lists():
-            if name not in types:
-                yield f"{where}: {name} is not documented"
-            elif len(values) > 1:
-                yield f"{where}: {name} is given {len(values)} times"
-            # openapi-core accepts yes
-            elif types[name] == "boolean" and values[0] not in ("true", "false"):
-                yield f"{where}: {name} is not of type 'boolean'"
+        names = {(row / "name").read_str() for row in documented}
+        for name in request.parameters.query.keys() - names:
+            yield f"{where}: {name} is not documented"
         for wrong in self.requests.iter_errors(request):
             yield f"{where}: {reason_of(wrong)}"
         if exchange.status == 204 and exchange.body:
@@ -391,39 +380,3 @@ def test_requests_and_answers_are_documented(
     for correction in corrections:
         others = tuple(other for other in corrections if other != correction)
         assert any(problems_of(failing, others)), f"no longer needed: {correction}"
-
-
-LISTED: Any = {"data": [], "meta": {}}
-ERROR: Any = {"status": 404, "title": "x", "type": "x"}
-# A request and its answer with one mistake, and the words that report it.
-WRONG: list[tuple[str, str, int, Any, str]] = [
-    ("GET", "v3/catalog/products?limit=251", 200, LISTED, "251 is greater than"),
-    ("GET", "v3/catalog/products?colour=red", 200, LISTED, "colour is not documented"),
-    ("GET", "v3/catalog/products?type=paper", 200, LISTED, "'paper' is not one of"),
-    ("GET", "v3/catalog/products?is_visible=yes", 200, LISTED, "is_visible"),
-    ("GET", "v3/catalog/products?include=images,orders", 200, LISTED, "'orders' is not one of"),
-    ("GET", "v3/catalog/products?id:in=1,x", 200, LISTED, "id:in"),
-    ("GET", "v3/catalog/products?id:in=1&id:in=2", 200, LISTED, "id:in is given 2 times"),
-    ("GET", "v3/catalog/products?date_last_imported:min=today", 200, LISTED, "is not a 'date'"),
-    ("DELETE", "v3/promotions", 204, None, "Missing required query parameter: id:in"),
-    ("DELETE", "v3/promotions?id:in=", 204, None, "id:in"),
-    ("DELETE", "v3/customers", 204, None, "Missing required query parameter: id:in"),
-    ("DELETE", "v3/customers/7", 204, None, "Path not found"),
-    ("DELETE", "v3/catalog/brands/seven", 204, None, "brand_id"),
-    ("PATCH", "v3/pricelists/7", 204, None, "Operation patch not found"),
-    ("DELETE", "v3/customers?id:in=7", 204, ERROR, "204 with a body"),
-    ("DELETE", "v3/customers?id:in=7", 200, LISTED, "Unknown response http status: 200"),
-    ("GET", "v3/pricelists", 200, {"data": [{"id": "7"}]}, "'7' is not of type 'integer'"),
-    ("GET", "v3/pricelists", 200, [], "[] is not of type 'object'"),
-    ("GET", "v3/pricelists", 200, None, "Missing response data"),
-]
-
-
-def test_mistakes_are_found() -> None:
-    """One mistake in a request or an answer is reported, and nothing else."""
-    headers = (("accept", "application/json"), ("x-auth-token", "x"))
-    for method, target, status, body, words in WRONG:
-        text = b"" if body is None else json.dumps(body).encode()
-        path, kind = f"/stores/x/{target}", "application/json"
-        ((_, problem),) = problems_of([Exchange(method, path, headers, status, kind, text)])
-        assert words in problem
