@@ -268,6 +268,7 @@ def test_length_of_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     for headers in limits:
         limited = Scripted(monkeypatch, response(429, {}, **headers))
         assert "Rate-limited (429) 10 times in a row" in limited.send()
+        assert len(limited.sent_at) == 10
         waits = [later - earlier for earlier, later in itertools.pairwise(limited.sent_at)]
         assert all(seconds >= min(60, 2**place) for place, seconds in enumerate(waits) if place)
 
