@@ -394,6 +394,10 @@ class Wire:
         self.piece = max(1, bytes_a_second // 50)
         self.delay = lambda: self.piece / bytes_a_second
 
+    def drip(self, seconds: float) -> None:
+        """Send the first bytes of an answer one by one, at this interval."""
+        self.piece, self.pieces, self.delay = 1, 400, lambda: seconds
+
     def environ(self) -> dict[str, str]:
         """Return the environment that makes the tool connect through this wire."""
         return self.store.env() | {"BC_API_ENDPOINT": self.host}

@@ -121,7 +121,7 @@ def strike_some(wire: Wire, rng: random.Random, how: str) -> None:
     elif how == "throttle":
         wire.throttle(rng.choice([500, 5_000, 50_000]))
     elif how == "drip":
-        wire.piece, wire.pieces, wire.delay = 1, 400, lambda: TIMEOUT / 100
+        wire.drip(TIMEOUT / 100)
     else:
         wire.loses = how
 

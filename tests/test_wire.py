@@ -35,14 +35,6 @@ from tests.rigged import (
 # --- wires that misbehave -------------------------------------------------------------------
 
 
-def drip(wire: Wire, seconds: float) -> None:
-    wire.piece, wire.pieces, wire.delay = 1, 400, lambda: seconds
-
-
-def lose(what: str) -> Callable[[Wire], None]:
-    return lambda wire: setattr(wire, "loses", what)
-
-
 @contextlib.contextmanager
 def wired(
     make_store: MakeStore, customers: int, *, within_tls: bool = False
@@ -105,28 +97,36 @@ def test_wire_that_cuts_and_corrupts(make_store: MakeStore, hurried: RiggedTool)
 def test_slow_wire(make_store: MakeStore, hurried: RiggedTool, within_tls: bool) -> None:
     with wired(make_store, 30, within_tls=within_tls) as (store, wire, planned):
         if within_tls:
-            drip(wire, 0.0002)
+            wire.drip(0.0002)
         else:
             wire.throttle(50_000)
             wire.delay = lambda: random.uniform(0, 0.04)
         assert_all_gone_once(run_through(wire, hurried, timeout=10), store, planned)
 
 
-@pytest.mark.parametrize("what", ["all", "the end"], ids=["black hole", "half-closed"])
-def test_wire_that_heals(make_store: MakeStore, hurried: RiggedTool, what: str) -> None:
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+@pytest.mark.parametrize("what", ["all", "answers", "the end"])
+def test_wire_that_heals(
+    make_store: MakeStore, hurried: RiggedTool, what: str, method: str
+) -> None:
     """N24: connections without an answer in time are given up and replaced."""
-    with wired(make_store, 60) as (_, wire, planned):
-        wire.strikes, wire.loses = lambda number: number in (1, 3, 4), what
+    with wired(make_store, 100) as (store, wire, planned):
+
+        def strike(_request: Request) -> None:
+            so_far = max(wire.connections, 3)
+            wire.strikes, wire.loses = lambda number: number <= so_far, what
+
+        store.faults = [Fault(method, skip=5 * (method == "DELETE"), after=strike)]
         outcome = run_through(wire, hurried, timeout=0.4)
         assert_ends_well(outcome, wire, hurried, planned, 0)
         assert outcome.summary["retries"] > 0
 
 
 BROKEN: dict[str, tuple[bool, Callable[[Wire], None]]] = {
-    "dripped headers": (True, lambda wire: drip(wire, 0.1)),
+    "dripped headers": (True, lambda wire: wire.drip(0.1)),
     "throttle": (False, lambda wire: wire.throttle(20)),
-    "black hole": (False, lose("all")),
-    "half-open": (False, lose("answers")),
+    "black hole": (False, lambda wire: setattr(wire, "loses", "all")),
+    "half-open": (False, lambda wire: setattr(wire, "loses", "answers")),
 }
 
 
@@ -141,20 +141,6 @@ def test_wire_that_does_not_heal(
         store.faults = [Fault("DELETE", skip=2, hook=lambda _: set_wire(wire))]
         outcome = run_through(wire, hurried, timeout=0.2, max_retries=0)
         assert_ends_well(outcome, wire, hurried, planned, 5)
-
-
-def test_router_that_forgets_connections(make_store: MakeStore, hurried: RiggedTool) -> None:
-    """In the middle of the DELETEs it costs a time-out each, and new connections are made."""
-    with wired(make_store, 200) as (store, wire, planned):
-
-        def forget(_request: Request) -> None:
-            so_far = wire.connections
-            wire.strikes, wire.loses = lambda number: number <= so_far, "answers"
-
-        store.faults = [Fault("DELETE", skip=10, after=forget, commit=True, status=204)]
-        outcome = run_through(wire, hurried, timeout=1)
-        assert_ends_well(outcome, wire, hurried, planned, 0)
-        assert outcome.summary["retries"] > 0
 
 
 def test_store_that_never_answers(make_store: MakeStore, hurried: RiggedTool) -> None:
