@@ -47,10 +47,11 @@ def run_and_kill(
     """
     dead, turn = threading.Event(), itertools.count()
 
-    def is_lost(_request: Request) -> bool:
-        return dead.is_set() and next(turn) % 2 == 0
+    def lose(request: Request) -> None:
+        if dead.is_set() and next(turn) % 2 == 0:
+            request.path = "lost"
 
-    store.faults = [Fault("DELETE", times=math.inf, where=is_lost, close="reset")]
+    store.faults = [Fault("DELETE", times=math.inf, hook=lose)]
     process = tool.start(store, store.config(tool.folder), "--yes", *options)
     if seconds is not None:
         time.sleep(seconds)
@@ -64,9 +65,8 @@ def run_and_kill(
 @contextlib.contextmanager
 def started(customers: int) -> Iterator[tuple[FakeStore, RiggedTool]]:
     """Yield a store and the tool, in a new folder."""
-    slow = QUIET | {"latency": LATENCY, "count_latency": "before"}
     with (
-        FakeStore(customers=customers, **slow) as store,
+        FakeStore(customers=customers, latency=LATENCY, **QUIET) as store,
         tempfile.TemporaryDirectory(prefix="kills-") as name,
     ):
         yield store, RiggedTool(Path(name), Rig(speed=1))

@@ -181,7 +181,7 @@ def test_long_requests_are_halved(
     def is_too_long(request: Request) -> bool:
         return len(request.query.get("id:in", "")) > 500
 
-    store.faults = [Fault(where=is_too_long, times=math.inf, status=status, counts=False)]
+    store.faults = [Fault(where=is_too_long, times=math.inf, status=status)]
     outcome = hurried.run(store, "--resource", resource)
     assert outcome.status == 0, outcome.text
     assert not store.records[resource]
