@@ -10,11 +10,9 @@ import argparse
 import itertools
 import multiprocessing
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -26,8 +24,6 @@ from typing import Any, NamedTuple
 # The store is imported where it runs: a child's ru_maxrss is never below its parent's.
 TOOL = Path(__file__).resolve().parent.parent / "bulk_delete.py"
 WORKERS = 5
-PACKAGES = "bigcommerce.api, requests, rich"
-STARTS = 11  # timings of each command
 
 
 class Entry(NamedTuple):
@@ -88,7 +84,7 @@ PARTS = (
     Part("count_items", "Plus, `count_items = yes`", 900, cleanup={"count_items": True}),
     Part("memory", "dry run", 1_000_000, None, latency=0.0, light=True, options=("--dry-run",)),
 )
-NAMES = (*dict.fromkeys(part.name for part in PARTS), "start")
+NAMES = tuple(part.name for part in PARTS)
 
 
 @dataclass(frozen=True)
@@ -238,20 +234,6 @@ def memory_row(tool: Path, part: Part) -> tuple[str, ...]:
     return row(part, usage, log, f"{growth:.0f} bytes per customer beyond the first tenth")
 
 
-def start_row(tool: Path) -> tuple[str, ...]:
-    """Compare the time of `--version` with importing just the three packages."""
-    commands = ([str(tool), "--version"], ["-c", f"import {PACKAGES}"])
-    times: tuple[list[float], list[float]] = ([], [])
-    for _ in range(STARTS):
-        for command, timings in zip(commands, times, strict=True):
-            started = time.perf_counter()
-            subprocess.run([sys.executable, *command], stdout=subprocess.DEVNULL, check=True)
-            timings.append((time.perf_counter() - started) * 1000)
-    own, bare = map(statistics.median, times)
-    notes = f"`--version`: {own:.0f} ms, {own - bare:+.0f} ms compared with `import {PACKAGES}`"
-    return ("start", *("" for _ in HEAD[2:]), notes)
-
-
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmark", description=__doc__)
     add = parser.add_argument
@@ -273,8 +255,6 @@ def main(argv: list[str] | None = None) -> int:
         usage, log = measure(tool, part)
         notes = f"{log.customers:,} customers not deleted" if log.customers else ""
         print_row(row(part, usage, log, notes))
-    if "start" in only:
-        print_row(start_row(tool))
     return 0
 
 

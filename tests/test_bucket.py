@@ -268,18 +268,6 @@ def test_full_speed_when_the_rest_of_the_job_fits_into_the_window() -> None:
         assert bench.now == pytest.approx(wait, abs=0.01), demand
 
 
-def test_requests_are_spread_evenly_over_the_window() -> None:
-    bench, times = Bench(), []
-    for _ in range(150):
-        bench.wait()
-        times.append(bench.now)
-        headers = quota_headers(left=150 - len(times), reset=30 - bench.now)
-        bench.bucket.update_from_headers(headers, bench.now)
-    gaps = [later - sooner for sooner, later in itertools.pairwise(times)]
-    assert 0.15 < min(gaps) <= max(gaps) < 0.25
-    assert times[-1] < 30
-
-
 def test_429s_in_a_row_are_counted_and_those_in_flight_together_once() -> None:
     bench, counted = Bench(), []
     for now, sent_at in ((1.0, 0.0), (1.1, 0.5), (2.0, 1.5), (3.0, 2.5)):

@@ -289,18 +289,6 @@ def test_wait_is_named_with_its_seconds(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @parametrize("status", [401, 403])
-def test_401_or_403_that_ends_the_run(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
-    """One to the first request, or two to another."""
-    denied, done = response(status, {"title": "no"}), response(200, [])
-    first = Scripted(monkeypatch, denied, done)
-    assert f"({status}" in first.send()
-    stray = Scripted(monkeypatch, done, denied, done, denied, denied, done)
-    assert [stray.send(), stray.send()] == ["200", "200"]
-    assert f"({status}" in stray.send()
-    assert (len(first.sent_at), len(stray.sent_at)) == (1, 5)
-
-
-@parametrize("status", [401, 403])
 def test_stray_401_or_403(store: FakeStore, hurried: RiggedTool, status: int) -> None:
     """A listing, the read check, two DELETEs and a read are tried again, without cookies."""
     planned, denied = set(store.customers), DENIED | {"status": status, "times": 1}
@@ -314,15 +302,6 @@ def test_stray_401_or_403(store: FakeStore, hurried: RiggedTool, status: int) ->
     assert_all_gone_once(hurried.run(store), store, planned)
     assert all(fault.seen > fault.skip for fault in store.faults)
     assert not [request for request in store.log if "cookie" in request.headers]
-
-
-def test_403_is_quoted_beside_the_scope_that_may_be_missing() -> None:
-    shapes: list[Any] = [{"title": OWNER}, {"detail": OWNER}, {"title": "", "errors": [OWNER]}]
-    shapes += [{"title": "No", "errors": {"x": OWNER}}, [{"status": 403, "message": OWNER}]]
-    for resource, body in itertools.product(RESOURCES.values(), shapes):
-        request = bulk_delete.Request("DELETE", resource, resource.path)
-        sentence = bulk_delete.explain(request, response(403, body), CONFIG)
-        assert re.search(rf"403 .*{OWNER}.* may lack .*{resource.scope}", sentence)
 
 
 @parametrize("status", [0, 408, 500, 501, 502, 503, 504, 505, 599])
