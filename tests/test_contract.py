@@ -15,7 +15,6 @@ import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import parse_qsl
 
 import pytest
 import yaml
@@ -141,10 +140,7 @@ CORRECTIONS: dict[str, tuple[Correction, ...]] = {
 class Exchange(NamedTuple):
     """A request and its answer, as sent."""
 
-    method: str
-    target: str
-    headers: tuple[tuple[str, str], ...]
-    status: int
+    request: Request
     content_type: str
     body: bytes
 
@@ -165,14 +161,7 @@ class RecordingStore(FakeStore):
         for request in self.log:
             head, _, body = self.answers[request.number].partition(b"\r\n\r\n")
             headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:])
-            yield Exchange(
-                request.method,
-                request.target,
-                tuple(request.headers.items()),
-                request.status,
-                headers.get("Content-Type", ""),
-                body,
-            )
+            yield Exchange(request, headers.get("Content-Type", ""), body)
 
 
 # --- the comparison -------------------------------------------------------------------------
@@ -213,12 +202,12 @@ class Validator:
 
     def problems(self, exchange: Exchange) -> Iterator[str]:
         """Yield what is wrong with a request and its answer."""
-        path, _, query = exchange.target.partition("?")
-        request = MockRequest(GATEWAY, exchange.method, path, headers=dict(exchange.headers))
-        request.parameters.query = MultiDict(parse_qsl(query, keep_blank_values=True))
-        where = f"{self.file}: {exchange.method} {exchange.target}"
+        sent, kind, body = exchange
+        request = MockRequest(GATEWAY, sent.method, sent.path, headers=sent.headers)
+        request.parameters.query = MultiDict(sent.query)
+        where = f"{self.file}: {sent.method} {sent.target}"
         try:
-            found = self.finder.find(request.method, GATEWAY + path)
+            found = self.finder.find(request.method, GATEWAY + sent.path)
         except PathError as error:
             yield f"{where}: {error}"
             return
@@ -229,14 +218,13 @@ class Validator:
             yield f"{where}: {name} is not documented"
         for wrong in self.requests.iter_errors(request):
             yield f"{where}: {reason_of(wrong)}"
-        if exchange.status == 204 and exchange.body:
+        if sent.status == 204 and body:
             yield f"{where}: 204 with a body"
-        kind = exchange.content_type
-        response = MockResponse(exchange.body, exchange.status, content_type=kind)
+        response = MockResponse(body, sent.status, content_type=kind)
         for wrong in self.answers.iter_errors(request, response):
             # Some files have `content: {}` for a 204.
-            if not (exchange.status == 204 and isinstance(wrong, MissingData)):
-                yield f"{where}: {exchange.status}: {reason_of(wrong)}"
+            if not (sent.status == 204 and isinstance(wrong, MissingData)):
+                yield f"{where}: {sent.status}: {reason_of(wrong)}"
 
 
 def reason_of(error: BaseException) -> str:
@@ -247,12 +235,10 @@ def reason_of(error: BaseException) -> str:
     return " < ".join([own, *map(reason_of, itertools.islice(causes, 3))])
 
 
-def file_of(target: str) -> str:
+def file_of(request: Request) -> str:
     """Return the file that documents the path of a request."""
-    path = target.partition("?")[0].split("/", 3)[-1]
-    known = [name for name in FILES if f"{path}/".startswith(f"{name}/")]
-    assert known, f"no file documents {target}"
-    return FILES[max(known, key=len)]
+    path = request.path.split("/", 3)[-1] + "/"
+    return FILES[max((name for name in FILES if path.startswith(f"{name}/")), key=len)]
 
 
 def problems_of(
@@ -265,9 +251,12 @@ def problems_of(
         return Validator(file, [one for one in corrections if one.file == file])
 
     # Of those that differ only in numbers, one is enough.
-    unique = {(e.method, re.sub(r"\d+", "0", e.target), e.status, e.body): e for e in exchanges}
+    unique: dict[object, Exchange] = {}
+    for exchange in exchanges:
+        sent, _, body = exchange
+        unique[sent.method, re.sub(r"\d+", "0", sent.target), sent.status, body] = exchange
     for exchange in unique.values():
-        for problem in validator(file_of(exchange.target)).problems(exchange):
+        for problem in validator(file_of(exchange.request)).problems(exchange):
             yield exchange, problem
 
 
@@ -375,7 +364,7 @@ def test_requests_and_answers_are_documented(
     sent = {name for request in store.log for name in request.query}
     assert sent >= {"limit", *RESOURCES[resource].filter_types(), *KINDS[resource].filters}
     corrections = CORRECTIONS.get(resource, ())
-    failing = dict(problems_of(store.exchanges()))
+    failing = [exchange for exchange, _ in problems_of(store.exchanges())]
     assert [problem for _, problem in problems_of(failing, corrections)] == []
     for correction in corrections:
         others = tuple(other for other in corrections if other != correction)
