@@ -33,12 +33,12 @@ from tests.launcher import KILL
 from tests.rigged import (
     KILLED,
     QUIET,
+    SIGNALS,
     Outcome,
     RiggedTool,
     Wire,
     counts,
     journal,
-    journal_sent,
     wait_until,
 )
 
@@ -52,7 +52,7 @@ WITHOUT_EFFECT = (
 )
 PAGE = "<html><head><title>Sorry, we are down</title></head><body>soon</body></html>"
 STATES = {0, 3, 4, 5}  # exit statuses of a run that got no signal
-ENDED = {KILLED: "kill -9", 130: "SIGINT", 143: "SIGTERM"}
+ENDED = SIGNALS | {KILL: KILLED}  # signal => exit status
 
 
 # --- faults -----------------------------------------------------------------------------------
@@ -303,95 +303,66 @@ class Storm:
 
     # Checks
 
-    def expect(self, holds: object, words: str) -> None:
-        if not holds:
-            self.wrong.append(f"after run {len(self.statuses)}: {words}")
-
-    def expect_no(self, ids: set[int], words: str) -> None:
-        self.expect(not ids, f"{words}: {sorted(ids)[:9]}")
-
     def check(self, outcome: Outcome) -> None:
         """Check what must hold after every run, however it ended."""
-        allowed = STATES | {s for s, name in ENDED.items() if self.was_sent(name)}
-        self.expect(
-            outcome.status in allowed, f"exit status {outcome.status}: {outcome.text[-600:]}"
-        )
+        allowed = STATES | {ENDED[signum] for signum in self.sent_signals}
+        assert outcome.status in allowed, outcome.text[-600:]
         deleted = set(self.store.deleted_ids())
         if outcome.folder is None:
-            self.expect_no(deleted, "sent without a plan")
-            self.expect(outcome.status != 0, "exit 0 without a plan")
+            assert not deleted, "sent without a plan"
+            assert outcome.status != 0, "exit 0 without a plan"
             return
         planned = set(outcome.plan["ids"])
         text = (outcome.folder / "plan.json").read_bytes()
-        self.expect(self.plan in (b"", text), "the plan has changed")
+        assert self.plan in (b"", text), "the plan has changed"
         self.plan = text
-        self.expect_no(deleted - planned, "sent but not planned")
+        assert deleted <= planned, deleted - planned
         self.check_journal(outcome.folder, planned, deleted)
         there = planned & set(self.store.records[self.kind])
         if (outcome.folder / "summary.json").exists():
             self.check_counts(outcome, planned, there)
         if outcome.status == 0:
-            self.expect_no(there, "exit 0, but still in the store")
-            self.expect(outcome.summary["verified"], "exit 0, but not verified")
+            assert not there, there
+            assert outcome.summary["verified"], "exit 0, but not verified"
         if outcome.status == 5:
-            self.expect(
-                "--resume" in outcome.text or outcome.resumed,
-                "exit 5 without a command to resume",
-            )
-
-    def was_sent(self, name: str) -> bool:
-        number = KILL if name == "kill -9" else signal.Signals[name]
-        return number in self.sent_signals
+            assert "--resume" in outcome.text or outcome.resumed, "no command to resume"
 
     def check_journal(self, folder: Path, planned: set[int], deleted: set[int]) -> None:
         """Check that the journal only grows, has each DELETE, and no existing id as gone."""
         data = (folder / "journal.jsonl").read_bytes()
-        torn = bool(data) and not data.endswith(b"\n")
-        self.expect(not torn or self.statuses[-1] == KILLED, "the journal's last line is torn")
-        if torn:
+        if data and not data.endswith(b"\n"):
+            assert self.statuses[-1] == KILLED, "the journal's last line is torn"
             complete = data[: data.rfind(b"\n") + 1]
             (folder / "journal.jsonl").write_bytes(complete)  # as a resume does
         entries = journal(folder)
-        self.expect(entries[: len(self.lines)] == self.lines, "the journal has lost lines")
+        assert entries[: len(self.lines)] == self.lines, "the journal has lost lines"
         self.lines = entries
-        sent = set().union(*journal_sent(folder))
-        self.expect_no(deleted - sent, "sent but not in the journal")
-        self.expect_no(sent - planned, "in the journal but not planned")
-        left = self.gone() & set(self.store.records[self.kind])
-        self.expect_no(left, "verified gone, but still in the store")
+        sent = self.noted("sent")
+        assert deleted <= sent <= planned, (deleted - sent, sent - planned)
+        left = self.noted("gone") & set(self.store.records[self.kind])
+        assert not left, left
 
-    def gone(self) -> set[int]:
-        """Return the ids that the journal notes as verified gone."""
-        return {number for entry in self.lines for number in entry.get("gone", ())}
+    def noted(self, key: str) -> set[int]:
+        """Return the ids that the journal notes as sent, or as verified gone."""
+        return {number for entry in self.lines for number in entry.get(key, ())}
 
     def check_counts(self, outcome: Outcome, planned: set[int], there: set[int]) -> None:
         """Compare the counts in the summary with the store and the journal."""
         summary = outcome.summary
+        in_progress = summary["status"] == "in_progress"
         self.counted = counts(outcome)
-        allowed = {len(planned), 0 if summary["status"] == "in_progress" else len(planned)}
-        self.expect(
-            summary["selected"] in allowed, f"selected {summary['selected']} of {len(planned)}"
-        )
-        sent = {number for entry in self.lines for number in entry.get("sent", ())}
+        assert summary["selected"] in {len(planned), 0 if in_progress else len(planned)}
         gone = planned - there
-        ours, theirs = gone - (self.foreign - sent), gone & self.foreign
-        self.expect(
-            summary["deleted"] <= len(ours), f"deleted {summary['deleted']} of {len(ours)}"
-        )
-        self.expect(
-            summary["already_gone"] <= len(theirs),
-            f"already gone {summary['already_gone']}, while others deleted {len(theirs)}",
-        )
-        if summary["status"] == "in_progress" or summary["finished_at"] == self.finished_at:
+        ours, theirs = gone - (self.foreign - self.noted("sent")), gone & self.foreign
+        assert summary["deleted"] <= len(ours), (summary["deleted"], len(ours))
+        assert summary["already_gone"] <= len(theirs), (summary["already_gone"], len(theirs))
+        if in_progress or summary["finished_at"] == self.finished_at:
             return  # killed, or ended before it read anything
         self.finished_at = summary["finished_at"]
-        self.expect(summary["exit_status"] == outcome.status, "another exit status")
+        assert summary["exit_status"] == outcome.status
         verified = summary["deleted"] + summary["already_gone"]
-        self.expect(
-            verified == len(self.gone()),
-            f"verified {verified}, in the journal {len(self.gone())}",
-        )
-        self.expect(verified >= self.verified, f"verified {verified}, before {self.verified}")
+        assert verified == len(self.noted("gone")), (verified, len(self.noted("gone")))
+        assert verified >= self.verified, (verified, self.verified)
         self.verified = verified
 
     def check_end(self) -> None:
@@ -404,16 +375,11 @@ class Storm:
         may_stay = bool(self.stubborn) or self.is_partial
         if outcome.status == 5 and may_stay and any(text in words for text in WITHOUT_EFFECT):
             return  # not even the first batches of the remaining records can be deleted
-        self.expect(
-            outcome.status == (4 if there else 0), f"last exit status {outcome.status}: {words}"
-        )
-        self.expect_no(set() if may_stay else there, "not failed, but not gone")
-        self.expect(
-            counts(outcome).keys() <= {"deleted", "already_gone", "failed"},
-            f"last counts: {counts(outcome)}",
-        )
-        self.expect_no(outcome.failed.keys() ^ there, "failed or existing, but not both")
-        self.expect(all(map(str.strip, outcome.failed.values())), "failed without a reason")
+        assert outcome.status == (4 if there else 0), words
+        assert may_stay or not there, there
+        assert counts(outcome).keys() <= {"deleted", "already_gone", "failed"}
+        assert outcome.failed.keys() == there, (outcome.failed, there)
+        assert all(map(str.strip, outcome.failed.values())), "failed without a reason"
 
     def __str__(self) -> str:
         counted = ", ".join(f"{name} {n}" for name, n in self.counted.items())
@@ -454,7 +420,8 @@ def raise_storm(seed: int) -> Storm:
             storm.rage()
         except Exception as error:  # a failed check, or a run that does not end
             line = traceback.extract_tb(error.__traceback__)[-1].line
-            storm.wrong.append(f"{type(error).__name__}: {error} (at: {line})")
+            run = f"run {len(storm.statuses)}"
+            storm.wrong.append(f"{run}: {type(error).__name__}: {error} (at: {line})")
         storm.wrong += [text for text in store.violations if "at once" not in text]
     return storm
 
