@@ -70,7 +70,6 @@ class Request:
     query: dict[str, str]
     headers: dict[str, str]  # names in lower case
     arrived: float
-    connection: int
     in_flight: int  # at arrival, including this one
     beside: int  # DELETEs in flight at arrival, including this one
     ids: tuple[int, ...] = ()  # of the id filter, or of the path
@@ -901,10 +900,9 @@ class FakeStore:
                 return
             with self._lock:
                 self.connections += 1
-                number = self.connections
-            threading.Thread(target=self._serve, args=(plain, number), daemon=True).start()
+            threading.Thread(target=self._serve, args=(plain,), daemon=True).start()
 
-    def _serve(self, plain: socket.socket, number: int) -> None:
+    def _serve(self, plain: socket.socket) -> None:
         """Serve one connection, in a thread of its own, from its handshake to its end."""
         tls: socket.socket = plain
         try:
@@ -914,7 +912,7 @@ class FakeStore:
                 self._sockets.add(tls)
             assert isinstance(tls, ssl.SSLSocket)
             tls.do_handshake()
-            self._converse(tls, number)
+            self._converse(tls)
         except (OSError, ValueError):
             pass  # the client left, does not trust the CA, or does not speak HTTP
         finally:
@@ -922,7 +920,7 @@ class FakeStore:
                 self._sockets.discard(tls)
             tls.close()
 
-    def _converse(self, tls: ssl.SSLSocket, connection: int) -> None:
+    def _converse(self, tls: ssl.SSLSocket) -> None:
         with tls.makefile("rb") as reader:
             while not self._stopping.is_set() and (line := reader.readline()):
                 method, target, _ = line.decode("latin-1").split(" ")
@@ -931,14 +929,12 @@ class FakeStore:
                     name, _, value = header.partition(":")
                     headers[name.lower()] = value.strip()
                 reader.read(int(headers.get("content-length") or 0))
-                if not self._exchange(tls, self._arrive(method, target, headers, connection)):
+                if not self._exchange(tls, self._arrive(method, target, headers)):
                     return
                 if headers.get("connection", "").lower() == "close":
                     return
 
-    def _arrive(
-        self, method: str, target: str, headers: dict[str, str], connection: int
-    ) -> Request:
+    def _arrive(self, method: str, target: str, headers: dict[str, str]) -> Request:
         path, _, query_string = target.partition("?")
         pairs = urllib.parse.parse_qsl(query_string, keep_blank_values=True)
         query = dict(pairs)
@@ -956,7 +952,6 @@ class FakeStore:
                 query=query,
                 headers=headers,
                 arrived=time.monotonic(),
-                connection=connection,
                 in_flight=self._in_flight,
                 beside=self._deletes_in_flight,
                 ids=tuple(int(part) for part in ids if part.isascii() and part.isdigit()),
@@ -1045,22 +1040,18 @@ class FakeStore:
         if fault.close == "reset":
             return None
         if fault.status is None and ordinary and (ordinary.body or not fault.close):
-            return self._rewritten(request, ordinary, fault)
+            if fault.rewrite is None:
+                return ordinary
+            body = json.loads(ordinary.body) if ordinary.body else None
+            status = 200 if ordinary.status == 204 else ordinary.status
+            rewritten = fault.rewrite(request, body)
+            return ordinary._replace(status=status, body=to_json(rewritten))
         if fault.status is None:  # an empty answer cannot be cut off
             return Answer(200, to_json({"data": [], "meta": {"note": "this is cut off"}}))
         body = b"" if fault.body is None else fault.body
         body = body.encode() if isinstance(body, str) else body
         body = body if isinstance(body, bytes) else to_json(body)
         return Answer(fault.status, body, {"Content-Type": fault.content_type} if body else {})
-
-    def _rewritten(self, request: Request, answer: Answer, fault: Fault) -> Answer:
-        if fault.rewrite is None:
-            return answer
-        value = fault.rewrite(request, json.loads(answer.body) if answer.body else None)
-        if value is None:
-            return answer
-        status = 200 if answer.status == 204 else answer.status
-        return answer._replace(status=status, body=to_json(value))
 
     # the quota; everything below runs with the lock collection
 

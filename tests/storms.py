@@ -95,11 +95,17 @@ def draw_fault(name: str, rng: random.Random) -> dict[str, Any]:
     return drawn | {"status": status, "body": {"status": status, "title": "no"}}
 
 
-def treat_at_times(wire: Wire, rng: random.Random, how: str) -> None:
-    """Apply a fault to some pieces of data for a while, starting soon."""
-    begin = rng.randrange(60)
+PIECES, CONNECTIONS = ("cut", "corrupt", "short", "reset"), ("latency", "throttle", "drip")
+LOSSES = {"black hole": "all", "half-open": "answers", "half-closed": "the end"}
+
+
+def spoil(wire: Wire, rng: random.Random) -> str:
+    """Add a fault to some pieces of data or to some connections, and return its name."""
+    how = rng.choice([*PIECES, *CONNECTIONS, *LOSSES])
+    if wire.within_tls and how == "corrupt":
+        how = "cut"  # corrupt HTTP cannot be detected
+    begin, turn = rng.randrange(60), itertools.count()
     struck = range(begin, begin + rng.randint(10, 40), rng.randint(2, 5))
-    turn = itertools.count()
 
     def treat(data: bytes) -> bytes | None:
         if next(turn) not in struck:
@@ -108,11 +114,9 @@ def treat_at_times(wire: Wire, rng: random.Random, how: str) -> None:
             return data[:-9] + bytes(9)
         return data[: {"cut": len(data) // 2, "short": 40, "reset": 0}[how]]
 
-    wire.treat = treat
-
-
-def strike_some(wire: Wire, rng: random.Random, how: str) -> None:
-    """Apply a fault to some connections."""
+    if how in PIECES:
+        wire.treat = treat
+        return f"wire: {how}"
     some = {rng.randint(1, 30) for _ in range(rng.randint(1, 8))}
     wire.strikes = lambda number: number in some
     if how == "latency":
@@ -123,23 +127,8 @@ def strike_some(wire: Wire, rng: random.Random, how: str) -> None:
     elif how == "drip":
         wire.drip(TIMEOUT / 100)
     else:
-        wire.loses = how
-
-
-PIECES, CONNECTIONS = ("cut", "corrupt", "short", "reset"), ("latency", "throttle", "drip")
-LOSSES = {"black hole": "all", "half-open": "answers", "half-closed": "the end"}
-
-
-def spoil(wire: Wire, rng: random.Random, *, within_tls: bool) -> str:
-    """Add a random fault to the wire, and return its name."""
-    how = rng.choice([*PIECES, *CONNECTIONS, *LOSSES])
-    if within_tls and how == "corrupt":
-        how = "cut"  # corrupt HTTP cannot be detected
-    if how in PIECES:
-        treat_at_times(wire, rng, how)
-    else:
-        strike_some(wire, rng, LOSSES.get(how, how))
-    return f"wire{' within TLS' if within_tls else ''}: {how}"
+        wire.loses = LOSSES[how]
+    return f"wire: {how}"
 
 
 # --- a storm ----------------------------------------------------------------------------------
@@ -192,9 +181,8 @@ class Storm:
             self.names.append("consistency delay")
         faults = [self.fault() for _ in range(rng.randint(0, 10))]
         self.store.faults = [*faults, *self.ignored_ids()]
-        for _ in range(rng.randint(1, 2) if self.wire else 0):
-            assert self.wire is not None
-            self.names.append(spoil(self.wire, rng, within_tls=self.wire.within_tls))
+        if self.wire:
+            self.names += [spoil(self.wire, rng) for _ in range(rng.randint(1, 2))]
 
     def fault(self) -> Fault:
         """Draw one fault: a faulty answer, or an event at a request."""
@@ -203,7 +191,7 @@ class Storm:
             "kill": self.kill,
             "SIGINT": lambda _: self.signal(signal.SIGINT),
             "SIGTERM": lambda _: self.signal(signal.SIGTERM),
-            "sign-ups": lambda _: self.sign_up(),
+            "sign-ups": lambda _: self.store.add(3, kind=self.kind),
             "deletions by others": lambda _: self.delete_some(rng.randrange(10**6)),
         }
         name = rng.choice([*STATUSES, *OTHERS, *events, "kill", "kill"])
@@ -237,9 +225,6 @@ class Storm:
             self.sent_signals.add(signum)
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(signum)
-
-    def sign_up(self) -> None:
-        self.store.add(3, kind=self.kind)
 
     def delete_some(self, seed: int) -> None:
         """Delete a few records as another app does, whether or not the tool has sent them."""

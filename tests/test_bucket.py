@@ -544,19 +544,6 @@ def test_ceiling_reserve_and_cost(
     assert max(store.used.values()) <= min(ceiling, 150 - reserve)
 
 
-@simulated
-@given(stores(60, 450, 3.0), latency(0.05), st.integers(60, 450), st.floats(0.1, 2.5))
-def test_quota_that_changes(
-    store: ExactStore, latencies: Latencies, after: int, moment: float
-) -> None:
-    def change() -> None:
-        store.time.sleep(moment * 3.0)
-        store.quota = after
-
-    Job(store, 3 * max(store.quota, after), latencies, known=False).run(400, change)
-    assert store.refused.total() <= WORKERS
-
-
 # --- stores whose limit counts items --------------------------------------------------------
 
 
