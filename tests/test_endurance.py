@@ -357,13 +357,13 @@ def test_waits_are_shown(make_store: MakeStore, installed: Tool, terminal: Any) 
 
 def test_password_of_a_proxy(make_store: MakeStore, hurried: RiggedTool) -> None:
     """N18: it is cut out of the words of others, and not out of ids and emails."""
-    store, proxy = people(make_store, *range(123_401, 123_431)), Proxy(200)
+    store = people(make_store, *range(123_401, 123_431))
+    proxy = Proxy(store, 200)
     emails = {number: record["email"] for number, record in store.customers.items()}
     words = f"via http://user:1234@proxy, x1234y, {store.token}"
     store.refuse[123_405] = (422, {"title": words})
     ids = write(hurried, lines([*store.customers, 123_499]))
-    proxies = proxy.environ() | {"HTTPS_PROXY": f"http://user:1234@127.0.0.1:{proxy.port}"}
-    outcome = hurried(store, None, "--yes", "--ids", str(ids), **proxies)
+    outcome = hurried(store, None, "--yes", "--ids", str(ids), **proxy.environ("1234"))
     proxy.close()
     assert outcome.status == 4, outcome.text
     reason = "422 via http://user:[secret]@proxy, x[secret]y, [secret]"

@@ -7,9 +7,7 @@ import gzip
 import itertools
 import math
 import random
-import select
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -202,51 +200,30 @@ def test_unanswered_pages_shrink(make_store: MakeStore, hurried: RiggedTool) -> 
 # --- the environment ------------------------------------------------------------------------
 
 
-class Proxy:
+class Proxy(Wire):
     """A CONNECT proxy that answers with this status, or, with 200, opens a tunnel."""
 
-    def __init__(self, status: int) -> None:
+    def __init__(self, store: FakeStore, status: int) -> None:
         self._status = status
         self.seen: list[str] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._closing = threading.Event()
-        self.port = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        super().__init__(store)
 
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                ours, _ = self._listener.accept()
-                threading.Thread(target=self._serve, args=(ours,), daemon=True).start()
-
-    def _serve(self, ours: socket.socket) -> None:
+    def _relay(self, ours: socket.socket, number: int) -> None:
         with contextlib.suppress(OSError), ours:
             head = b""
             while b"\r\n\r\n" not in head and (data := ours.recv(4096)):
                 head += data
             self.seen.append(head.decode())
+            ours.sendall(f"HTTP/1.1 {self._status} X\r\n".encode())
             if self._status != 200:
-                answer = f"HTTP/1.1 {self._status} No\r\nContent-Length: 0\r\n\r\n"
-                return ours.sendall(answer.encode())
-            host, _, port = head.split()[1].decode().partition(":")
-            ours.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
-            with socket.create_connection((host, int(port))) as theirs:
-                while not self._closing.is_set():
-                    for end in select.select([ours, theirs], [], [], 0.1)[0]:
-                        if not (data := end.recv(65536)):
-                            return None
-                        (theirs if end is ours else ours).sendall(data)
+                return ours.sendall(b"Content-Length: 0\r\n\r\n")
+            ours.sendall(b"\r\n")
+            with socket.create_connection(self._beyond) as theirs:
+                self._carry(ours, theirs, number)
 
-    def environ(self) -> dict[str, str]:
-        address = f"http://bob:p%40ssword9@127.0.0.1:{self.port}"
+    def environ(self, password: str = "p%40ssword9") -> dict[str, str]:
+        address = f"http://bob:{password}@{self.host}"
         return {"HTTPS_PROXY": address, "NO_PROXY": "", "no_proxy": ""}
-
-    def close(self) -> None:
-        """Listen no more, and cut all tunnels."""
-        self._closing.set()
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
 
 
 @pytest.mark.parametrize(("status", "expected"), [(407, 2), (403, 2), (401, 2), (502, 5)])
@@ -254,7 +231,7 @@ def test_proxy_that_does_not_connect(
     store: FakeStore, hurried: RiggedTool, status: int, expected: int
 ) -> None:
     """A final rejection is exit 2 at once, other faults are retried; both name the proxy."""
-    proxy = Proxy(status)
+    proxy = Proxy(store, status)
     config = store.config(hurried.folder, max_retries=1)
     outcome = hurried(store, config, "--yes", **proxy.environ())
     proxy.close()
@@ -271,7 +248,7 @@ def test_proxy_that_goes_away(store: FakeStore, hurried: RiggedTool) -> None:
     """The run ends with 5 and names the proxy; resumed through another one, it completes."""
     planned = set(store.customers)
     config = store.config(hurried.folder, max_retries=1)
-    proxy = Proxy(200)
+    proxy = Proxy(store, 200)
     environ = proxy.environ()
     store.faults = [Fault("DELETE", hook=lambda _: proxy.close(), commit=True, status=204)]
     outcome = hurried(store, config, "--yes", **environ)
@@ -281,7 +258,7 @@ def test_proxy_that_goes_away(store: FakeStore, hurried: RiggedTool) -> None:
     refused = hurried(store, config, "--yes", **environ)
     assert refused.status == 5
     assert_says(refused, "proxy")
-    proxy = Proxy(200)
+    proxy = Proxy(store, 200)
     resumed = hurried(
         store, config, "--yes", "--resume", outcome.folder or "", **proxy.environ()
     )
