@@ -242,17 +242,3 @@ def test_windows_and_many_connections() -> None:
         assert max(store.windows().values()) <= 13
         assert store.max_in_flight <= 5 == store.connections
         assert [request.number for request in store.log] == list(range(1, len(store.log) + 1))
-
-
-def test_quota_of_items() -> None:
-    """With count_items a batch takes a token per id, and is deleted as far as they last."""
-    with FakeStore(customers=30, quota=13, window=3600.0, count_items=True) as store:
-        send, numbers = sender(store), list(store.customers)
-        assert delete(send, *numbers[:10]).status_code == 204
-        answer = delete(send, *numbers[10:15])
-        assert answer.status_code == 207
-        assert [row["id"] for row in answer.json()["data"]] == numbers[10:13]
-        failed = [(row["id"], row["status"]) for row in answer.json()["errors"]]
-        assert failed == [(numbers[13], 429), (numbers[14], 429)]
-        assert delete(send, *numbers[13:15]).status_code == 429
-        assert (len(store.customers), store.windows()) == (17, {0: 13})
