@@ -132,10 +132,9 @@ class Tool:
     def environ(self, store: FakeStore | None, extra: Mapping[str, str] = {}) -> dict[str, str]:
         # PYTHONUTF8 is for the tests only (conftest.py). The tool gets just an output encoding.
         hidden = ("BIGCOMMERCE_ACCESS_TOKEN", "PYTHONUTF8")
-        environ = {k: v for k, v in os.environ.items() if k not in hidden} | {
-            "PYTHONIOENCODING": "utf-8"
-        }
-        return environ | (store.env() if store else {}) | dict(extra)
+        environ = {k: v for k, v in os.environ.items() if k not in hidden}
+        own = {"PYTHONIOENCODING": "utf-8"} | (store.env() if store else {})
+        return environ | own | dict(extra)
 
     def folders(self) -> set[Path]:
         return set(filter(Path.is_dir, self.runs.iterdir())) if self.runs.is_dir() else set()
@@ -189,10 +188,8 @@ class Tool:
         assert config is not None or store is not None
         config = config or store.config(self.folder)  # type: ignore[union-attr]
         process = self.start(store, config, *options, **environ)
-        resumed = (
-            Path(options[options.index("--resume") + 1]) if "--resume" in options else None
-        )
-        return self.finish(process, resumed)
+        at = options.index("--resume") + 1 if "--resume" in options else 0
+        return self.finish(process, Path(options[at]) if at else None)
 
     def run(self, store: FakeStore, *options: str | Path, **cleanup: object) -> Outcome:
         """Run the tool with --yes, and with these keys in store.ini."""
@@ -595,15 +592,9 @@ def run_deletes(
     assert outcome.status == 0, outcome.text
     assert before - set(store.customers) == wanted
     assert store.deleted_ids() == dict.fromkeys(wanted, 1)
-    assert (
-        sorted(outcome.plan["ids"])
-        == sorted(record["id"] for record in outcome.backup)
-        == sorted(wanted)
-    )
-    assert (outcome.summary["selected"], outcome.summary["deleted"]) == (
-        len(wanted),
-        len(wanted),
-    )
+    backed_up = sorted(record["id"] for record in outcome.backup)
+    assert sorted(outcome.plan["ids"]) == backed_up == sorted(wanted)
+    assert outcome.summary["selected"] == outcome.summary["deleted"] == len(wanted)
     return outcome
 
 

@@ -24,7 +24,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -239,9 +239,8 @@ class Storm:
         """Run the tool, or resume once there is a plan, and check the outcome."""
         before = self.tool.plan_folder()
         options: list[str | Path] = ["--resume", before] if before else []
-        config = self.store.config(
-            self.tool.folder, resource=self.kind, **{"timeout": TIMEOUT} | ini
-        )
+        ini = {"resource": self.kind, "timeout": TIMEOUT} | ini
+        config = self.store.config(self.tool.folder, **ini)
         environ = self.wire.environ() if self.wire else self.store.env()
         process = self.tool.start(self.store, config, "--yes", *options, **environ)
         timer = threading.Timer(self.rng.uniform(0, 1.5), self.kill)
@@ -252,13 +251,7 @@ class Storm:
         finally:
             timer.cancel()
         self.statuses.append(outcome.status)
-        self.last = Outcome(
-            outcome.status,
-            outcome.out,
-            outcome.err,
-            self.tool.plan_folder(),
-            before is not None,
-        )
+        self.last = replace(outcome, folder=self.tool.plan_folder())
         self.check(self.last)
 
     def rage(self) -> None:

@@ -158,9 +158,8 @@ def test_rejected_ids_fail_alone(make_store: MakeStore, hurried: RiggedTool) -> 
         expected[number] = f"422 {number} is locked"
     shapes: list[Any] = [b"", "not JSON", [], [{"status": 409, "message": "locked"}]]
     for number, body in zip(ids[105:145:10], shapes, strict=True):
-        store.faults.append(
-            Fault("DELETE", where=names(number), times=math.inf, status=409, body=body)
-        )
+        where = names(number)
+        store.faults += [Fault("DELETE", where=where, times=math.inf, status=409, body=body)]
         expected[number] = "409"
     outcome = hurried.run(store)
     assert outcome.status == 4, outcome.text
@@ -176,15 +175,9 @@ def test_404_for_a_single_id(make_store: MakeStore, hurried: RiggedTool) -> None
     """What somebody else deleted meanwhile is already gone, and has not failed."""
     store = make_store(customers=30, **QUIET)
     victim = list(store.customers)[21]
-    store.faults = [
-        Fault(
-            "DELETE",
-            where=names(victim),
-            times=math.inf,
-            hook=lambda _: store.remove(victim),
-            **answer(404),
-        )
-    ]
+    missing = Fault("DELETE", where=names(victim), times=math.inf, **answer(404))
+    missing.hook = lambda _: store.remove(victim)
+    store.faults = [missing]
     outcome = hurried.run(store)
     assert outcome.status == 0, outcome.text
     assert not store.customers
@@ -426,12 +419,8 @@ def test_nine_429s_in_a_row_are_waited_out(store: FakeStore, hurried: RiggedTool
     """And nine more after a success."""
     hurried.rig = PATIENT
     planned = set(store.customers)
-    store.faults = [
-        Fault("DELETE", times=9, **answer(429)),
-        Fault(
-            "DELETE", skip=1, times=9, **answer(429)
-        ),  # skips the success after the first nine
-    ]
+    # The second skips the success after the first nine.
+    store.faults = [Fault("DELETE", skip=skip, times=9, **answer(429)) for skip in (0, 1)]
     outcome = hurried.run(store, max_concurrent=1)
     assert_all_gone_once(outcome, store, planned)
     assert outcome.summary["rate_limited"] == 18

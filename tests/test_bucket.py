@@ -371,10 +371,9 @@ class ExactStore:
         number, rest, granted = self.count(cost)
         (self.own if granted else self.refused)[number] += cost if granted else 1
         left = self.quota - self.used[number]
-        headers = quota_headers(quota=self.quota, left=left, window=self.window)
-        return headers | {
-            "X-Rate-Limit-Time-Reset-Ms": str(self.rounding(rest * 1000))
-        }, granted
+        reset = str(self.rounding(rest * 1000))
+        headers = quota_headers(quota=self.quota, left=left, reset=reset, window=self.window)
+        return headers, granted
 
 
 @dataclass

@@ -259,9 +259,8 @@ def test_proxy_that_goes_away(store: FakeStore, hurried: RiggedTool) -> None:
     assert refused.status == 5
     assert_says(refused, "proxy")
     proxy = Proxy(store, 200)
-    resumed = hurried(
-        store, config, "--yes", "--resume", outcome.folder or "", **proxy.environ()
-    )
+    options = ("--yes", "--resume", outcome.folder or "")
+    resumed = hurried(store, config, *options, **proxy.environ())
     proxy.close()
     assert_all_gone_once(resumed, store, planned)
     assert outcome.folder is not None
