@@ -84,7 +84,7 @@ class Neighbors:
         assert selected_ids(outcome) == planned
 
 
-Change = Callable[[Neighbors], None]
+Change = Callable[[Neighbors], object]
 CHANGES: dict[str, Change] = {
     "the first removed": lambda others: others.remove(0.0),
     "the last removed": lambda others: others.remove(1.0),
