@@ -10,23 +10,20 @@ import argparse
 import itertools
 import multiprocessing
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
 # The store is imported where it runs: a child's ru_maxrss is never below its parent's.
-ROOT = Path(__file__).resolve().parent.parent
+TOOL = Path(__file__).resolve().parent.parent / "bulk_delete.py"
 WORKERS = 5
-PACKAGES = "bigcommerce.api, requests, rich"
-STARTS = 11  # timings of each command
 
 
 class Entry(NamedTuple):
@@ -85,17 +82,16 @@ PARTS = (
     Part("latency", "a small job, 0.3 s latency", 1_000, window=30.0, latency=0.3),
     Part("rate_limit", "Plus, `rate_limit = 60`", 4_000, cleanup={"rate_limit": 60}),
     Part("count_items", "Plus, `count_items = yes`", 900, cleanup={"count_items": True}),
-    Part("memory", "dry run", 1_000_000, quota=None, latency=0.0, light=True),
+    Part("memory", "dry run", 1_000_000, None, latency=0.0, light=True, options=("--dry-run",)),
 )
-NAMES = (*dict.fromkeys(part.name for part in PARTS), "start")
+NAMES = tuple(part.name for part in PARTS)
 
 
 @dataclass(frozen=True)
 class Usage:
-    """The exit status, time and memory of one run."""
+    """The exit status, processor time and memory of one run."""
 
     status: int
-    elapsed: float  # seconds
     cpu: float  # seconds
     peak: int  # bytes
 
@@ -103,89 +99,59 @@ class Usage:
 # --- stores, each in its own process ----------------------------------------------------------
 
 
-def keep_store(
-    pipe: Connection, folder: Path, options: dict[str, Any], ini: dict[str, Any], others: float
-) -> None:
-    """Run a store until a message arrives, then send its log."""
+def keep_store(pipe: Connection, folder: Path, part: Part) -> None:
+    """Run the part's store until a message arrives, then send its log."""
     from tests.fake_store import FakeStore
 
-    with FakeStore(**options) as store:
-        pipe.send((store.env(), store.config(folder, **ini)))
-        if others:
-            with store.other_app(others):
-                pipe.recv()
-        else:
+    names = ("customers", "quota", "window", "latency", "light", "count_items")
+    with FakeStore(**{name: getattr(part, name) for name in names}) as store:
+        pipe.send((store.env(), store.config(folder, **part.cleanup)))
+        with store.other_app(part.others) if part.others else nullcontext():
             pipe.recv()
         entries = [
-            Entry(item.arrived, item.answered, item.status, item.window, item.cost)
-            for item in store.log
+            Entry(*(getattr(item, name) for name in Entry._fields)) for item in store.log
         ]
         pipe.send(Log(entries, dict(store.others), store.connections, len(store.customers)))
 
 
-class Served:
-    """A running store: its environment, its store.ini and finally its log."""
-
-    def __init__(self, pipe: Connection) -> None:
-        self._pipe = pipe
-        self.env: dict[str, str]
-        self.ini: Path
-        self.env, self.ini = pipe.recv()
-        self.log = Log([], {}, 0, 0)
-
-    def stop(self) -> None:
-        self._pipe.send("stop")
-        self.log = self._pipe.recv()
-
-
-@contextmanager
-def serving(part: Part, folder: Path) -> Iterator[Served]:
-    """Run the part's store; its log is available after the block."""
-    options = {
-        "customers": part.customers,
-        "quota": part.quota,
-        "window": part.window,
-        "latency": part.latency,
-        "light": part.light,
-        "count_items": part.count_items,
-    }
+def measure(tool: Path, part: Part) -> tuple[Usage, Log]:
+    """Run the tool on the part's store, which keeps running until the tool has ended."""
     spawn = multiprocessing.get_context("spawn")
     here, there = spawn.Pipe()
-    ini = dict(part.cleanup)
-    process = spawn.Process(target=keep_store, args=(there, folder, options, ini, part.others))
-    process.start()
-    try:
-        served = Served(here)
-        yield served
-        served.stop()
-    finally:
-        process.join(10)
-        process.kill()
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as name:
+        process = spawn.Process(target=keep_store, args=(there, Path(name), part))
+        process.start()
+        try:
+            usage = run_tool(tool, *here.recv(), Path(name), part.options)
+            here.send("stop")
+            return usage, here.recv()
+        finally:
+            process.join(10)
+            process.kill()
 
 
-def run_tool(tool: Path, served: Served, folder: Path, options: tuple[str, ...]) -> Usage:
+def run_tool(
+    tool: Path, environ: dict[str, str], ini: Path, folder: Path, options: tuple[str, ...]
+) -> Usage:
     """Run the tool to its end."""
-    environ = {k: v for k, v in os.environ.items() if k != "BIGCOMMERCE_ACCESS_TOKEN"}
-    command = [sys.executable, str(tool), "--config", str(served.ini), *options]
-    started = time.monotonic()
+    own = {k: v for k, v in os.environ.items() if k != "BIGCOMMERCE_ACCESS_TOKEN"}
+    command = [sys.executable, str(tool), "--config", str(ini), *options]
     with open(folder / "output", "w+b") as output:
         process = subprocess.Popen(
             command,
             cwd=folder,
-            env=environ | served.env,
+            env=own | environ,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
         )
         _, status, used = os.wait4(process.pid, 0)
-        elapsed = time.monotonic() - started
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             output.seek(0)
             sys.stderr.buffer.write(output.read())
     unit = 1 if sys.platform == "darwin" else 1024
-    cpu = used.ru_utime + used.ru_stime
-    return Usage(process.returncode, elapsed, cpu, used.ru_maxrss * unit)
+    return Usage(process.returncode, used.ru_utime + used.ru_stime, used.ru_maxrss * unit)
 
 
 # --- measures ---------------------------------------------------------------------------------
@@ -195,15 +161,13 @@ def used_in_full_windows(part: Part, log: Log) -> float | None:
     """Return the share of the quota used in full windows; None if there were none."""
     if part.allowed is None or part.allowed > part.customers:
         return None
-    taken: dict[int, int] = {}
+    taken = Counter(log.others)
     for entry in log.entries:
-        taken[entry.window] = taken.get(entry.window, 0) + entry.cost
+        taken[entry.window] += entry.cost
     # A window begins with its first request. The other app has begun the first one.
-    first, last = min(taken) + bool(part.others), max(taken)
-    if last <= first:
-        return None
-    total = sum(taken.get(n, 0) + log.others.get(n, 0) for n in range(first, last))
-    return total / (part.allowed * (last - first))
+    first, last = min(taken) + bool(part.others), max(entry.window for entry in log.entries)
+    total = sum(taken[number] for number in range(first, last))
+    return total / (part.allowed * (last - first)) if last > first else None
 
 
 def lower_bound(part: Part, log: Log) -> float | None:
@@ -217,11 +181,6 @@ def lower_bound(part: Part, log: Log) -> float | None:
     return full * part.window + requests * part.latency / WORKERS
 
 
-def elapsed(log: Log) -> float:
-    """Return the seconds from the first request to the last answer."""
-    return max(e.answered for e in log.entries) - min(e.arrived for e in log.entries)
-
-
 def longest_silence(log: Log) -> float:
     """Return the longest time between two requests, in seconds."""
     times = sorted(entry.arrived for entry in log.entries)
@@ -231,29 +190,20 @@ def longest_silence(log: Log) -> float:
 # --- the table --------------------------------------------------------------------------------
 
 HEAD = (
-    "part",
-    "customers",
-    "latency",
-    "requests",
-    "quota used in full windows",
-    "rate-limited",
-    "seconds",
-    "relative to lower bound",
-    "longest silence",
-    "CPU per request",
-    "peak memory",
-    "connections",
-    "notes",
+    *("part", "customers", "latency", "requests", "quota used in full windows"),
+    *("rate-limited", "seconds", "relative to lower bound", "longest silence"),
+    *("CPU per request", "peak memory", "connections", "notes"),
 )
-
-
-def show(value: float | None, form: str) -> str:
-    return "" if value is None else format(value, form)
 
 
 def row(part: Part, usage: Usage, log: Log, notes: str = "") -> tuple[str, ...]:
     """Return one row of the table."""
-    bound, took, count = lower_bound(part, log), elapsed(log), len(log.entries)
+    bound, count, used = (
+        lower_bound(part, log),
+        len(log.entries),
+        used_in_full_windows(part, log),
+    )
+    took = max(e.answered for e in log.entries) - min(e.arrived for e in log.entries)
     limited = sum(entry.status == 429 for entry in log.entries)
     silence = longest_silence(log)
     share = f" ({silence / part.window:.0%} of a window)" if part.quota else ""
@@ -264,7 +214,7 @@ def row(part: Part, usage: Usage, log: Log, notes: str = "") -> tuple[str, ...]:
         f"{part.customers:,}",
         f"{part.latency:g} s",
         f"{count:,}",
-        show(used_in_full_windows(part, log), ".1%"),
+        "" if used is None else f"{used:.1%}",
         f"{limited}" + (f" ({limited / count:.1%})" if limited else ""),
         f"{took:.1f}",
         "" if not bound else f"{took / bound:.3f}x",
@@ -276,62 +226,22 @@ def row(part: Part, usage: Usage, log: Log, notes: str = "") -> tuple[str, ...]:
     )
 
 
-def measure(tool: Path, part: Part) -> tuple[Usage, Log]:
-    """Run the tool on the part's store."""
-    with tempfile.TemporaryDirectory(prefix="benchmark-") as name:
-        folder = Path(name)
-        with serving(part, folder) as served:
-            usage = run_tool(tool, served, folder, part.options)
-        return usage, served.log
-
-
 def memory_row(tool: Path, part: Part) -> tuple[str, ...]:
     """Measure a dry run, and its memory per customer."""
-    dry = Part(**{**vars(part), "options": ("--dry-run",)})
-    tenth, _ = measure(tool, Part(**{**vars(dry), "customers": part.customers // 10}))
-    usage, log = measure(tool, dry)
+    tenth, _ = measure(tool, replace(part, customers=part.customers // 10))
+    usage, log = measure(tool, part)
     growth = (usage.peak - tenth.peak) / (part.customers - part.customers // 10)
-    return row(dry, usage, log, f"{growth:.0f} bytes per customer beyond the first tenth")
-
-
-def start_row(tool: Path) -> tuple[str, ...]:
-    """Compare the time of `--version` with importing just the three packages."""
-    commands = ([str(tool), "--version"], ["-c", f"import {PACKAGES}"])
-    times: tuple[list[float], list[float]] = ([], [])
-    for _ in range(STARTS):
-        for command, timings in zip(commands, times, strict=True):
-            started = time.perf_counter()
-            subprocess.run([sys.executable, *command], stdout=subprocess.DEVNULL, check=True)
-            timings.append((time.perf_counter() - started) * 1000)
-    own, bare = map(statistics.median, times)
-    notes = f"`--version`: {own:.0f} ms, {own - bare:+.0f} ms compared with `import {PACKAGES}`"
-    return ("start", *("" for _ in HEAD[2:]), notes)
-
-
-def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmark", description=__doc__)
-    parser.add_argument(
-        "--only", metavar="NAME,…", default=",".join(NAMES), help=f"parts: {', '.join(NAMES)}"
-    )
-    parser.add_argument("--repeat", type=int, default=1, metavar="N", help="runs of each part")
-    parser.add_argument(
-        "--tool",
-        type=Path,
-        default=ROOT / "bulk_delete.py",
-        metavar="FILE",
-        help="another version of the tool",
-    )
-    return parser
+    return row(part, usage, log, f"{growth:.0f} bytes per customer beyond the first tenth")
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = make_parser()
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmark", description=__doc__)
+    add = parser.add_argument
+    add("--only", nargs="+", choices=NAMES, default=NAMES, help="some parts")
+    add("--repeat", type=int, default=1, metavar="N", help="runs of each part")
+    add("--tool", type=Path, default=TOOL, metavar="FILE", help="another version of the tool")
     arguments = parser.parse_args(argv)
-    only, tool = arguments.only.split(","), arguments.tool.resolve()
-    if unknown := set(only) - set(NAMES):
-        parser.error(
-            f"unknown part: {', '.join(sorted(unknown))} (choose from {', '.join(NAMES)})"
-        )
+    only, tool = arguments.only, arguments.tool.resolve()
 
     def print_row(cells: tuple[str, ...]) -> None:
         print("| " + " | ".join(cells) + " |", flush=True)
@@ -345,8 +255,6 @@ def main(argv: list[str] | None = None) -> int:
         usage, log = measure(tool, part)
         notes = f"{log.customers:,} customers not deleted" if log.customers else ""
         print_row(row(part, usage, log, notes))
-    if "start" in only:
-        print_row(start_row(tool))
     return 0
 
 

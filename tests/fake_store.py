@@ -70,7 +70,6 @@ class Request:
     query: dict[str, str]
     headers: dict[str, str]  # names in lower case
     arrived: float
-    connection: int
     in_flight: int  # at arrival, including this one
     beside: int  # DELETEs in flight at arrival, including this one
     ids: tuple[int, ...] = ()  # of the id filter, or of the path
@@ -101,7 +100,6 @@ class Fault:
     content_type: str = "application/json"
     close: str = ""  # "reset": TCP RST without an answer; "cut": half of the body
     quota_headers: bool = True
-    counts: bool = True  # the request takes a token of the quota
     rewrite: Callable[[Request, Any], Any] | None = None  # of the ordinary answer's JSON
     seen: int = field(default=0, init=False)
 
@@ -216,7 +214,6 @@ def make_customer(number: int, index: int, created: int, rng: Rng, _others: obje
         "attribute_count": attribute_count,
         "authentication": {"force_password_reset": False},
         "accepts_product_review_abandoned_cart_emails": rand() < 0.5,
-        "origin_channel_id": 1,
         "channel_ids": (None, [1, 2], [1])[(number % 4 == 0) + (number % 8 == 0)],  # None: all
         "addresses": [make_address(number, n, names, rng) for n in range(address_count)],
         "attributes": [
@@ -418,20 +415,9 @@ def store_information() -> dict[str, Any]:
         "id": STORE_HASH,
         "domain": "sandbox-store.example",
         "secure_url": "https://sandbox-store.example",
-        "status": "live",
         "name": "Sandbox Store",
-        "admin_email": "admin@sandbox-store.example",
-        "timezone": {
-            "name": "America/Chicago",
-            "raw_offset": -21600,
-            "dst_offset": -18000,
-            "dst_correction": True,
-            "date_format": dict.fromkeys(("display", "export", "extended_display"), "M jS Y"),
-        },
-        "language": "en",
-        "currency": "USD",
+        "timezone": {"name": "America/Chicago", "raw_offset": -21600},
         "plan_name": "Plus",
-        "plan_level": "Plus",
     }
 
 
@@ -473,7 +459,6 @@ def make_product(number: int, index: int, created: int, rng: Rng, others: Others
         "description": f"<p>{name}</p>",
         "weight": weight,
         "price": price,
-        "cost_price": round(price * 0.625, 4),
         "categories": sorted(in_categories),
         "brand_id": rng.choice(brand_ids) if brand_ids and index % 3 == 0 else 0,
         "inventory_level": index % 7,
@@ -485,7 +470,6 @@ def make_product(number: int, index: int, created: int, rng: Rng, others: Others
         "mpn": f"MPN-{number}" if index % 4 == 0 else "",
         "availability": "disabled" if index % 8 == 3 else "available",
         "condition": "Used" if index % 15 == 7 else "New",
-        "custom_url": {"url": f"/product-{number}/", "is_customized": False},
         "date_created": offset_time(created),
         "date_modified": offset_time(created + index % 3 * 500_000),
         "date_last_imported": offset_time(created),
@@ -501,14 +485,12 @@ def make_category(number: int, index: int, created: int, rng: Rng, others: Other
     made = list(others["categories"])
     return {
         "category_id": number,
-        "category_uuid": f"00000000-0000-4000-8000-{number:012}",
         "tree_id": 1 + index // 10 % 2,
         "parent_id": made[-1] if made and index % 10 == 9 else 0,
         "name": f"{rng.choice(THINGS)}s {number}",
         "description": "",
         "page_title": f"Title {index % 4}",
         "is_visible": index % 6 != 5,
-        "url": {"path": f"/category-{number}/", "is_customized": False},
     }
 
 
@@ -517,7 +499,6 @@ def make_brand(number: int, index: int, created: int, rng: Rng, others: Others) 
         "id": number,
         "name": f"{rng.choice(LAST)} & {rng.choice(LAST)} {number}",
         "page_title": f"Title {index % 4}",
-        "custom_url": {"url": f"/brand-{number}/", "is_customized": False},
     }
 
 
@@ -596,11 +577,10 @@ def make_page(number: int, index: int, created: int, rng: Rng, others: Others) -
     return {
         "id": number,
         "channel_id": 1 + index // 10 % 2,
+        "type": "raw",
         "name": f"About the {rng.choice(THINGS)} {number}",
         "is_visible": True,
         "parent_id": made[-1] if made and index % 10 == 9 else 0,
-        "type": "raw",
-        "url": f"/page-{number}",
         "body": f"<p>Page {number}</p>",
     }
 
@@ -616,7 +596,6 @@ def make_subscriber(number: int, index: int, created: int, rng: Rng, others: Oth
         "source": "storefront" if index % 2 else "order",
         "order_id": index + 100 if index % 2 == 0 else None,
         "channel_id": 1,
-        "consents": ["marketing_newsletter"],
         "date_created": timestamp(created),
         "date_modified": timestamp(created + 60),
     }
@@ -626,15 +605,10 @@ def make_order(number: int, index: int, created: int, rng: Rng, others: Others) 
     """Make an order of one of the first 1,000 customers; every fourth is a guest's."""
     customers = list(itertools.islice(others["customers"], 1000))
     customer = rng.choice(customers) if customers and index % 4 else 0
-    address = f"buyer{customer or number}@shop-mail.example"
     return {
         "id": number,
         "customer_id": customer,
-        "status_id": 10 if index % 3 else 11,
-        "status": "Completed" if index % 3 else "Awaiting Fulfillment",
         "date_created": rfc_2822(created),
-        "total_inc_tax": f"{rng.randrange(5, 200)}.0000",
-        "billing_address": {"email": address, "zip": "78701"},
     }
 
 
@@ -835,7 +809,6 @@ class FakeStore:
         latency: float | Callable[[Request], float] = 0.0,
         light: bool = False,  # see LightCustomers
         lag: float = 0.0,  # seconds for which a deleted record is still listed
-        count_latency: str = "after",  # counting a request; "before": its latency comes first
         count_items: bool = False,  # each id of a DELETE costs a token
         case_sensitive_lookups: bool = False,  # of email addresses
         date_bounds: str = "worded",  # as in the API files; or "inclusive"
@@ -843,7 +816,7 @@ class FakeStore:
         **counts: int,  # of the other kinds: products=60, orders=20, …
     ) -> None:
         self.quota, self.window, self.latency, self.lag = quota, window, latency, lag
-        self.count_latency, self.count_items, self.folder = count_latency, count_items, folder
+        self.count_items, self.folder = count_items, folder
         self.reading = Reading(case_sensitive_lookups, date_bounds == "inclusive")
         if unknown := counts.keys() - set(NAMES):
             raise TypeError(f"FakeStore has no such kinds of records: {unknown}")
@@ -927,10 +900,9 @@ class FakeStore:
                 return
             with self._lock:
                 self.connections += 1
-                number = self.connections
-            threading.Thread(target=self._serve, args=(plain, number), daemon=True).start()
+            threading.Thread(target=self._serve, args=(plain,), daemon=True).start()
 
-    def _serve(self, plain: socket.socket, number: int) -> None:
+    def _serve(self, plain: socket.socket) -> None:
         """Serve one connection, in a thread of its own, from its handshake to its end."""
         tls: socket.socket = plain
         try:
@@ -940,7 +912,7 @@ class FakeStore:
                 self._sockets.add(tls)
             assert isinstance(tls, ssl.SSLSocket)
             tls.do_handshake()
-            self._converse(tls, number)
+            self._converse(tls)
         except (OSError, ValueError):
             pass  # the client left, does not trust the CA, or does not speak HTTP
         finally:
@@ -948,7 +920,7 @@ class FakeStore:
                 self._sockets.discard(tls)
             tls.close()
 
-    def _converse(self, tls: ssl.SSLSocket, connection: int) -> None:
+    def _converse(self, tls: ssl.SSLSocket) -> None:
         with tls.makefile("rb") as reader:
             while not self._stopping.is_set() and (line := reader.readline()):
                 method, target, _ = line.decode("latin-1").split(" ")
@@ -957,14 +929,12 @@ class FakeStore:
                     name, _, value = header.partition(":")
                     headers[name.lower()] = value.strip()
                 reader.read(int(headers.get("content-length") or 0))
-                if not self._exchange(tls, self._arrive(method, target, headers, connection)):
+                if not self._exchange(tls, self._arrive(method, target, headers)):
                     return
                 if headers.get("connection", "").lower() == "close":
                     return
 
-    def _arrive(
-        self, method: str, target: str, headers: dict[str, str], connection: int
-    ) -> Request:
+    def _arrive(self, method: str, target: str, headers: dict[str, str]) -> Request:
         path, _, query_string = target.partition("?")
         pairs = urllib.parse.parse_qsl(query_string, keep_blank_values=True)
         query = dict(pairs)
@@ -982,7 +952,6 @@ class FakeStore:
                 query=query,
                 headers=headers,
                 arrived=time.monotonic(),
-                connection=connection,
                 in_flight=self._in_flight,
                 beside=self._deletes_in_flight,
                 ids=tuple(int(part) for part in ids if part.isascii() and part.isdigit()),
@@ -1016,12 +985,9 @@ class FakeStore:
 
     def _prepare(self, request: Request) -> tuple[Answer | None, bytes, str]:
         """Return the answer (None: send none), its bytes, and how to close the connection."""
-        if self.count_latency == "before":
-            self._wait(request, self.latency)
         with self._lock:
             fault, quota_headers = self._count(request)
-        if self.count_latency == "after":
-            self._wait(request, self.latency)
+        self._wait(self.latency(request) if callable(self.latency) else self.latency)
         answer: Answer | None
         if fault:
             answer = self._faulty(request, fault)
@@ -1038,8 +1004,7 @@ class FakeStore:
         data = self._message(answer, headers, fault, cut=close == "cut") if answer else b""
         return answer, data, close
 
-    def _wait(self, request: Request, seconds: float | Callable[[Request], float]) -> None:
-        seconds = seconds(request) if callable(seconds) else seconds
+    def _wait(self, seconds: float) -> None:
         if seconds > 0:
             self._stopping.wait(seconds)
 
@@ -1065,7 +1030,7 @@ class FakeStore:
     def _faulty(self, request: Request, fault: Fault) -> Answer | None:
         if fault.hook:
             fault.hook(request)
-        self._wait(request, fault.delay)
+        self._wait(fault.delay)
         reads = request.method == "GET" and fault.close != "reset"
         ordinary = None
         if fault.commit or (fault.status is None and (not fault.close or reads)):
@@ -1075,22 +1040,18 @@ class FakeStore:
         if fault.close == "reset":
             return None
         if fault.status is None and ordinary and (ordinary.body or not fault.close):
-            return self._rewritten(request, ordinary, fault)
+            if fault.rewrite is None:
+                return ordinary
+            body = json.loads(ordinary.body) if ordinary.body else None
+            status = 200 if ordinary.status == 204 else ordinary.status
+            rewritten = fault.rewrite(request, body)
+            return ordinary._replace(status=status, body=to_json(rewritten))
         if fault.status is None:  # an empty answer cannot be cut off
             return Answer(200, to_json({"data": [], "meta": {"note": "this is cut off"}}))
         body = b"" if fault.body is None else fault.body
         body = body.encode() if isinstance(body, str) else body
         body = body if isinstance(body, bytes) else to_json(body)
         return Answer(fault.status, body, {"Content-Type": fault.content_type} if body else {})
-
-    def _rewritten(self, request: Request, answer: Answer, fault: Fault) -> Answer:
-        if fault.rewrite is None:
-            return answer
-        value = fault.rewrite(request, json.loads(answer.body) if answer.body else None)
-        if value is None:
-            return answer
-        status = 200 if answer.status == 204 else answer.status
-        return answer._replace(status=status, body=to_json(value))
 
     # the quota; everything below runs with the lock collection
 
@@ -1108,7 +1069,7 @@ class FakeStore:
         request.window, reset = self._window()
         request.left = max(0, quota - self._used[request.window])
         fault = self._fault_for(request)
-        if request.left and (fault is None or fault.counts):
+        if request.left:
             items = len(request.ids) if self.count_items and request.method == "DELETE" else 1
             request.counted, request.cost = True, min(max(items, 1), request.left)
             self._used[request.window] += request.cost
@@ -1124,7 +1085,7 @@ class FakeStore:
         path = request.path.split("/", 3)[-1]
         for fault in self.faults:
             if (
-                (request.left or not fault.counts)  # without quota: a plain 429
+                request.left  # without quota: a plain 429
                 and fault.method in ("*", request.method)
                 and fnmatch.fnmatchcase(path, fault.path)
                 and (fault.where is None or fault.where(request))

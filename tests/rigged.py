@@ -5,7 +5,6 @@ The fixtures `installed`, `tool` and `hurried` in conftest.py use these classes.
 
 from __future__ import annotations
 
-import abc
 import contextlib
 import csv
 import io
@@ -80,29 +79,29 @@ class Outcome:
     def text(self) -> str:
         return self.out + self.err
 
+    def read(self, name: str) -> str:
+        """Return the text of a file in the run folder."""
+        assert self.folder is not None, self.err
+        return (self.folder / name).read_text(encoding="utf-8")
+
     @property
     def summary(self) -> dict[str, Any]:
-        assert self.folder is not None, self.err
-        summary: dict[str, Any] = json.loads((self.folder / "summary.json").read_text())
+        summary: dict[str, Any] = json.loads(self.read("summary.json"))
         return summary
 
     @property
     def plan(self) -> dict[str, Any]:
-        assert self.folder is not None, self.err
-        plan: dict[str, Any] = json.loads((self.folder / "plan.json").read_text())
+        plan: dict[str, Any] = json.loads(self.read("plan.json"))
         return plan
 
     @property
     def backup(self) -> list[dict[str, Any]]:
-        assert self.folder is not None, self.err
-        lines = (self.folder / "backup.jsonl").read_text(encoding="utf-8").split("\n")
-        return [json.loads(line) for line in lines if line]
+        return [json.loads(line) for line in self.read("backup.jsonl").split("\n") if line]
 
     @property
     def failed(self) -> dict[int, str]:
-        assert self.folder is not None, self.err
-        with open(self.folder / "failed.csv", newline="") as file:
-            return {int(row["id"]): row["reason"] for row in csv.DictReader(file)}
+        rows = csv.DictReader(io.StringIO(self.read("failed.csv"), newline=""))
+        return {int(row["id"]): row["reason"] for row in rows}
 
 
 def check(outcome: Outcome) -> Outcome:
@@ -133,27 +132,31 @@ class Tool:
     def environ(self, store: FakeStore | None, extra: Mapping[str, str] = {}) -> dict[str, str]:
         # PYTHONUTF8 is for the tests only (conftest.py). The tool gets just an output encoding.
         hidden = ("BIGCOMMERCE_ACCESS_TOKEN", "PYTHONUTF8")
-        environ = {k: v for k, v in os.environ.items() if k not in hidden} | {
-            "PYTHONIOENCODING": "utf-8"
-        }
-        return environ | (store.env() if store else {}) | dict(extra)
+        environ = {k: v for k, v in os.environ.items() if k not in hidden}
+        own = {"PYTHONIOENCODING": "utf-8"} | (store.env() if store else {})
+        return environ | own | dict(extra)
 
     def folders(self) -> set[Path]:
         return set(filter(Path.is_dir, self.runs.iterdir())) if self.runs.is_dir() else set()
+
+    def plan_folder(self) -> Path | None:
+        """Return the first run folder that has a plan; None if there is none."""
+        found = (path for path in sorted(self.folders()) if (path / "plan.json").exists())
+        return next(found, None)
 
     def command(self, config: Path, *options: str | Path) -> list[str]:
         return [sys.executable, str(TOOL), "--config", str(config), *map(str, options)]
 
     def start(
         self, store: FakeStore | None, config: Path, *options: str | Path, **environ: str
-    ) -> subprocess.Popen[str] | Process:
+    ) -> subprocess.Popen[str] | Forked:
         """Start the tool without a terminal; the caller finishes the run."""
         self._before = self.folders()
         return self._start(self.command(config, *options), self.environ(store, environ))
 
     def _start(
         self, command: list[str], environ: dict[str, str]
-    ) -> subprocess.Popen[str] | Process:
+    ) -> subprocess.Popen[str] | Forked:
         return subprocess.Popen(
             command,
             cwd=self.folder,
@@ -165,7 +168,7 @@ class Tool:
         )
 
     def finish(
-        self, process: subprocess.Popen[str] | Process, folder: Path | None = None
+        self, process: subprocess.Popen[str] | Forked, folder: Path | None = None
     ) -> Outcome:
         """Wait for the last run that was started, and check its outcome."""
         out, err = process.communicate(timeout=100)
@@ -185,10 +188,8 @@ class Tool:
         assert config is not None or store is not None
         config = config or store.config(self.folder)  # type: ignore[union-attr]
         process = self.start(store, config, *options, **environ)
-        resumed = (
-            Path(options[options.index("--resume") + 1]) if "--resume" in options else None
-        )
-        return self.finish(process, resumed)
+        at = options.index("--resume") + 1 if "--resume" in options else 0
+        return self.finish(process, Path(options[at]) if at else None)
 
     def run(self, store: FakeStore, *options: str | Path, **cleanup: object) -> Outcome:
         """Run the tool with --yes, and with these keys in store.ini."""
@@ -201,57 +202,8 @@ class Tool:
         return self.run(store, "--resume", run_folder, *options, **cleanup)
 
 
-class Process(abc.ABC):
-    """A run in a rigged environment, with an interface like subprocess.Popen."""
-
-    pid: int
-
-    @property
-    @abc.abstractmethod
-    def returncode(self) -> int | None: ...
-
-    @abc.abstractmethod
-    def _ended(self, timeout: float) -> bool:
-        """Wait up to `timeout` seconds; returns whether the process has ended."""
-
-    def _gather(self, *pipes: IO[str]) -> None:
-        """Read stdout and stderr in threads, so that no pipe fills up."""
-        self._written = ["", ""]
-        self._readers = [
-            threading.Thread(target=self._read, args=(number, pipe), daemon=True)
-            for number, pipe in enumerate(pipes)
-        ]
-        for reader in self._readers:
-            reader.start()
-
-    def _read(self, number: int, pipe: IO[str]) -> None:
-        with pipe:
-            self._written[number] = pipe.read()
-
-    def poll(self) -> int | None:
-        return self.returncode
-
-    def wait(self, timeout: float = 100) -> int:
-        if not self._ended(timeout):
-            self.send_signal(KILL)
-            raise subprocess.TimeoutExpired("bulk_delete.py", timeout)
-        status = self.returncode
-        assert status is not None
-        return status
-
-    def send_signal(self, signum: int) -> None:
-        with contextlib.suppress(PermissionError):  # raised on Windows if it has ended
-            os.kill(self.pid, signum)  # on Windows, any signal ends the process
-
-    def communicate(self, timeout: float = 100) -> tuple[str, str]:
-        self.wait(timeout)
-        for reader in self._readers:
-            reader.join(timeout)
-        return self._written[0], self._written[1]
-
-
-class Forked(Process):
-    """A process forked from one with all modules loaded: several times as fast."""
+class Forked:
+    """A process forked from one with all modules loaded, with methods like a Popen."""
 
     def __init__(
         self, rig: Rig, command: list[str], environ: Mapping[str, str], cwd: Path
@@ -261,25 +213,50 @@ class Forked(Process):
         self._process = FORKSERVER.Process(target=forked, args=arguments)
         self._process.start()
         assert self._process.pid is not None
-        self.pid = self._process.pid
+        self.pid: int = self._process.pid
         self._lock = threading.Lock()
-        pipes = []
-        for ours, theirs in ends:
+        self._written = ["", ""]
+        self._readers = []
+        for number, (ours, theirs) in enumerate(ends):
             theirs.close()
             with ours:
-                pipes.append(open(os.dup(ours.fileno()), encoding="utf-8"))  # noqa: SIM115
-        self._gather(*pipes)
+                pipe = open(os.dup(ours.fileno()), encoding="utf-8")  # noqa: SIM115
+            # In threads, so that no pipe fills up.
+            reader = threading.Thread(target=self._read, args=(number, pipe), daemon=True)
+            reader.start()
+            self._readers.append(reader)
+
+    def _read(self, number: int, pipe: IO[str]) -> None:
+        with pipe:
+            self._written[number] = pipe.read()
 
     @property
     def returncode(self) -> int | None:
         with self._lock:  # two threads at once would reap the process twice
             return self._process.exitcode
 
-    def _ended(self, timeout: float) -> bool:
-        return bool(wait([self._process.sentinel], timeout))
+    def poll(self) -> int | None:
+        return self.returncode
+
+    def wait(self, timeout: float = 100) -> int:
+        if not wait([self._process.sentinel], timeout):
+            self.send_signal(KILL)
+            raise subprocess.TimeoutExpired("bulk_delete.py", timeout)
+        status = self.returncode
+        assert status is not None
+        return status
+
+    def send_signal(self, signum: int) -> None:
+        os.kill(self.pid, signum)
+
+    def communicate(self, timeout: float = 100) -> tuple[str, str]:
+        self.wait(timeout)
+        for reader in self._readers:
+            reader.join(timeout)
+        return self._written[0], self._written[1]
 
 
-class Started(Process):
+class Started(subprocess.Popen[str]):
     """A process with a new interpreter, where fork is not available."""
 
     def __init__(
@@ -288,30 +265,19 @@ class Started(Process):
         python, own = sys.executable, dict(environ)
         if WINDOWS:  # bypass the venv's launcher, which would be killed instead of Python
             python, own["__PYVENV_LAUNCHER__"] = sys._base_executable, python  # type: ignore[attr-defined]
-        self._process = subprocess.Popen(
-            [python, "-m", "tests.preloaded"],
-            cwd=TOOL.parent,
-            env=own,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            encoding="utf-8",
-        )
-        self.pid = self._process.pid
-        assert self._process.stdin
-        assert self._process.stdout
-        assert self._process.stderr
-        self._gather(self._process.stdout, self._process.stderr)
-        hand_over(self._process.stdin, rig, command[1:], environ, str(cwd))
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        preloaded = [python, "-m", "tests.preloaded"]
+        super().__init__(preloaded, cwd=TOOL.parent, env=own, encoding="utf-8", **pipes)
+        assert self.stdin
+        hand_over(self.stdin, rig, command[1:], environ, str(cwd))
+        self.stdin = None  # communicate would flush it
 
-    @property
-    def returncode(self) -> int | None:
-        return self._process.poll()
+    def send_signal(self, signum: int) -> None:
+        with contextlib.suppress(PermissionError):  # raised on Windows if it has ended
+            os.kill(self.pid, signum)  # on Windows, any signal ends the process
 
-    def _ended(self, timeout: float) -> bool:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout)
-        return self.returncode is not None
+
+Process = Forked | Started
 
 
 class RiggedTool(Tool):
@@ -325,8 +291,8 @@ class RiggedTool(Tool):
     def _start(self, command: list[str], environ: dict[str, str]) -> Process:
         self.process = None
         make = Forked if FORKS else Started
-        self.process = process = make(self.rig, command, environ, self.folder)
-        return process
+        self.process = make(self.rig, command, environ, self.folder)
+        return self.process
 
     def running(self) -> Process:
         """Return the last process, waiting for it if `start` has not returned yet."""
@@ -388,6 +354,10 @@ class Wire:
         """Limit the bytes per second that come back on each connection."""
         self.piece = max(1, bytes_a_second // 50)
         self.delay = lambda: self.piece / bytes_a_second
+
+    def drip(self, seconds: float) -> None:
+        """Send the first bytes of an answer one by one, at this interval."""
+        self.piece, self.pieces, self.delay = 1, 400, lambda: seconds
 
     def environ(self) -> dict[str, str]:
         """Return the environment that makes the tool connect through this wire."""
@@ -622,15 +592,9 @@ def run_deletes(
     assert outcome.status == 0, outcome.text
     assert before - set(store.customers) == wanted
     assert store.deleted_ids() == dict.fromkeys(wanted, 1)
-    assert (
-        sorted(outcome.plan["ids"])
-        == sorted(record["id"] for record in outcome.backup)
-        == sorted(wanted)
-    )
-    assert (outcome.summary["selected"], outcome.summary["deleted"]) == (
-        len(wanted),
-        len(wanted),
-    )
+    backed_up = sorted(record["id"] for record in outcome.backup)
+    assert sorted(outcome.plan["ids"]) == backed_up == sorted(wanted)
+    assert outcome.summary["selected"] == outcome.summary["deleted"] == len(wanted)
     return outcome
 
 

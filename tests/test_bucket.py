@@ -21,15 +21,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from bulk_delete import TokenBucket
-from tests.fake_store import FakeStore, Fault, Request
-from tests.rigged import (
-    QUIET,
-    MakeStore,
-    Outcome,
-    RiggedTool,
-    assert_says,
-    counts,
-)
+from tests.fake_store import FakeStore
+from tests.rigged import MakeStore, Outcome, RiggedTool, assert_says, counts
 
 WORKERS = 5
 QUOTA_HEADERS = ("Time-Window-Ms", "Time-Reset-Ms", "Requests-Quota", "Requests-Left")
@@ -244,11 +237,12 @@ def after_headers(headers: Mapping[str, str]) -> int:
 
 
 def test_garbage_in_one_quota_header_spoils_no_other() -> None:
+    """Any of them may be missing, too."""
     known, sound = {"Left": 449, "Quota": 150}, quota_headers(quota=450, left=300, reset=20.0)
-    for name, text in itertools.product(sound, GARBAGE):
-        tokens = after_headers(sound | {name: text})
+    for name, text in itertools.product(sound, (*GARBAGE, None)):
+        headers = {k: v for k, v in (sound | {name: text}).items() if v is not None}
         most = known.get(name.rpartition("-")[2], 300)
-        assert tokens in (most, most - 1, 149), (name, text)
+        assert after_headers(headers) in (most, most - 1, 149), (name, text)
 
 
 def test_window_that_never_ends_is_not_believed() -> None:
@@ -259,13 +253,6 @@ def test_window_that_never_ends_is_not_believed() -> None:
     assert bench.wait() < 1000
 
 
-def test_any_quota_header_may_be_missing() -> None:
-    every = quota_headers(left=100, reset=20.0)
-    for present in itertools.product((False, True), repeat=4):
-        headers = dict(itertools.compress(every.items(), present))
-        assert after_headers(headers) == (100 if present[3] else 149), headers
-
-
 def test_full_speed_when_the_rest_of_the_job_fits_into_the_window() -> None:
     for demand, wait in ((10, 0.0), (149, 0.0), (150, 0.2), (math.inf, 0.2)):
         bench = Bench()
@@ -273,18 +260,6 @@ def test_full_speed_when_the_rest_of_the_job_fits_into_the_window() -> None:
         bench.bucket.set_remaining(demand)
         bench.bucket.acquire()
         assert bench.now == pytest.approx(wait, abs=0.01), demand
-
-
-def test_requests_are_spread_evenly_over_the_window() -> None:
-    bench, times = Bench(), []
-    for _ in range(150):
-        bench.wait()
-        times.append(bench.now)
-        headers = quota_headers(left=150 - len(times), reset=30 - bench.now)
-        bench.bucket.update_from_headers(headers, bench.now)
-    gaps = [later - sooner for sooner, later in itertools.pairwise(times)]
-    assert 0.15 < min(gaps) <= max(gaps) < 0.25
-    assert times[-1] < 30
 
 
 def test_429s_in_a_row_are_counted_and_those_in_flight_together_once() -> None:
@@ -396,10 +371,9 @@ class ExactStore:
         number, rest, granted = self.count(cost)
         (self.own if granted else self.refused)[number] += cost if granted else 1
         left = self.quota - self.used[number]
-        headers = quota_headers(quota=self.quota, left=left, window=self.window)
-        return headers | {
-            "X-Rate-Limit-Time-Reset-Ms": str(self.rounding(rest * 1000))
-        }, granted
+        reset = str(self.rounding(rest * 1000))
+        headers = quota_headers(quota=self.quota, left=left, reset=reset, window=self.window)
+        return headers, granted
 
 
 @dataclass
@@ -547,34 +521,20 @@ def test_beside_a_steady_app(rate: float, store: ExactStore, latencies: Latencie
 
 
 @simulated
-@given(stores(60, 200, 3.0), latency(0.3), st.integers(1, 12))
-def test_costly_batches(store: ExactStore, latencies: Latencies, cost: int) -> None:
-    Job(store, 3 * store.quota // cost, latencies, cost=cost).run(400)
-    assert not store.refused
-    assert max(store.used.values()) <= store.quota
-
-
-@simulated
-@given(stores(150, 150, 3.0), latency(0.3), st.integers(5, 150), st.integers(0, 60))
-def test_ceiling_and_reserve(
-    store: ExactStore, latencies: Latencies, ceiling: int, reserve: int
+@given(
+    stores(150, 150, 3.0),
+    latency(0.3),
+    st.integers(5, 150),
+    st.integers(0, 60),
+    st.integers(1, 5),
+)
+def test_ceiling_reserve_and_cost(
+    store: ExactStore, latencies: Latencies, ceiling: int, reserve: int, cost: int
 ) -> None:
     options = {"ceiling": ceiling, "reserve": reserve}
-    Job(store, 3 * ceiling, latencies, options=options).run(400)
+    Job(store, 3 * ceiling // cost, latencies, cost=cost, options=options).run(400)
+    assert not store.refused
     assert max(store.used.values()) <= min(ceiling, 150 - reserve)
-
-
-@simulated
-@given(stores(60, 450, 3.0), latency(0.05), st.integers(60, 450), st.floats(0.1, 2.5))
-def test_quota_that_changes(
-    store: ExactStore, latencies: Latencies, after: int, moment: float
-) -> None:
-    def change() -> None:
-        store.time.sleep(moment * 3.0)
-        store.quota = after
-
-    Job(store, 3 * max(store.quota, after), latencies, known=False).run(400, change)
-    assert store.refused.total() <= WORKERS
 
 
 # --- stores whose limit counts items --------------------------------------------------------
@@ -591,74 +551,32 @@ def assert_each_done_once(store: FakeStore, outcome: Outcome, planned: set[int])
     assert outcome.summary["retries"] == 0
 
 
-def partial_answers(store: FakeStore) -> int:
-    """Return how many DELETEs were done in part, and rate-limited for the rest."""
-    sent = [request for request in store.deletes() if request.counted]
-    return sum(0 < request.cost < len(request.ids) for request in sent)
-
-
 def test_count_items_paces_by_items(make_store: MakeStore, tool: RiggedTool) -> None:
     store = make_store(customers=400, quota=150, window=1.0, count_items=True)
     planned = set(store.customers)
     assert_each_done_once(store, tool.run(store, count_items=True), planned)
-    assert partial_answers(store) <= 3
+    in_part = [r for r in store.deletes() if r.counted and r.cost < len(r.ids)]
+    assert len(in_part) <= 3
     assert max(store.windows().values()) <= 150
 
 
-@pytest.mark.parametrize(("option", "latency"), [(True, 0.05), (False, 0.0)])
-def test_items_of_another_app(
-    make_store: MakeStore, tool: RiggedTool, option: bool, latency: float
+@pytest.mark.parametrize("option", [True, False])
+@pytest.mark.parametrize(("customers", "quota", "others"), [(90, 60, 20), (12, 8, 0.1)])
+def test_batches_that_are_done_in_part(
+    make_store: MakeStore,
+    tool: RiggedTool,
+    customers: int,
+    quota: int,
+    others: float,
+    option: bool,
 ) -> None:
-    """Batches are done in part, and all records are deleted in the end."""
-    store = make_store(customers=90, quota=60, window=1.0, latency=latency, count_items=True)
+    """Because of another app, or of a quota below a batch; all is deleted in the end."""
+    store = make_store(
+        customers=customers, quota=quota, window=1.0, latency=0.02, count_items=True
+    )
     planned = set(store.customers)
-    with store.other_app(per_second=20):
+    with store.other_app(per_second=others):
         assert_each_done_once(store, tool.run(store, count_items=option), planned)
-
-
-@pytest.mark.parametrize("option", [True, False])
-def test_partial_limit(make_store: MakeStore, hurried: RiggedTool, option: bool) -> None:
-    """A2: whatever the shape of the answer. A rejected id beside them fails alone."""
-    store = make_store(customers=60, count_items=True, **QUIET)
-    bad = list(store.customers)[4]
-    store.per_item = {bad: (409, "is locked")}
-    shapes = iter([("errors", 207), ("errors", 422), ("meta", 422), ("rows", 200)])
-
-    def in_part(request: Request) -> None:
-        store.per_item_shape, store.per_item_status = next(shapes)
-        request.cost = 7
-
-    store.faults = [
-        Fault(
-            "DELETE",
-            where=lambda r: len(r.ids) == 10,
-            times=4,
-            hook=in_part,
-            quota_headers=False,
-        )
-    ]
-    outcome = hurried.run(store, "--max-concurrent", "1", count_items=option)
-    assert outcome.status == 4, outcome.text
-    assert list(store.customers) == [bad]
-    assert counts(outcome) == {"deleted": 59, "failed": 1}
-    assert "is locked" in outcome.failed[bad]
-    assert sorted(len(request.ids) for request in store.deletes()) == [3] * 4 + [10] * 6
-    assert (outcome.summary["rate_limited"], outcome.summary["retries"]) == (4, 0)
-
-
-@pytest.mark.parametrize("option", [True, False])
-def test_window_below_a_batch(make_store: MakeStore, tool: RiggedTool, option: bool) -> None:
-    store = make_store(customers=12, quota=8, window=1.0, count_items=True)
-    planned = set(store.customers)
-    assert_each_done_once(store, tool.run(store, count_items=option), planned)
-
-
-def test_delete_by_path_id_costs_one_item(make_store: MakeStore, tool: RiggedTool) -> None:
-    store = make_store(customers=0, coupons=40, quota=60, window=1.0, count_items=True)
-    outcome = tool.run(store, count_items=True, resource="coupons")
-    assert outcome.status == 0, outcome.text
-    assert not store.records["coupons"]
-    assert len({request.window for request in store.deletes()}) <= 2
 
 
 # --- reserve and headers --------------------------------------------------------------------

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
-import json
 import os
 import pickle
 import re
@@ -16,7 +15,6 @@ import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import parse_qsl
 
 import pytest
 import yaml
@@ -142,10 +140,7 @@ CORRECTIONS: dict[str, tuple[Correction, ...]] = {
 class Exchange(NamedTuple):
     """A request and its answer, as sent."""
 
-    method: str
-    target: str
-    headers: tuple[tuple[str, str], ...]
-    status: int
+    request: Request
     content_type: str
     body: bytes
 
@@ -166,14 +161,7 @@ class RecordingStore(FakeStore):
         for request in self.log:
             head, _, body = self.answers[request.number].partition(b"\r\n\r\n")
             headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:])
-            yield Exchange(
-                request.method,
-                request.target,
-                tuple(request.headers.items()),
-                request.status,
-                headers.get("Content-Type", ""),
-                body,
-            )
+            yield Exchange(request, headers.get("Content-Type", ""), body)
 
 
 # --- the comparison -------------------------------------------------------------------------
@@ -214,40 +202,29 @@ class Validator:
 
     def problems(self, exchange: Exchange) -> Iterator[str]:
         """Yield what is wrong with a request and its answer."""
-        path, _, query = exchange.target.partition("?")
-        request = MockRequest(GATEWAY, exchange.method, path, headers=dict(exchange.headers))
-        request.parameters.query = MultiDict(parse_qsl(query, keep_blank_values=True))
-        where = f"{self.file}: {exchange.method} {exchange.target}"
+        sent, kind, body = exchange
+        request = MockRequest(GATEWAY, sent.method, sent.path, headers=sent.headers)
+        request.parameters.query = MultiDict(sent.query)
+        where = f"{self.file}: {sent.method} {sent.target}"
         try:
-            found = self.finder.find(request.method, GATEWAY + path)
+            found = self.finder.find(request.method, GATEWAY + sent.path)
         except PathError as error:
             yield f"{where}: {error}"
             return
         parts = (found.operation, found.path)
         documented = [row for part in parts for row in part.get("parameters", ())]
-        types = {
-            (row / "name").read_str(): (row / "schema" / "type").read_str()
-            for row in documented
-            if (row / "in").read_str() == "query"
-        }
-        for name, values in request.parameters.query.lists():
-            if name not in types:
-                yield f"{where}: {name} is not documented"
-            elif len(values) > 1:
-                yield f"{where}: {name} is given {len(values)} times"
-            # openapi-core accepts yes
-            elif types[name] == "boolean" and values[0] not in ("true", "false"):
-                yield f"{where}: {name} is not of type 'boolean'"
+        names = {(row / "name").read_str() for row in documented}
+        for name in request.parameters.query.keys() - names:
+            yield f"{where}: {name} is not documented"
         for wrong in self.requests.iter_errors(request):
             yield f"{where}: {reason_of(wrong)}"
-        if exchange.status == 204 and exchange.body:
+        if sent.status == 204 and body:
             yield f"{where}: 204 with a body"
-        kind = exchange.content_type
-        response = MockResponse(exchange.body, exchange.status, content_type=kind)
+        response = MockResponse(body, sent.status, content_type=kind)
         for wrong in self.answers.iter_errors(request, response):
             # Some files have `content: {}` for a 204.
-            if not (exchange.status == 204 and isinstance(wrong, MissingData)):
-                yield f"{where}: {exchange.status}: {reason_of(wrong)}"
+            if not (sent.status == 204 and isinstance(wrong, MissingData)):
+                yield f"{where}: {sent.status}: {reason_of(wrong)}"
 
 
 def reason_of(error: BaseException) -> str:
@@ -258,12 +235,10 @@ def reason_of(error: BaseException) -> str:
     return " < ".join([own, *map(reason_of, itertools.islice(causes, 3))])
 
 
-def file_of(target: str) -> str:
+def file_of(request: Request) -> str:
     """Return the file that documents the path of a request."""
-    path = target.partition("?")[0].split("/", 3)[-1]
-    known = [name for name in FILES if f"{path}/".startswith(f"{name}/")]
-    assert known, f"no file documents {target}"
-    return FILES[max(known, key=len)]
+    path = request.path.split("/", 3)[-1] + "/"
+    return FILES[max((name for name in FILES if path.startswith(f"{name}/")), key=len)]
 
 
 def problems_of(
@@ -276,9 +251,12 @@ def problems_of(
         return Validator(file, [one for one in corrections if one.file == file])
 
     # Of those that differ only in numbers, one is enough.
-    unique = {(e.method, re.sub(r"\d+", "0", e.target), e.status, e.body): e for e in exchanges}
+    unique: dict[object, Exchange] = {}
+    for exchange in exchanges:
+        sent, _, body = exchange
+        unique[sent.method, re.sub(r"\d+", "0", sent.target), sent.status, body] = exchange
     for exchange in unique.values():
-        for problem in validator(file_of(exchange.target)).problems(exchange):
+        for problem in validator(file_of(exchange.request)).problems(exchange):
             yield exchange, problem
 
 
@@ -386,44 +364,8 @@ def test_requests_and_answers_are_documented(
     sent = {name for request in store.log for name in request.query}
     assert sent >= {"limit", *RESOURCES[resource].filter_types(), *KINDS[resource].filters}
     corrections = CORRECTIONS.get(resource, ())
-    failing = dict(problems_of(store.exchanges()))
+    failing = [exchange for exchange, _ in problems_of(store.exchanges())]
     assert [problem for _, problem in problems_of(failing, corrections)] == []
     for correction in corrections:
         others = tuple(other for other in corrections if other != correction)
         assert any(problems_of(failing, others)), f"no longer needed: {correction}"
-
-
-LISTED: Any = {"data": [], "meta": {}}
-ERROR: Any = {"status": 404, "title": "x", "type": "x"}
-# A request and its answer with one mistake, and the words that report it.
-WRONG: list[tuple[str, str, int, Any, str]] = [
-    ("GET", "v3/catalog/products?limit=251", 200, LISTED, "251 is greater than"),
-    ("GET", "v3/catalog/products?colour=red", 200, LISTED, "colour is not documented"),
-    ("GET", "v3/catalog/products?type=paper", 200, LISTED, "'paper' is not one of"),
-    ("GET", "v3/catalog/products?is_visible=yes", 200, LISTED, "is_visible"),
-    ("GET", "v3/catalog/products?include=images,orders", 200, LISTED, "'orders' is not one of"),
-    ("GET", "v3/catalog/products?id:in=1,x", 200, LISTED, "id:in"),
-    ("GET", "v3/catalog/products?id:in=1&id:in=2", 200, LISTED, "id:in is given 2 times"),
-    ("GET", "v3/catalog/products?date_last_imported:min=today", 200, LISTED, "is not a 'date'"),
-    ("DELETE", "v3/promotions", 204, None, "Missing required query parameter: id:in"),
-    ("DELETE", "v3/promotions?id:in=", 204, None, "id:in"),
-    ("DELETE", "v3/customers", 204, None, "Missing required query parameter: id:in"),
-    ("DELETE", "v3/customers/7", 204, None, "Path not found"),
-    ("DELETE", "v3/catalog/brands/seven", 204, None, "brand_id"),
-    ("PATCH", "v3/pricelists/7", 204, None, "Operation patch not found"),
-    ("DELETE", "v3/customers?id:in=7", 204, ERROR, "204 with a body"),
-    ("DELETE", "v3/customers?id:in=7", 200, LISTED, "Unknown response http status: 200"),
-    ("GET", "v3/pricelists", 200, {"data": [{"id": "7"}]}, "'7' is not of type 'integer'"),
-    ("GET", "v3/pricelists", 200, [], "[] is not of type 'object'"),
-    ("GET", "v3/pricelists", 200, None, "Missing response data"),
-]
-
-
-def test_mistakes_are_found() -> None:
-    """One mistake in a request or an answer is reported, and nothing else."""
-    headers = (("accept", "application/json"), ("x-auth-token", "x"))
-    for method, target, status, body, words in WRONG:
-        text = b"" if body is None else json.dumps(body).encode()
-        path, kind = f"/stores/x/{target}", "application/json"
-        ((_, problem),) = problems_of([Exchange(method, path, headers, status, kind, text)])
-        assert words in problem

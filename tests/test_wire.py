@@ -7,9 +7,7 @@ import gzip
 import itertools
 import math
 import random
-import select
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -33,14 +31,6 @@ from tests.rigged import (
 )
 
 # --- wires that misbehave -------------------------------------------------------------------
-
-
-def drip(wire: Wire, seconds: float) -> None:
-    wire.piece, wire.pieces, wire.delay = 1, 400, lambda: seconds
-
-
-def lose(what: str) -> Callable[[Wire], None]:
-    return lambda wire: setattr(wire, "loses", what)
 
 
 @contextlib.contextmanager
@@ -105,28 +95,36 @@ def test_wire_that_cuts_and_corrupts(make_store: MakeStore, hurried: RiggedTool)
 def test_slow_wire(make_store: MakeStore, hurried: RiggedTool, within_tls: bool) -> None:
     with wired(make_store, 30, within_tls=within_tls) as (store, wire, planned):
         if within_tls:
-            drip(wire, 0.0002)
+            wire.drip(0.0002)
         else:
             wire.throttle(50_000)
             wire.delay = lambda: random.uniform(0, 0.04)
         assert_all_gone_once(run_through(wire, hurried, timeout=10), store, planned)
 
 
-@pytest.mark.parametrize("what", ["all", "the end"], ids=["black hole", "half-closed"])
-def test_wire_that_heals(make_store: MakeStore, hurried: RiggedTool, what: str) -> None:
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+@pytest.mark.parametrize("what", ["all", "answers", "the end"])
+def test_wire_that_heals(
+    make_store: MakeStore, hurried: RiggedTool, what: str, method: str
+) -> None:
     """N24: connections without an answer in time are given up and replaced."""
-    with wired(make_store, 60) as (_, wire, planned):
-        wire.strikes, wire.loses = lambda number: number in (1, 3, 4), what
+    with wired(make_store, 100) as (store, wire, planned):
+
+        def strike(_request: Request) -> None:
+            so_far = max(wire.connections, 3)
+            wire.strikes, wire.loses = lambda number: number <= so_far, what
+
+        store.faults = [Fault(method, skip=5 * (method == "DELETE"), after=strike)]
         outcome = run_through(wire, hurried, timeout=0.4)
         assert_ends_well(outcome, wire, hurried, planned, 0)
         assert outcome.summary["retries"] > 0
 
 
 BROKEN: dict[str, tuple[bool, Callable[[Wire], None]]] = {
-    "dripped headers": (True, lambda wire: drip(wire, 0.1)),
+    "dripped headers": (True, lambda wire: wire.drip(0.1)),
     "throttle": (False, lambda wire: wire.throttle(20)),
-    "black hole": (False, lose("all")),
-    "half-open": (False, lose("answers")),
+    "black hole": (False, lambda wire: setattr(wire, "loses", "all")),
+    "half-open": (False, lambda wire: setattr(wire, "loses", "answers")),
 }
 
 
@@ -141,20 +139,6 @@ def test_wire_that_does_not_heal(
         store.faults = [Fault("DELETE", skip=2, hook=lambda _: set_wire(wire))]
         outcome = run_through(wire, hurried, timeout=0.2, max_retries=0)
         assert_ends_well(outcome, wire, hurried, planned, 5)
-
-
-def test_router_that_forgets_connections(make_store: MakeStore, hurried: RiggedTool) -> None:
-    """In the middle of the DELETEs it costs a time-out each, and new connections are made."""
-    with wired(make_store, 200) as (store, wire, planned):
-
-        def forget(_request: Request) -> None:
-            so_far = wire.connections
-            wire.strikes, wire.loses = lambda number: number <= so_far, "answers"
-
-        store.faults = [Fault("DELETE", skip=10, after=forget, commit=True, status=204)]
-        outcome = run_through(wire, hurried, timeout=1)
-        assert_ends_well(outcome, wire, hurried, planned, 0)
-        assert outcome.summary["retries"] > 0
 
 
 def test_store_that_never_answers(make_store: MakeStore, hurried: RiggedTool) -> None:
@@ -195,7 +179,7 @@ def test_long_requests_are_halved(
     def is_too_long(request: Request) -> bool:
         return len(request.query.get("id:in", "")) > 500
 
-    store.faults = [Fault(where=is_too_long, times=math.inf, status=status, counts=False)]
+    store.faults = [Fault(where=is_too_long, times=math.inf, status=status)]
     outcome = hurried.run(store, "--resource", resource)
     assert outcome.status == 0, outcome.text
     assert not store.records[resource]
@@ -216,51 +200,30 @@ def test_unanswered_pages_shrink(make_store: MakeStore, hurried: RiggedTool) -> 
 # --- the environment ------------------------------------------------------------------------
 
 
-class Proxy:
+class Proxy(Wire):
     """A CONNECT proxy that answers with this status, or, with 200, opens a tunnel."""
 
-    def __init__(self, status: int) -> None:
+    def __init__(self, store: FakeStore, status: int) -> None:
         self._status = status
         self.seen: list[str] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._closing = threading.Event()
-        self.port = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        super().__init__(store)
 
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                ours, _ = self._listener.accept()
-                threading.Thread(target=self._serve, args=(ours,), daemon=True).start()
-
-    def _serve(self, ours: socket.socket) -> None:
+    def _relay(self, ours: socket.socket, number: int) -> None:
         with contextlib.suppress(OSError), ours:
             head = b""
             while b"\r\n\r\n" not in head and (data := ours.recv(4096)):
                 head += data
             self.seen.append(head.decode())
+            ours.sendall(f"HTTP/1.1 {self._status} X\r\n".encode())
             if self._status != 200:
-                answer = f"HTTP/1.1 {self._status} No\r\nContent-Length: 0\r\n\r\n"
-                return ours.sendall(answer.encode())
-            host, _, port = head.split()[1].decode().partition(":")
-            ours.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
-            with socket.create_connection((host, int(port))) as theirs:
-                while not self._closing.is_set():
-                    for end in select.select([ours, theirs], [], [], 0.1)[0]:
-                        if not (data := end.recv(65536)):
-                            return None
-                        (theirs if end is ours else ours).sendall(data)
+                return ours.sendall(b"Content-Length: 0\r\n\r\n")
+            ours.sendall(b"\r\n")
+            with socket.create_connection(self._beyond) as theirs:
+                self._carry(ours, theirs, number)
 
-    def environ(self) -> dict[str, str]:
-        address = f"http://bob:p%40ssword9@127.0.0.1:{self.port}"
+    def environ(self, password: str = "p%40ssword9") -> dict[str, str]:
+        address = f"http://bob:{password}@{self.host}"
         return {"HTTPS_PROXY": address, "NO_PROXY": "", "no_proxy": ""}
-
-    def close(self) -> None:
-        """Listen no more, and cut all tunnels."""
-        self._closing.set()
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
 
 
 @pytest.mark.parametrize(("status", "expected"), [(407, 2), (403, 2), (401, 2), (502, 5)])
@@ -268,7 +231,7 @@ def test_proxy_that_does_not_connect(
     store: FakeStore, hurried: RiggedTool, status: int, expected: int
 ) -> None:
     """A final rejection is exit 2 at once, other faults are retried; both name the proxy."""
-    proxy = Proxy(status)
+    proxy = Proxy(store, status)
     config = store.config(hurried.folder, max_retries=1)
     outcome = hurried(store, config, "--yes", **proxy.environ())
     proxy.close()
@@ -285,7 +248,7 @@ def test_proxy_that_goes_away(store: FakeStore, hurried: RiggedTool) -> None:
     """The run ends with 5 and names the proxy; resumed through another one, it completes."""
     planned = set(store.customers)
     config = store.config(hurried.folder, max_retries=1)
-    proxy = Proxy(200)
+    proxy = Proxy(store, 200)
     environ = proxy.environ()
     store.faults = [Fault("DELETE", hook=lambda _: proxy.close(), commit=True, status=204)]
     outcome = hurried(store, config, "--yes", **environ)
@@ -295,10 +258,9 @@ def test_proxy_that_goes_away(store: FakeStore, hurried: RiggedTool) -> None:
     refused = hurried(store, config, "--yes", **environ)
     assert refused.status == 5
     assert_says(refused, "proxy")
-    proxy = Proxy(200)
-    resumed = hurried(
-        store, config, "--yes", "--resume", outcome.folder or "", **proxy.environ()
-    )
+    proxy = Proxy(store, 200)
+    options = ("--yes", "--resume", outcome.folder or "")
+    resumed = hurried(store, config, *options, **proxy.environ())
     proxy.close()
     assert_all_gone_once(resumed, store, planned)
     assert outcome.folder is not None
