@@ -198,7 +198,7 @@ class Stop:
     failure: RunError | None = None
     # Do not even wait for what is in flight: a second signal came.
     force_exit: bool = False
-    # Whether a signal raises at once: while the main thread waits for input.
+    # Whether a signal raises at once; see `raising`.
     raises_on_signal: bool = False
     # How many signals came.
     signals: int = 0
@@ -220,6 +220,15 @@ class Stop:
             self.check()
             time.sleep(min(left, POLL))
         self.check()
+
+    @contextmanager
+    def raising(self) -> Iterator[None]:
+        """Have a signal raise meanwhile: in a wait for input, or a long search."""
+        self.raises_on_signal = True
+        try:
+            yield
+        finally:
+            self.raises_on_signal = False
 
     def on_signal(self, signum: int, _frame: FrameType | None) -> None:
         """Handle a signal: the first stops, the second quits, the third kills."""
@@ -708,7 +717,7 @@ FILTER_TYPES: dict[str, tuple[str, str, Callable[[Any], Any]]] = {
         (
             "text without a space after a comma (use --match for that)",
             r"(?s)\S(.*\S)?",
-            str.casefold,
+            str.lower,  # not folded further: straße and strasse are two people
         ),
     ),
 }
@@ -747,6 +756,8 @@ class Filter:
             for text, value in self.values.items():
                 if self.compare(item, value):
                     matching.add(text)
+        if self.name == "categories:in" and len(matching) < len(self.values):
+            return set()  # products_catalog.v3.yml: "in all the categories specified"
         return matching
 
     def is_at_end(self, record: Record) -> bool:
@@ -782,6 +793,8 @@ def make_filter(text: str, resource: Resource, name: str) -> Filter:
     wanted, form, read = FILTER_TYPES[kind]
     compare = OPERATORS[suffix]
     text = sent = text.strip()
+    if not text.isprintable():
+        raise ValueError("has a character that cannot be printed.")
     parts, values = [text], {}
     if suffix == "in" or kind == "texts":  # the API splits at commas
         parts = text.split(",")
@@ -828,6 +841,9 @@ def value_at(record: object, path: str) -> Any:
     return next(iter(values_at(record, path)), None)
 
 
+NUMBERS_AS_TEXT = ("amount", "balance", "min_purchase")  # marketing.v2.yml: "50.0000"
+
+
 @dataclass(frozen=True)
 class Match:
     """--match: records in whose field an expression matches or, negated, does not."""
@@ -866,10 +882,11 @@ class Match:
 
     def _matches_value(self, value: object) -> bool:
         """Search in a text; a number or boolean must match as a whole: 100 for 100.0."""
-        if isinstance(value, str) and not re.fullmatch(r"-?[0-9]{1,18}\.[0-9]{4}", value):
+        is_number = re.fullmatch(r"[0-9]+(\.[0-9]+)?", str(value))
+        if isinstance(value, str) and not (is_number and self.path in NUMBERS_AS_TEXT):
             return bool(self.pattern.search(value))
         text = str(value).lower()
-        if isinstance(value, (str, float)):  # V2 returns numbers as text: "50.0000"
+        if isinstance(value, (str, float)):
             text = format(Decimal(text).normalize(), "f")
         return bool(self.pattern.fullmatch(text))
 
@@ -1082,17 +1099,22 @@ class ListMatcher:
         entries = self.entries.items()
         return [text for key, text in entries if isinstance(key, str) and key not in self.found]
 
-    def emails_of_unmatched_ids(self) -> list[str]:
-        """Return the addresses of rows whose id matches no record: another may have it."""
+    def keys_of_unmatched_ids(self) -> list[str]:
+        """Return the keys of rows whose id matches no record: another may have them."""
         pairs = self.entries.pairs
-        emails = [key for _, number, key in pairs if number not in self.found]
-        return [*filter(PLAIN_ADDRESS.fullmatch, emails)]
+        keys = [key for _, number, key in pairs if number not in self.found]
+        if self.resource.key == "email":
+            return [*filter(PLAIN_ADDRESS.fullmatch, keys)]
+        return keys
 
-    def contradictions(self) -> list[str]:
-        """Return the rows whose id and key are of two records: "line 2 (id 26)"."""
+    def contradictions(self, *, is_complete: bool = True) -> list[str]:
+        """Return the rows whose id and key are of two records: "line 2 (id 26)".
+
+        is_complete: all records were seen that the entries match.
+        """
         rows = []
         for line, number, key in self.entries.pairs:
-            is_of_another = number not in self.found and key in self.found
+            is_of_another = is_complete and number not in self.found and key in self.found
             if is_of_another or self.found.get(number, key) != key:
                 rows.append(f"line {line} (id {number})")
         return rows
@@ -1199,7 +1221,7 @@ GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
         "--yes -y": (SWITCH, "skip the confirmation prompt"),
         "--resume RUN_FOLDER": (PATH, "resume a run, or execute a dry run's plan"),
         "--runs-dir DIR": (PATH, "directory for run folders (default: runs)"),
-        "--no-backup": (SWITCH, "do not write backup.jsonl"),
+        "--no-backup": (SWITCH, "do not write backup.jsonl and reimport.csv"),
     },
     "pace": {
         "--rate-limit N": (
@@ -1224,12 +1246,12 @@ GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
 STORE_READERS = {
     "--store-hash": reader(
         "(.*stores/)?[A-Za-z0-9]+(/v[0-9])?/?",
-        "must be letters and digits, or the whole API path",
+        "must be filled in: letters and digits, or the whole API path",
         partial(re.sub, "^.*stores/|/.*$", ""),
     ),
     "--access-token": reader(
         "[!#-&(-~]+",
-        "must be ASCII without spaces or quotes, here or in BIGCOMMERCE_ACCESS_TOKEN",
+        "must be filled in (or BIGCOMMERCE_ACCESS_TOKEN): ASCII without spaces or quotes",
         secret,
     ),
     "--client-id": reader("[!-~]*", "must be ASCII without spaces"),
@@ -1238,9 +1260,7 @@ STORE_READERS = {
     ),
 }
 READERS = {
-    "--host": reader(
-        "[A-Za-z0-9.-]+(:[0-9]{1,5})?", "must be host or host:port in BC_API_ENDPOINT"
-    ),
+    "--host": reader("[A-Za-z0-9.-]+(:[0-9]{1,5})?", "must be host or host:port"),
     "--min-requests-remaining": NOT_NEGATIVE,
     "--count-items": SWITCH,
     "--max-retries": reader("1?[0-9]|20", "must be a whole number from 0 to 20", int),
@@ -1263,7 +1283,7 @@ for group in GROUPS.values():
 
 # How the options that select begin: a filter is --filter NAME.
 SELECTING = tuple(words.split()[0] for words in GROUPS["what to delete"])
-NOT_IN_INI = ("--config", "--filter", "--yes", "--resume", "--json")
+NOT_IN_INI = ("--config", "--filter", "--yes", "--resume", "--json", "--version")
 REPEATABLE = ("--match", "--keep")
 # Compared with the plan's when a run is resumed.
 PROTECTIONS = ("--keep", "--match", "--spare-with-orders")
@@ -1393,8 +1413,12 @@ def read_line(line: str, sections: list[str], ini: Texts) -> None:
     ini[flag] = [value]
 
 
-def read_options(path: Path, ini: Texts, argv: Texts) -> dict[str, Any]:
+def read_options(
+    path: Path, ini: Texts, argv: Texts, sources: Mapping[str, str]
+) -> dict[str, Any]:
     """Return the fields of Config that options set; raises ConfigError.
+
+    sources: what gave the text of an option that is in neither the ini nor argv.
 
     The ini is a command line before the command line: what an option gives replaces what
     its key gives, which is told if it selects or protects; keep lists add up. N28: a
@@ -1412,7 +1436,9 @@ def read_options(path: Path, ini: Texts, argv: Texts) -> dict[str, Any]:
                 read = READERS.get(flag, make_filter)
                 converted.append(read(text, values["resource"], key))
             except ValueError as error:
-                source = f"{flag} {clean(text)!r}" if text in in_argv else f"{path}: {key}"
+                source = sources.get(flag, f"{path}: {key}")
+                if text in in_argv:
+                    source = f"{flag} {clean(text)!r}"
                 raise ConfigError(f"{source} {error}") from error
         if in_argv and flag != "--keep":
             is_guard = flag.startswith(SELECTING) or flag == "--max-delete"
@@ -1436,8 +1462,11 @@ def read_config(argv: Texts, environ: Mapping[str, str]) -> Config:
     path = Path(argv.pop("--config")[0])
     ini = {"--store-hash": [""]} | read_ini(path)
     ini["--host"] = [environ.get("BC_API_ENDPOINT") or DEFAULT_HOST]
-    if ini.get("--access-token", [""]) == [""]:
-        ini["--access-token"] = [environ.get("BIGCOMMERCE_ACCESS_TOKEN", "").strip()]
+    sources = {"--host": "BC_API_ENDPOINT"}
+    token = environ.get("BIGCOMMERCE_ACCESS_TOKEN", "").strip()
+    if ini.setdefault("--access-token", [""]) == [""] and token:
+        ini["--access-token"] = [token]
+        sources["--access-token"] = "BIGCOMMERCE_ACCESS_TOKEN"
     protections = {}
     if "--resume" in argv:  # the selection is the plan's
         for flag in PROTECTIONS:
@@ -1449,7 +1478,7 @@ def read_config(argv: Texts, environ: Mapping[str, str]) -> Config:
                 if flag in argv:
                     raise ConfigError(f"{flag} cannot be used with --resume.")
                 del ini[flag]
-    options = read_options(path, ini, argv)
+    options = read_options(path, ini, argv, sources)
     if mode := mode_readable_by_others(path):
         fault = f"{path} is readable by other users ({mode:04o})"
         options["warnings"].append(f"{fault}. Run: chmod 600 {path}")
@@ -1526,7 +1555,10 @@ def parse_arguments(words: Sequence[str] | None) -> Texts:
             raise ConfigError(f"--filter {clean(text)!r} must be NAME=VALUE.")
         argv.setdefault(f"--filter {clean(name).lower()}", []).append(value)
     for flag, texts in argv.items():
-        if len(texts) > 1 and flag not in REPEATABLE:
+        count = len(texts)
+        if READERS.get(flag) is SWITCH:
+            count = len({*texts})  # the same twice is no contradiction
+        if count > 1 and flag not in REPEATABLE:
             raise ConfigError(f"{flag} can be given only once.")
     return argv
 
@@ -1795,6 +1827,8 @@ class Request:
     sent_at: float = 0.0
     # A status that is no failure, though it would be for others.
     tolerated: int | None = None
+    # Whether the run goes on whatever the response is.
+    is_optional: bool = False
     # Called once, right before the first attempt; may raise RunError.
     before_send: Callable[[], None] = lambda: None
     # The ruling on each attempt so far.
@@ -2263,9 +2297,9 @@ class Client:
                 self._wait(response, self.bucket.rate_limited(request.sent_at), "rate_limited")
             elif is_settled:
                 self.bucket.succeeded()
-            if ruling.action is Action.REJECTED and not request.batch:
+            if ruling.action is Action.REJECTED and not (request.batch or request.is_optional):
                 raise ReadRejected(explain(request, response, self._config), response.status)
-            if is_settled:
+            if is_settled or (request.is_optional and ruling.action is not Action.PAUSE):
                 return response
             tries = [earlier.action for earlier in request.rulings].count(ruling.action)
             is_stray = response.status in (401, 403) and self._is_accepted and tries == 1
@@ -2280,10 +2314,6 @@ class Client:
 
     def _attempt(self, request: Request) -> Response:
         """Send the request once, as soon as it has its tokens; raises a stop's reason."""
-        if self.bucket.window.largest() < 1:
-            limit = f"below the store's quota ({self.bucket.window.quota})"
-            fault = f"{self._config.path}: min_requests_remaining must be {limit}."
-            raise self.stop.set(ConfigError(fault))
         request.cost = self.bucket.acquire(request.cost)
         self.stop.check()
         if not request.rulings:
@@ -2299,6 +2329,10 @@ class Client:
             del self.in_flight[connection]
         self.latency = took = time.monotonic() - request.sent_at
         self.bucket.update_from_headers(response.headers, request.sent_at, request.cost)
+        if self.bucket.window.largest() < 1:
+            limit = f"below the store's quota ({self.bucket.window.quota})"
+            fault = f"{self._config.path}: min_requests_remaining must be {limit}."
+            self.stop.set(ConfigError(fault))  # not raised: what was answered is settled
         self._count("requests")
         left = quota_header(response.headers, "Requests-Left")
         words = "" if response.status in (200, 202, 204) else f": {response.message}"
@@ -2466,19 +2500,26 @@ class Store:
         is_read = response.status == 200 and isinstance(response.json, dict)
         return response.json if is_read else None
 
-    def group_names(self) -> dict[str, object]:
-        """Return id => name of the customer groups, as far as they can be read."""
+    def group_names(self) -> tuple[dict[str, object], str]:
+        """Return id => name of the customer groups, and why some cannot be read, or "".
+
+        The run does not need them: whatever the response is, it is not asked for again.
+        """
         names: dict[str, object] = {}
-        with suppress(ReadRejected, RetriesExhausted, InvalidResponse):
-            for number in itertools.count(1):
-                params = {"page": number, "limit": PAGE_LIMIT}
-                groups = CUSTOMER_GROUPS
-                request = Request("GET", groups, groups.path, params, tolerated=403)
-                for group in read_page(self.client.send(request), groups).records:
-                    names[str(group["id"])] = group.get("name")
-                if len(names) < number * PAGE_LIMIT:
-                    break
-        return names
+        for number in itertools.count(1):
+            params = {"page": number, "limit": PAGE_LIMIT}
+            request = Request("GET", CUSTOMER_GROUPS, CUSTOMER_GROUPS.path, params)
+            request.is_optional = True
+            response = self.client.send(request)
+            try:
+                groups = read_page(response, CUSTOMER_GROUPS).records
+            except InvalidResponse:
+                return names, response.message
+            for group in groups:
+                names[str(group["id"])] = group.get("name")
+            if len(names) < number * PAGE_LIMIT:
+                break
+        return names, ""
 
     def page(self, resource: Resource, page: int = 1, **params: Any) -> Page:
         """Return a page of a list, by the SDK's iterall.
@@ -2510,7 +2551,7 @@ class Store:
                 return page.records
             if is_by_id or len(values) == 1:
                 fault = f"The store returned incomplete or unrelated records for {filter_name}"
-                raise InvalidResponse(f"{fault}, so the list cannot be matched. Try again.")
+                raise InvalidResponse(f"{fault}.")
         except (ReadRejected, RetriesExhausted) as failure:
             status = getattr(failure, "http_status", 0)
             if len(values) < EMAIL_LIMIT or status not in (0, 400, 413, 414):
@@ -2764,7 +2805,9 @@ class Collector:
                 selection = Selection(config, self.with_orders)
                 files.restart()
                 continue
-            files.write(selection.select(records))
+            with self.workers.stop.raising():  # an expression may take for ever
+                selected = selection.select(records)
+            files.write(selected)
             if selection.is_full:
                 break
         selection.duplicates = self.duplicates + selection.ids_list.entries.duplicates
@@ -2790,7 +2833,7 @@ class Collector:
         steps = (
             (store.resource.id_filter, matcher.unmatched_ids),
             ("email:in", matcher.unmatched_emails),
-            ("email:in", matcher.emails_of_unmatched_ids),
+            ("email:in", matcher.keys_of_unmatched_ids),
         )
         is_possible = all(name in known or not unmatched() for name, unmatched in steps)
         is_fast = 10 * len(matcher.unmatched_emails()) <= max(0, self.total)
@@ -2804,8 +2847,14 @@ class Collector:
                 values = [*map(normalize, map(str, unmatched()))]
                 size = EMAIL_LIMIT if name == "email:in" else store.chunk_size
                 find = partial(store.find, name, **store.params)
-                for records in self.workers.in_order(find, chunks(values, size)):
-                    yield self.unseen(records)
+                try:
+                    for records in self.workers.in_order(find, chunks(values, size)):
+                        yield self.unseen(records)
+                except InvalidResponse as failure:
+                    self.progress.warn(f"{failure} Listing all records.")
+                    yield None
+                    yield from self.listing({})
+                    return
 
     def listing(self, filters: Mapping[str, Filter]) -> Iterator[list[Record] | None]:
         """Yield all records, a page at a time and each once; None if it starts over.
@@ -2990,7 +3039,7 @@ class Plan:
     # What the panel says of the selection: label => text.
     facts: Mapping[str, str]
     # What the panel warns of => whether it is a likely mistake, which --yes refuses.
-    warnings: Mapping[str, bool]
+    warnings: dict[str, bool]
     # UTC, ISO 8601.
     created_at: str
     # By the keys of summary.json.
@@ -3299,17 +3348,17 @@ class RunFolder:
     @classmethod
     def create(cls, config: Config) -> RunFolder:
         """Make a new folder, mode 0700; raises ConfigError if it cannot be made."""
-        stem = f"{config.store_hash}-{config.resource.name}"
+        now = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+        path = config.runs_dir / f"{config.store_hash}-{config.resource.name}-{now}"
         try:
             config.runs_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             with suppress(OSError), open(config.runs_dir / ".gitignore", "x") as file:
                 file.write("*\n")
             while True:
-                path = config.runs_dir / f"{stem}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
                 with suppress(FileExistsError):
                     path.mkdir(mode=0o700)
                     return cls(path)
-                time.sleep(POLL)  # until the next second: another run has this one's name
+                path = path.with_name(f"{path.name}-2")  # begun in the same second
         except OSError as error:
             fault = f"Cannot create a run folder in {config.runs_dir} ({error.strerror})"
             raise ConfigError(f"{fault}. Use another --runs-dir.") from error
@@ -3905,7 +3954,8 @@ def check_domain(config: Config, info: Record, store_name: str) -> None:
 def check_selection(selection: Selection, parents: Mapping[int, int], config: Config) -> None:
     """Raise Refused for a list or --match that does not fit the records of the store."""
     for matcher in selection.lists:
-        if rows := matcher.contradictions():
+        is_limited = selection.is_full and matcher is selection.ids_list
+        if rows := matcher.contradictions(is_complete=not is_limited):
             raise Refused(
                 f"{matcher.entries.name}, {first_few(rows)}: id and {config.resource.key} are "
                 "of two records. Correct the rows, or remove one column."
@@ -3983,16 +4033,14 @@ def confirm(screen: Screen, stop: Stop, count: int, what: str) -> None:
         raise Canceled("Cannot prompt: not a terminal. Add --yes to delete without asking.")
     discard_typed_ahead()
     screen.err.print(Text(f"To delete {what}, type {count}: ", style="bold"), end="")
-    typed, stop.raises_on_signal = "", True
+    typed = ""
     try:
-        stop.check()
-        with suppress(OSError, ValueError):  # the terminal is gone
+        with stop.raising(), suppress(OSError, ValueError):  # the terminal is gone
+            stop.check()
             typed = sys.stdin.readline()
     except Interrupted:
         screen.say("")  # the cursor is behind ^C
         raise
-    finally:
-        stop.raises_on_signal = False
     if not typed:
         stop.sleep(POLL)  # a terminal that closes ends the input before its signal comes
     if typed.strip().replace(",", "") != str(count):
@@ -4179,6 +4227,8 @@ class Run:
         self.store_info: dict[str, str | None] = dict.fromkeys(STORE_FIELDS)
         # Name and domain of the store, its hash, and the API host if it was moved.
         self.store_name = ""
+        # Customer groups for reimport.csv, which are read meanwhile.
+        self.group_names: Future[tuple[dict[str, object], str]] | None = None
         # The thread that posts the last event.
         self.posting = threading.Thread()
         # started; read: a resume has read something new; deleting: a DELETE may be sent.
@@ -4251,6 +4301,8 @@ class Run:
         config = self.config
         self.client.bucket.set_remaining(4)  # this and the first pages
         with self.screen.phase("Connecting"):
+            if config.resource.name == "customers" and not (config.no_backup or config.resume):
+                self.group_names = self.workers.submit(self.store.group_names)
             info = self.workers.call(self.store.info) or {}
         for key, source in STORE_FIELDS.items():
             text = str(value_at(info, source) or "").replace(config.access_token, "[secret]")
@@ -4267,10 +4319,10 @@ class Run:
         config = self.config
         if config.spare_with_orders:
             self.read_orders()
-        backup, groups = not config.no_backup, None
+        backup, groups, fault = not config.no_backup, None, ""
         with self.screen.phase("Listing"):
-            if backup and config.resource.name == "customers":
-                groups = self.workers.call(self.store.group_names)
+            if self.group_names:
+                groups, fault = self.workers.result(self.group_names)
             with writing(self.folder.path):
                 files = RecordFiles(self.folder.path, config.resource, backup, groups)
                 with closing(files):
@@ -4280,6 +4332,8 @@ class Run:
             self.folder.write_csv("unmatched.csv", [("list", "entry"), *entries])
         check_selection(selection, parents, config)
         plan = make_plan(config, selection, self.store_info["time_zone"] or "an unknown one")
+        if fault and not fault.startswith("403"):  # the token may lack the scope
+            plan.warnings[f"reimport.csv lacks the customer groups ({fault})"] = False
         self.folder.write("plan.json", plan.text())
         self.plan, self.ledger.planned = plan, {*plan.ids}
         return plan

@@ -233,7 +233,7 @@ def test_proxy_that_does_not_connect(
     """A final rejection is exit 2 at once, other faults are retried; both name the proxy."""
     proxy = Proxy(store, status)
     config = store.config(hurried.folder, max_retries=1)
-    outcome = hurried(store, config, "--yes", **proxy.environ())
+    outcome = hurried(store, config, "--yes", "--no-backup", **proxy.environ())
     proxy.close()
     assert outcome.status == expected, outcome.text
     assert_says(outcome, "proxy", str(status), *(["HTTPS_PROXY"] if expected == 2 else []))
