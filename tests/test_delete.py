@@ -574,6 +574,25 @@ def test_parents_of_a_category_that_remains(make_store: MakeStore, hurried: Rigg
     }
 
 
+def test_a_store_that_answers_only_small_pages(
+    make_store: MakeStore, hurried: RiggedTool
+) -> None:
+    """It is listed, verified and resumed with 50 records a page."""
+    for resource in ("customers", "promotions"):
+        store = make_store(**{"customers": 0, resource: 120}, **QUIET)
+
+        def is_large(request: Request) -> bool:
+            return request.query.get("limit") == "250" and "id:in" not in request.query
+
+        down = {"status": 504, "body": {}}
+        options = ("--resource", resource, "--no-backup")
+        store.faults = [Fault("GET", where=is_large, times=math.inf, **down)]  # type: ignore[arg-type]
+        folder = hurried.run(store, *options, "--dry-run", max_retries=0).folder
+        outcome = hurried.run(store, "--resume", folder or "", max_retries=0)
+        assert outcome.status == 0, outcome.text
+        assert counts(outcome) == {"deleted": 120}
+
+
 def test_batches_that_are_not_sent_are_no_progress(tmp_path: Path) -> None:
     """After a stop they are neither counted nor in the journal."""
     stop, progress = bulk_delete.Stop(), bulk_delete.Progress()

@@ -305,6 +305,19 @@ def test_stray_401_or_403(store: FakeStore, hurried: RiggedTool, status: int) ->
     assert not [request for request in store.log if "cookie" in request.headers]
 
 
+def test_items_by_their_ids() -> None:
+    """Errors by id are of those ids, but in a 422 without meta; an error outdoes a success."""
+    errors = {"errors": {"7": "is locked"}, "data": [{"id": 7, "status": 200}, {"id": 8}]}
+    limited = {"errors": [{"id": 7, "code": "TOO_MANY_REQUEST"}]}
+    for status, body, action in (
+        (207, errors, Action.REJECTED),
+        (422, errors | {"meta": {}}, Action.REJECTED),
+        (207, limited, Action.PAUSE),
+    ):
+        assert classify(status, body, 7, 8).items[7].action is action
+    assert not classify(422, errors, 7, 8).items
+
+
 @parametrize("status", [0, 408, 500, 501, 502, 503, 504, 505, 599])
 def test_last_response_may_have_deleted(status: int) -> None:
     """Then a record that is gone counts as deleted, whatever is to be done next."""

@@ -337,6 +337,16 @@ def test_report_is_one_file(make_store: MakeStore, hurried: RiggedTool) -> None:
     assert re.search(r"bulk_delete\.py \d+\.\d+\.\d+", text)
 
 
+def test_a_phase_that_has_counted_nothing_is_shown(capfd: pytest.CaptureFixture[str]) -> None:
+    """N32: without a terminal too, a line every two seconds says that it goes on."""
+    screen = bulk_delete.Screen()
+    with screen.phase("Checking", 300):
+        screen._said_at -= 2.5
+        screen.tick("")
+        screen.tick("")
+    assert capfd.readouterr().err == "Checking: 0/300 \n"
+
+
 # --- webhook_url ------------------------------------------------------------------------------
 
 WEBHOOK_KEYS = {"event", "run_folder", "status", "exit_status", "selected", *COUNTS}
@@ -408,6 +418,22 @@ def test_webhook_gets_event_and_counts(
         }
         assert end == reported | {"event": event, "run_folder": outcome.folder.name}
         hook.events.clear()
+
+
+def test_a_report_that_cannot_be_written_agrees_with_all_else(
+    make_store: MakeStore, hurried: RiggedTool, hook: Hook
+) -> None:
+    """Screen, summary.json and webhook tell the same; the next resume makes up for it."""
+    store = make_store(customers=30, **QUIET)
+    folder = hurried.run(store, "--dry-run").folder
+    assert folder is not None
+    (folder / "report.html.new").mkdir()
+    outcome = hurried.run(store, "--resume", folder, webhook_url=hook.url)
+    assert (outcome.status, outcome.summary["exit_status"]) == (5, 5), outcome.text
+    assert [event["event"] for event in hook.events] == ["started", "interrupted"]
+    (folder / "report.html.new").rmdir()
+    assert hurried.run(store, "--resume", folder).status == 0
+    assert "Completed" in (folder / "report.html").read_text(encoding="utf-8")
 
 
 @posix
