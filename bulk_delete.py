@@ -17,7 +17,7 @@ The data flow, and the section that decides each step:
     Ledger => summary, exit status        screen, run
 
 The main thread writes the ledger, the results and the screen. Workers send and wait; they
-write the journal before a batch leaves, and run.log. Sections use only what is above them.
+write the journal before a batch leaves, and run.log (with -v on the screen too).
 
 Glossary:
 
@@ -178,10 +178,6 @@ class RetriesExhausted(RunError):
     """A GET used up its retries; a smaller one may be answered."""
 
 
-class Interrupted(RunError):
-    """A signal ended the run."""
-
-
 class ListingChanged(Exception):
     """Records moved while the pages were read, so the listing may have holes."""
 
@@ -236,7 +232,7 @@ class Stop:
         if self.signals > 2:  # the main thread has not left at the second: it hangs
             os._exit(128 + signum)
         self.force_exit |= self.signals > 1
-        interrupted = Interrupted(SIGNALS[signal.Signals(signum)])
+        interrupted = RunError(SIGNALS[signal.Signals(signum)])
         interrupted.exit_status = 128 + signum
         failure = self.set(interrupted)
         if self.raises_on_signal:
@@ -606,7 +602,7 @@ STORE_INFO = Resource(
 # How foreign text, data, times and names are shown.
 
 SECRETS: set[str] = set()  # the token and the like; cut out of the words of others
-FOREIGN_LIMIT = 10_000  # characters of foreign text that are looked at
+FOREIGN_LIMIT = 10_000  # characters of foreign text that are looked at (N27)
 DATA_LIMIT = 1000  # characters of a field in selected.csv and failed.csv
 MESSAGE_LIMIT = 300  # characters of the store's message
 
@@ -1055,7 +1051,7 @@ def read_list(text: str, resource: Resource, name: str = "") -> ListFile:
     return entries
 
 
-@dataclass
+@dataclass(eq=False)
 class ListMatcher:
     """Which entries of a list match a record in the store, as records are seen."""
 
@@ -1063,8 +1059,6 @@ class ListMatcher:
     resource: Resource
     # Records that the list excluded.
     excluded: int = 0
-    # Whether the store looked the entries up, rather than all records being compared.
-    is_looked_up: bool = False
     # Keys of entries that several records have.
     shared: set[str] = field(default_factory=set)
     # The listed ids and keys that were seen: id => key, key => id of its first record.
@@ -1084,20 +1078,12 @@ class ListMatcher:
                 self.shared.add(key)
         return number in entries or key in entries
 
-    def unmatched(self) -> list[str]:
-        """Return the entries that match no record, as written."""
+    def unmatched(self, kind: type = object) -> list[str]:
+        """Return the entries that match no record, as written; kind: int for ids, str."""
         entries = self.entries.items()
-        return [text for entry, text in entries if entry not in self.found]
-
-    def unmatched_ids(self) -> list[int]:
-        """Return the ids that match no record."""
-        entries = self.entries
-        return [item for item in entries if isinstance(item, int) and item not in self.found]
-
-    def unmatched_emails(self) -> list[str]:
-        """Return the addresses that match no record, as written."""
-        entries = self.entries.items()
-        return [text for key, text in entries if isinstance(key, str) and key not in self.found]
+        return [
+            text for key, text in entries if isinstance(key, kind) and key not in self.found
+        ]
 
     def keys_of_unmatched_ids(self) -> list[str]:
         """Return the keys of rows whose id matches no record: another may have them."""
@@ -1706,8 +1692,8 @@ class Window:
 class TokenBucket:
     """Hands the tokens of the store's window to the workers, and makes them wait.
 
-    ceiling and reserve: as in Window. clock and sleep are in seconds; sleep may raise,
-    and is never called with the lock held.
+    ceiling and reserve: as in Window. clock (N20: not the wall clock) and sleep are in
+    seconds; sleep may raise, and is never called with the lock held (N19).
     """
 
     def __init__(
@@ -1801,12 +1787,12 @@ class TokenBucket:
 # follows (retry, pause, halve, verify, stop) reads it. `batch_result` puts the rulings
 # on all attempts at a batch together. Nothing here sends, waits or writes. To change a
 # rule of retrying: `classify` decides whether, `Response.wait` and `backoff` how long,
-# `Client.send` how often.
+# `Client.send` how often, and `may_have_applied` whether a retried DELETE has acted.
 
 LONGEST_WAIT = 600.0  # seconds: if a store asks for more, the run ends; resume later
 MAX_RATE_LIMITED = 10  # 429s in a row that end the run: more is abuse [integration design]
 LONGEST_BACKOFF = 60.0  # seconds, without the jitter
-MAX_PARTS = 2000  # parts of a body that are searched for messages or results
+MAX_PARTS = 2000  # parts of a body that are searched for messages or results (N24)
 
 Batch = tuple[int, ...]  # ids to delete with one request
 
@@ -2019,11 +2005,6 @@ def chunks(values: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     return (values[start : start + size] for start in range(0, len(values), size))
 
 
-def batches(ids: Sequence[int], size: int) -> Iterator[Batch]:
-    """Yield the ids in batches of that size, as they are asked for."""
-    return map(tuple, chunks(ids, size))
-
-
 @dataclass(kw_only=True)
 class BatchResult:
     """What became of a batch, before anything is read back."""
@@ -2044,12 +2025,12 @@ class BatchResult:
 
 
 def batch_result(
-    batch: Batch, rulings: Sequence[Ruling], *, is_settled: bool = True
+    batch: Batch, rulings: Sequence[Ruling], *, is_complete: bool = True
 ) -> BatchResult:
     """Return what the rulings on all attempts at a batch mean; the last settles it.
 
     An id that it does not name shares the batch's ruling; after a 404 or 422 such an id
-    is doubtful, since the whole request may have been rejected. is_settled: False if the
+    is doubtful, since the whole request may have been rejected. is_complete: False if the
     run stopped before the last attempt.
     """
     if not rulings:
@@ -2067,10 +2048,11 @@ def batch_result(
                 result.doubtful.append(number)
         if limited := tuple(n for n in batch if by_id[n].action is Action.PAUSE):
             result.requeue = [limited]
-    elif is_settled:
+    elif is_complete:
         result.retries_exhausted = last.action is Action.RETRY
         if len(batch) > 1:
-            result.requeue = [*batches(batch, (len(batch) + 1) // 2)]
+            half = (len(batch) + 1) // 2
+            result.requeue = [batch[:half], batch[half:]]
         elif last.status == 404 or (result.retries_exhausted and applied):
             result.doubtful = [*batch]
         else:
@@ -2083,7 +2065,7 @@ def batch_result(
 def delete_target(resource: Resource, ids: Sequence[int]) -> tuple[str, dict[str, str]]:
     """Return path and query of the DELETE of these ids; raises ValueError for any other.
 
-    N1, N4: the SDK's own delete() sends an unfiltered DELETE for an id of None or 0, so
+    N1, N3, N4: the SDK's own delete() sends an unfiltered DELETE for an id of None or 0, so
     it is never called.
     """
     is_valid = all(type(number) is int and number > 0 for number in ids)
@@ -2130,7 +2112,7 @@ class Connection(OAuthConnection):  # type: ignore[misc]  # the SDK has no types
         session.auth = lambda request: request  # N16: else ~/.netrc adds a password
         session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))  # N29
         session.stream = True  # the body is read within limits
-        # Proxies and certificates, read once: that costs more than a request.
+        # Proxies and certificates (N15), read once: that costs more than a request.
         url = self.full_path("")
         settings = session.merge_environment_settings(url, {}, True, None, None)
         session.proxies, session.verify = settings["proxies"], settings["verify"]
@@ -2243,9 +2225,9 @@ class Client:
     """Sends each request until a response settles it; the one place that retries.
 
     An attempt waits for its tokens, then leaves, unless a stop was asked for. After
-    RETRY the same request goes out again, up to max_retries times, and then the last
-    response is returned. PAUSE holds all workers and does not count as an attempt; many
-    in a row, or a long wait, end the run. FATAL ends it, but a 401 or 403 after earlier
+    RETRY the same request goes out again, up to max_retries times; then a GET raises, and a
+    DELETE returns the last response. PAUSE holds all workers and uses up no retry; many in
+    a row, or a long wait, end the run. FATAL ends it, but a 401 or 403 after earlier
     successes is tried once more. Each response is logged.
     """
 
@@ -2434,13 +2416,16 @@ def read_page(response: Response, resource: Resource) -> Page:
         records = value_at(body, "data")
         total = value_at(body, "meta.pagination.total")
     if not isinstance(records, list) or type(total) is not int or not 0 <= total < 10**12:
-        fault = f"The store returned no list of {resource.plural}"
-        raise InvalidResponse(f"{fault} with a valid total.")
+        raise InvalidResponse(
+            f"The store returned no list of {resource.plural} with a valid total."
+        )
     for record in records:
         number = value_at(record, resource.id_field)
         if type(number) is not int or not 0 < number < 2**63:
-            fault = f"The store returned a {resource.singular} with an invalid id"
-            raise InvalidResponse(f"{fault}: {clean(number)!r}.")
+            raise InvalidResponse(
+                f"The store returned a {resource.singular} with an invalid id: "
+                f"{clean(number)!r}."
+            )
     if not resource.has_total:
         return Page(records, len(records))
     return Page(records, total, value_at(body, "meta.pagination.per_page"))
@@ -2550,8 +2535,9 @@ class Store:
             if is_complete and (not is_by_id or ids.issubset(map(int, values))):
                 return page.records
             if is_by_id or len(values) == 1:
-                fault = f"The store returned incomplete or unrelated records for {filter_name}"
-                raise InvalidResponse(f"{fault}.")
+                raise InvalidResponse(
+                    f"The store returned incomplete or unrelated records for {filter_name}."
+                )
         except (ReadRejected, RetriesExhausted) as failure:
             status = getattr(failure, "http_status", 0)
             if len(values) < EMAIL_LIMIT or status not in (0, 400, 413, 414):
@@ -2590,13 +2576,13 @@ class Store:
         cost = len(batch) if self._count_items else 1
         request = Request("DELETE", self.resource, path, params, batch, cost)
         request.before_send = partial(journal.sent, batch)
-        is_settled = True
+        is_complete = True
         try:
             self.client.send(request)
         except RunError as failure:
             self.client.stop.set(failure)
-            is_settled = False
-        return batch_result(batch, request.rulings, is_settled=is_settled)
+            is_complete = False
+        return batch_result(batch, request.rulings, is_complete=is_complete)
 
 
 class Workers(ThreadPoolExecutor):
@@ -2746,14 +2732,10 @@ class Selection:
             unmatched -= matching[name]
         return True
 
-    def unmatched_ids(self) -> list[str]:
-        """Return the entries of --ids that match no record; none once --limit is reached."""
-        return [] if self.is_full else self.ids_list.unmatched()
-
-    def unmatched_entries(self) -> list[tuple[str, str]]:
-        """Return the entries that match no record, as list file and entry."""
-        lists = self.keep_lists if self.is_full else self.lists
-        return [(item.entries.name, entry) for item in lists for entry in item.unmatched()]
+    @property
+    def compared(self) -> list[ListMatcher]:
+        """The lists whose entries were all looked for: not --ids once --limit is reached."""
+        return self.keep_lists if self.is_full else self.lists
 
 
 def sample_lines(records: Sequence[Record], resource: Resource) -> list[str]:
@@ -2831,20 +2813,19 @@ class Collector:
         """
         store, known = self.store, self.store.resource.filter_types()
         steps = (
-            (store.resource.id_filter, matcher.unmatched_ids),
-            ("email:in", matcher.unmatched_emails),
+            (store.resource.id_filter, partial(matcher.unmatched, int)),
+            ("email:in", partial(matcher.unmatched, str)),
             ("email:in", matcher.keys_of_unmatched_ids),
         )
         is_possible = all(name in known or not unmatched() for name, unmatched in steps)
-        is_fast = 10 * len(matcher.unmatched_emails()) <= max(0, self.total)
+        is_fast = 10 * len(matcher.unmatched(str)) <= max(0, self.total)
         if not (is_possible and is_fast):
             yield from self.listing({})
             return
-        matcher.is_looked_up = True
         self.seen = set()  # a keep list has not seen the records beyond --limit
         for normalize in (str, str.lower):
             for name, unmatched in steps:
-                values = [*map(normalize, map(str, unmatched()))]
+                values = [*map(normalize, unmatched())]
                 size = EMAIL_LIMIT if name == "email:in" else store.chunk_size
                 find = partial(store.find, name, **store.params)
                 try:
@@ -2875,8 +2856,10 @@ class Collector:
                 return
             except ListingChanged as change:
                 if not tries_left:
-                    fault = f"Records changed during each of {LISTING_TRIES} listings"
-                    raise Refused(f"{fault}. Try again when the store is quiet.") from change
+                    raise Refused(
+                        f"Records changed during each of {LISTING_TRIES} listings. "
+                        "Try again when the store is quiet."
+                    ) from change
                 self.progress.warn("Records changed during listing; starting over.")
             except RetriesExhausted:
                 if not tries_left or store.page_size == SMALL_PAGE:
@@ -2948,8 +2931,10 @@ class Collector:
         while records := read(min_id=first).records or read(min_id=first).records:
             ids = [*map(resource.id_of, records)]
             if ids[0] < first or ids != sorted({*ids}):
-                fault = f"The store returned {resource.plural} out of order"
-                raise InvalidResponse(f"{fault}, so the listing may be incomplete.")
+                raise InvalidResponse(
+                    f"The store returned {resource.plural} out of order, "
+                    "so the listing may be incomplete."
+                )
             yield records
             first = ids[-1] + 1
 
@@ -2975,8 +2960,9 @@ class Collector:
             for order in orders:
                 customer = order.get("customer_id")
                 if type(customer) is not int:
-                    fault = f"The store returned order {order['id']} without a customer_id"
-                    raise InvalidResponse(f"{fault}.")
+                    raise InvalidResponse(
+                        f"The store returned order {order['id']} without a customer_id."
+                    )
                 self.with_orders.add(customer)
             self.next_order = orders[-1]["id"] + 1
             self.progress.advance(len(orders))
@@ -2992,8 +2978,10 @@ class Collector:
             for record in records or ():
                 number, parent = resource.id_of(record), record.get(resource.parent)
                 if type(parent) is not int or parent < 0:
-                    fault = f"The store returned {resource.singular} {number}"
-                    raise InvalidResponse(f"{fault} without a valid {resource.parent}.")
+                    raise InvalidResponse(
+                        f"The store returned {resource.singular} {number} "
+                        f"without a valid {resource.parent}."
+                    )
                 parents[number] = parent
         return parents
 
@@ -3141,8 +3129,10 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        fault = f"{error.filename or path} ({error.strerror or error})"
-        raise RunError(f"Cannot write {fault}. Fix this, then try again.") from error
+        raise RunError(
+            f"Cannot write {error.filename or path} ({error.strerror or error}). "
+            "Fix this, then try again."
+        ) from error
 
 
 def open_new(path: Path) -> TextIO:
@@ -3285,8 +3275,9 @@ class Journal:
         except BlockingIOError as error:
             raise Refused(f"{path.parent} is in use by another process.") from error
         except (OSError, ImportError) as error:
-            fault = f"{path.parent} cannot be locked ({error})"
-            raise Refused(f"{fault}. Use another --runs-dir.") from error
+            raise Refused(
+                f"{path.parent} cannot be locked ({error}). Use another --runs-dir."
+            ) from error
 
     def replay(self, planned: Set[int]) -> Ledger:
         """Return the ledger of the earlier sessions; raises Refused for a foreign journal.
@@ -3360,8 +3351,10 @@ class RunFolder:
                     return cls(path)
                 path = path.with_name(f"{path.name}-2")  # begun in the same second
         except OSError as error:
-            fault = f"Cannot create a run folder in {config.runs_dir} ({error.strerror})"
-            raise ConfigError(f"{fault}. Use another --runs-dir.") from error
+            raise ConfigError(
+                f"Cannot create a run folder in {config.runs_dir} ({error.strerror}). "
+                "Use another --runs-dir."
+            ) from error
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
@@ -3414,13 +3407,16 @@ class RunFolder:
         try:
             plan = parse_plan(path.read_text(encoding="utf-8"))
         except Exception as error:  # whatever was made of it
-            fault = f"{path} is invalid or was modified ({clean(error)})"
-            raise Refused(f"{fault}. Start a new run.") from error
+            raise Refused(
+                f"{path} is invalid or was modified ({clean(error)}). Start a new run."
+            ) from error
         for name in ("host", "store_hash"):
             planned, given = getattr(plan, name), getattr(config, name)
             if planned != given:
-                fault = f"{path} is for {clean(planned)}, {config.path} is for {given}"
-                raise Refused(f"Store mismatch: {fault}.")
+                raise Refused(
+                    f"Store mismatch: {path} is for {clean(planned)}, "
+                    f"{config.path} is for {given}."
+                )
         return plan
 
     def backup_faults(self, plan: Plan) -> list[str]:
@@ -3519,8 +3515,10 @@ class Executor:
             if found and None not in found and not ignored and found.issuperset(known):
                 return
             if size == 1:
-                fault = f"the store does not return {store.resource.singular} {missing[0]}"
-                raise Canceled(f"Deletions cannot be verified: {fault}, which it has listed.")
+                raise Canceled(
+                    "Deletions cannot be verified: the store does not return "
+                    f"{store.resource.singular} {missing[0]}, which it has listed."
+                )
             store.chunk_size = min(smaller, store.chunk_size)  # or halved: it was too long
             store.batch_size = min(store.batch_size, store.chunk_size)
 
@@ -3606,8 +3604,10 @@ class Executor:
                 if not is_confirmed and not self.ledger.gone.issuperset(first):
                     without_effect += 1
                 if without_effect == MAX_WITHOUT_EFFECT:
-                    fault = f"Stopped: the first {MAX_WITHOUT_EFFECT} batches deleted nothing"
-                    raise RunError(f"{fault}. Last error: {self.last_error}.")
+                    raise RunError(
+                        f"Stopped: the first {MAX_WITHOUT_EFFECT} batches deleted nothing. "
+                        f"Last error: {self.last_error}."
+                    )
             self.send_batches(rest)
 
     def sendable(self, ids: Sequence[int]) -> Iterator[Sequence[int]]:
@@ -3619,8 +3619,8 @@ class Executor:
             if self.parents:
                 self.read_back([*self.ledger.doubts], is_progress=False)
             blocked = self.blocked()
-            unsent = [number for number in level if number not in blocked]
-            yield [number for number in unsent if number not in self.ledger.gone]
+            withheld = blocked.keys() | self.ledger.gone
+            yield [number for number in level if number not in withheld]
 
     def blocked(self) -> dict[int, str]:
         """Return the records that must not be sent, since a child remains => the reason."""
@@ -3670,13 +3670,17 @@ class Executor:
         else:
             self.exhausted = 0
         if self.exhausted >= STORE_DOWN:
-            fault = f"{STORE_DOWN} requests in a row used up their retries"
-            raise RunError(f"Cannot reach the store: {fault}. Last error: {result.message}.")
+            raise RunError(
+                f"Cannot reach the store: {STORE_DOWN} requests in a row used up their "
+                f"retries. Last error: {result.message}."
+            )
         failed, planned = len(self.failing), len(self.ledger.planned)
         rate = self.max_error_rate
         if failed > planned * rate / 100 and (failed > 10 or rate == 0):
-            fault = f"{failed:,} of {planned:,} failed, above max_error_rate ({rate:g}%)"
-            raise RunError(f"Stopped: {fault}. Last error: {self.last_error}.")
+            raise RunError(
+                f"Stopped: {failed:,} of {planned:,} failed, above max_error_rate "
+                f"({rate:g}%). Last error: {self.last_error}."
+            )
 
     def batch_results(self, ids: Sequence[int]) -> Iterator[BatchResult]:
         """Delete ids in batches, several at a time, and yield each result as it comes.
@@ -3687,7 +3691,7 @@ class Executor:
         """
         store, workers = self.store, self.workers
         limit = 2 * workers.count  # no worker waits for this thread
-        queue = deque(batches(ids, store.batch_size))
+        queue = deque(map(tuple, chunks(ids, store.batch_size)))
         pending: list[Future[BatchResult]] = []
         while True:
             while queue and len(pending) < limit and workers.stop.failure is None:
@@ -3723,8 +3727,10 @@ class Executor:
                 return False
             if not delay:
                 self.progress.warn("Deleted records are still listed; waiting up to 60s.")
-        fault = "none of its records is verified gone after 60 s"
-        raise RunError(f"The store accepted the first DELETE, but {fault}.")
+        raise RunError(
+            "The store accepted the first DELETE, but none of its records is verified gone "
+            "after 60 s."
+        )
 
     # Verifying
 
@@ -3933,9 +3939,9 @@ def resource_table() -> Table:
 
 # --- guards -------------------------------------------------------------------------
 #
-# Everything that keeps a plan from being executed: each raises Refused or Canceled and
-# says what to do. Others are where they are noticed: a plan that was modified in
-# `RunFolder`, a store whose reads are unreliable in `Executor.check_reads`.
+# What keeps a plan from being executed: each guard raises Refused or Canceled and says what
+# to do. Others are where they are noticed, such as a plan that was modified in `RunFolder`,
+# unreliable reads in `Executor.check_reads`, and new orders in `Run.approve`.
 
 
 def check_domain(config: Config, info: Record, store_name: str) -> None:
@@ -3943,19 +3949,22 @@ def check_domain(config: Config, info: Record, store_name: str) -> None:
     if not config.domain:
         return
     if not info:
-        fault = f"{config.path}: cannot check domain, since the token cannot read GET /v2/store"
-        raise Refused(f"{fault}. Add the scope {STORE_INFO.scope}, or remove domain.")
+        raise Refused(
+            f"{config.path}: cannot check domain, since the token cannot read GET /v2/store. "
+            f"Add the scope {STORE_INFO.scope}, or remove domain."
+        )
     domains = [bare_domain(info.get(name, "")) for name in ("domain", "secure_url")]
     if config.domain not in domains:
-        fault = f"{config.path} expects {clean(config.domain)}, but store_hash is {store_name}"
-        raise Refused(f"Store mismatch: {fault}.")
+        raise Refused(
+            f"Store mismatch: {config.path} expects {clean(config.domain)}, "
+            f"but store_hash is {store_name}."
+        )
 
 
 def check_selection(selection: Selection, parents: Mapping[int, int], config: Config) -> None:
     """Raise Refused for a list or --match that does not fit the records of the store."""
     for matcher in selection.lists:
-        is_limited = selection.is_full and matcher is selection.ids_list
-        if rows := matcher.contradictions(is_complete=not is_limited):
+        if rows := matcher.contradictions(is_complete=matcher in selection.compared):
             raise Refused(
                 f"{matcher.entries.name}, {first_few(rows)}: id and {config.resource.key} are "
                 "of two records. Correct the rows, or remove one column."
@@ -4038,7 +4047,7 @@ def confirm(screen: Screen, stop: Stop, count: int, what: str) -> None:
         with stop.raising(), suppress(OSError, ValueError):  # the terminal is gone
             stop.check()
             typed = sys.stdin.readline()
-    except Interrupted:
+    except RunError:
         screen.say("")  # the cursor is behind ^C
         raise
     if not typed:
@@ -4057,7 +4066,7 @@ def make_plan(config: Config, selection: Selection, time_zone: str) -> Plan:
     """Return the plan of a selection, with all that the panel says of it."""
     counts = {
         "duplicates": selection.duplicates,
-        "not_found": len(selection.unmatched_ids()),
+        "not_found": 0 if selection.is_full else len(selection.ids_list.unmatched()),
         "spared": selection.excluded,
         "keep_unknown": sum(len(matcher.unmatched()) for matcher in selection.keep_lists),
         "backup_cut": 0 if config.no_backup else selection.truncated,
@@ -4145,9 +4154,9 @@ def selection_warnings(config: Config, selection: Selection) -> dict[str, bool]:
     A likely mistake is a protection that excludes nobody: --yes refuses it.
     """
     resource, warnings = config.resource, dict[str, bool]()
-    for matcher in selection.lists:
-        is_keep_list = matcher is not selection.ids_list
-        if matcher.unmatched() and (is_keep_list or not selection.is_full):
+    for matcher in selection.compared:
+        if matcher.unmatched():
+            is_keep_list = matcher is not selection.ids_list
             warnings[unmatched_words(matcher, selection, resource)] = is_keep_list
     for match in selection.idle_exclusions if selection.ids else ():
         expression = f"--match {match.path}!={printable(match.pattern.pattern, 80)}"
@@ -4172,8 +4181,6 @@ def unmatched_words(matcher: ListMatcher, selection: Selection, resource: Resour
     if len(entries) == 1:
         text = f"1 entry of {name} matches no {resource.singular}"
     text += f": {first_few([printable(entry) for entry in entries])}"
-    if matcher.is_looked_up and matcher.unmatched_emails():
-        text += "; look-ups by address may be case-sensitive"
     if selection.ids:  # else the run folder is not kept
         text += " (unmatched.csv)"
     return text
@@ -4197,9 +4204,9 @@ WEBHOOK_PATIENCE = 10.0  # seconds to wait for webhook_url at the end of a run
 class Run:
     """One run, from the run folder to the summary.
 
-    All waits of the main thread call `tick`, so that the screen and summary.json follow
-    the run. A run of which something was selected keeps its folder. A resume writes
-    nothing but the journal until it has read back what remains: before that it knows no
+    All waits for the store call `tick`, so that the screen and summary.json follow the
+    run. A run of which something was selected keeps its folder. A resume writes
+    nothing but journal and log until it has read back what remains: before that it knows no
     more than the session before, and must not put its own reason in place of that one's.
     """
 
@@ -4280,7 +4287,7 @@ class Run:
             screen.say(f"{nothing}. Nothing to delete.")
             return
         self.show_plan(plan, ids, [*config.warnings, *warnings])
-        if config.dry_run:
+        if config.dry_run:  # N6
             return
         check_mistakes(config, warnings)
         self.approve(plan, ids)
@@ -4328,13 +4335,16 @@ class Run:
                 with closing(files):
                     selection = self.collector.collect(files)
             parents = self.collector.parents()
-        if entries := selection.unmatched_entries():
-            self.folder.write_csv("unmatched.csv", [("list", "entry"), *entries])
+        rows = [("list", "entry")]
+        for matcher in selection.compared:
+            rows += [(matcher.entries.name, entry) for entry in matcher.unmatched()]
+        if len(rows) > 1:
+            self.folder.write_csv("unmatched.csv", rows)
         check_selection(selection, parents, config)
         plan = make_plan(config, selection, self.store_info["time_zone"] or "an unknown one")
         if fault and not fault.startswith("403"):  # the token may lack the scope
             plan.warnings[f"reimport.csv lacks the customer groups ({fault})"] = False
-        self.folder.write("plan.json", plan.text())
+        self.folder.write("plan.json", plan.text())  # N7: on disk before any DELETE
         self.plan, self.ledger.planned = plan, {*plan.ids}
         return plan
 
@@ -4376,8 +4386,10 @@ class Run:
         if "spare_with_orders" in plan.selection:
             self.read_orders()
             if late := sorted(self.collector.with_orders.intersection(ids)):
-                fault = f"New orders since the plan was made, by {resource.counted(len(late))}"
-                raise Refused(f"{fault}: {first_few([*map(str, late)])}. Start a new run.")
+                raise Refused(
+                    f"New orders since the plan was made, by {resource.counted(len(late))}: "
+                    f"{first_few([*map(str, late)])}. Start a new run."
+                )
         with screen.phase("Checking"):
             self.executor.parents = self.collector.parents()
             check_cascade(ids, self.executor.parents, resource)
@@ -4446,7 +4458,7 @@ class Run:
         is a plan, or once a session has deleted something.
         """
         ledger = self.ledger
-        if failure is None:
+        if failure is None:  # N11
             return "completed" if ledger.gone == ledger.planned else "planned", 0
         if self.plan and isinstance(failure, (ReadRejected, InvalidResponse, ConfigError)):
             return "interrupted", RunError.exit_status
@@ -4498,8 +4510,8 @@ class Run:
     def finish(self, failure: RunError | None) -> int:
         """Write and show the result, and notify the webhook; returns the exit status.
 
-        Files that cannot be written make an incomplete run of a complete one, and then the
-        screen, which comes last, shows that.
+        N30: files that cannot be written make an incomplete run of a complete one, and then
+        screen and webhook, which come last, tell that.
         """
         summary, folder = self.summary(failure), self.folder
         if self.stop.signals:  # before the files are written: nothing waits for it later

@@ -604,7 +604,7 @@ def test_batches_that_are_not_sent_are_no_progress(tmp_path: Path) -> None:
             journal.sent(batch)
             rulings = [bulk_delete.Ruling(bulk_delete.Action.PAUSE, 429, "429", False)]
         stop.set(bulk_delete.RunError("Stopped."))
-        return bulk_delete.batch_result(batch, rulings, is_settled=False)
+        return bulk_delete.batch_result(batch, rulings, is_complete=False)
 
     store: Any = SimpleNamespace(delete_batch=delete_batch, batch_size=1)
     workers = bulk_delete.Workers(1, stop, lambda: None)

@@ -322,10 +322,10 @@ def test_items_by_their_ids() -> None:
 def test_last_response_may_have_deleted(status: int) -> None:
     """Then a record that is gone counts as deleted, whatever is to be done next."""
     cases = itertools.product([(7,), (7, 8)], Action, [False, True])
-    for batch, action, is_settled in cases:
+    for batch, action, is_complete in cases:
         ruling = replace(classify(status, {}, *batch), action=action)
         ledger = bulk_delete.Ledger({*batch})
-        result = batch_result(batch, [ruling], is_settled=is_settled)
+        result = batch_result(batch, [ruling], is_complete=is_complete)
         ledger.apply({"ids": batch, "applied": result.applied, "failed": result.rejected})
         ledger.apply({"gone": batch})
         assert ledger.counts()["deleted"] == len(batch)
