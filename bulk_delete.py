@@ -784,13 +784,13 @@ def make_filter(text: str, resource: Resource, name: str) -> Filter:
     types = resource.filter_types()
     if name not in types:
         hint = suggest(name, types, "See --resource list.")
-        raise ValueError(f"is unknown for {resource.plural}. {hint}")
+        raise ValueError(f"is not a filter for {resource.plural}. {hint}")
     kind, suffix = types[name], name.partition(":")[2]
     wanted, form, read = FILTER_TYPES[kind]
     compare = OPERATORS[suffix]
     text = sent = text.strip()
     if not text.isprintable():
-        raise ValueError("has a character that cannot be printed.")
+        raise ValueError("contains an unprintable character.")
     parts, values = [text], {}
     if suffix == "in" or kind == "texts":  # the API splits at commas
         parts = text.split(",")
@@ -799,7 +799,7 @@ def make_filter(text: str, resource: Resource, name: str) -> Filter:
             if re.fullmatch(form, part):
                 values[part] = read(part)
         if part not in values:
-            raise ValueError(f"needs {wanted}.")
+            raise ValueError(f"must be {wanted}.")
     if kind == "choice":
         sent = text.lower()
     if kind == "date":
@@ -916,10 +916,11 @@ def csv_rows(text: str) -> Iterator[tuple[int, list[str]]]:
     The header has one kind of separator, so that no other one gives the same header.
     """
     lines = io.StringIO(text, newline="")
-    header = next((line for line in lines if line.strip(' \t\r\n,;"')), "")
+    filled = ((n, line) for n, line in enumerate(lines, 1) if line.strip(' \t\r\n,;"'))
+    number, header = next(filled, (1, ""))
     separator = "".join(letter for letter in ",;\t" if letter in header) or ","
     if len(separator) > 1:
-        raise ValueError("line 1: ambiguous header; use one separator")
+        raise ValueError(f"line {number}: ambiguous header; use one separator")
     lines.seek(0)
     reader = csv.reader(lines, delimiter=separator, strict=True)
     line = 1
@@ -956,8 +957,8 @@ def read_header(header: Sequence[str], resource: Resource) -> list[str]:
     names = [*map(column_key, header)]
     if "item" in names or "itemtype" in names:
         raise ValueError(
-            "a product export (Item column) also lists ids of variants and images in its "
-            "ID column; make a list of the ids to delete"
+            "product exports (Item column) also contain the ids of variants and images; "
+            "use a file that contains only the ids to delete"
         )
     found = [own[name] for name in names if own.get(name)]
     others = {column_key(other.id_column) for other in RESOURCES.values()}
@@ -969,12 +970,16 @@ def read_header(header: Sequence[str], resource: Resource) -> list[str]:
         is_unclear = "id" in names and column_key(resource.singular) in name
         is_unclear |= "mail" in name and resource.key == "email"
         if is_unclear and found == ["id"]:
-            fault = f'column "{shown}" may be of other {resource.plural} than the ids'
-            raise ValueError(f"{fault}; rename or remove a column")
+            raise ValueError(
+                f'id and "{shown}" may refer to different {resource.plural}; '
+                "rename or remove one column"
+            )
     if not found or len(found) > len({*found}):
         count = "more than one" if found else "no"
-        wanted = f"id, {resource.singular} id or {resource.key}".removesuffix(" or ")
-        shown = printable(repr(", ".join(filter(None, header))))
+        wanted = f"id, {resource.singular} id or {resource.key}"
+        if not resource.key:
+            wanted = f"id or {resource.singular} id"
+        shown = printable(", ".join(filter(None, header)))
         raise ValueError(f"{count} {wanted} column (columns: {shown})")
     return [own.get(name, name) for name in names]
 
@@ -1015,7 +1020,7 @@ class ListFile(dict[int | str, str]):
         if kind == "id" and resource.key and resource.key in columns:
             key = paired_key(values, resource)
             if not key:
-                raise ValueError(f"{resource.key} missing, though the file has a column for it")
+                raise ValueError(f"{resource.key} is missing")
             self.pairs.append((line, int(text), key))
             self.paired_keys.add(key)
 
@@ -1047,7 +1052,7 @@ def read_list(text: str, resource: Resource, name: str = "") -> ListFile:
         except ValueError as error:
             raise ValueError(f"line {line}: {error}") from None
     if not entries:
-        raise ValueError(f"lists no {resource.plural}")
+        raise ValueError("contains no entries")
     return entries
 
 
@@ -1136,11 +1141,11 @@ def match_expression(text: str) -> Match:
     if QUOTED.search(pattern):
         raise ValueError('starts or ends with a quote; remove it, or write ["] to match one.')
     if re.search(r"\[:\^?[a-z]+:\]", pattern):
-        raise ValueError(r"has a POSIX class, which Python lacks; use \d, \w or [a-z].")
+        raise ValueError(r"contains a POSIX class, which Python lacks; use \d, \w or [a-z].")
     try:
         return Match(path, is_negated, re.compile(pattern))
     except (re.error, OverflowError, RecursionError) as error:
-        raise ValueError(f"has an invalid regular expression ({error}).") from error
+        raise ValueError(f"contains an invalid regular expression ({error}).") from error
 
 
 def reader(pattern: str, fault: str, convert: Callable[[str], Any] = str) -> Callable[..., Any]:
@@ -1157,13 +1162,13 @@ def reader(pattern: str, fault: str, convert: Callable[[str], Any] = str) -> Cal
     return read
 
 
-def read_list_file(text: str, resource: Resource, key: str) -> ListFile:
+def read_list_file(text: str, resource: Resource, *_: object) -> ListFile:
     """Return what the file of --ids or --keep lists; raises ConfigError."""
     path = Path(os.path.expanduser(text))
     try:
         return read_list(read_text(path), resource, str(path))
     except ValueError as error:
-        raise ConfigError(f"--{key} {path}: {error}.") from error
+        raise ConfigError(f"{path}: {error}.") from error
 
 
 NO = ("no", "false", "off", "0")
@@ -1178,10 +1183,14 @@ PATH = reader(".+", "must be a path", lambda text: Path(os.path.expanduser(text)
 # and its help. A reader is called with the text, the resource and the key.
 GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
     "store": {"--config FILE": (PATH, "the store's ini file (required)")},
-    "what to delete": {
+    "selection": {
         "--resource NAME": (
             # N31: a misspelled name gets no suggestion to delete another kind of record.
-            reader("|".join(RESOURCES), "is unknown (see --resource list)", RESOURCES.get),
+            reader(
+                "|".join(RESOURCES),
+                "must be a record type (see --resource list)",
+                RESOURCES.get,
+            ),
             'record type (default: customers); "list" shows all',
         ),
         "--filter NAME=VALUE": (make_filter, "only records matching this API filter"),
@@ -1195,7 +1204,7 @@ GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
         ),
         "--ids FILE": (
             read_list_file,
-            "only records listed in FILE (ids, emails, skus, codes or paths)",
+            "only records listed in FILE (ids, email addresses, SKUs, codes or paths)",
         ),
         "--keep FILE": (read_list_file, "exclude records listed in FILE (may be repeated)"),
         "--spare-with-orders": (SWITCH, "exclude customers that have orders"),
@@ -1207,16 +1216,16 @@ GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
         "--yes -y": (SWITCH, "skip the confirmation prompt"),
         "--resume RUN_FOLDER": (PATH, "resume a run, or execute a dry run's plan"),
         "--runs-dir DIR": (PATH, "directory for run folders (default: runs)"),
-        "--no-backup": (SWITCH, "do not write backup.jsonl and reimport.csv"),
+        "--no-backup": (SWITCH, "do not write backup.jsonl or reimport.csv"),
     },
-    "pace": {
+    "performance": {
         "--rate-limit N": (
             POSITIVE,
-            "at most N requests in each of the store's rate-limit windows",
+            "send at most N requests per rate-limit window",
         ),
         "--batch-size N": (
             POSITIVE,
-            "ids in one DELETE (default: as many as the API takes)",
+            "ids per DELETE (default: the record type's maximum)",
         ),
         "--max-concurrent N": (
             reader("[1-5]", "must be a whole number from 1 to 5", int),
@@ -1268,7 +1277,7 @@ for group in GROUPS.values():
         READERS[words.split()[0]] = read
 
 # How the options that select begin: a filter is --filter NAME.
-SELECTING = tuple(words.split()[0] for words in GROUPS["what to delete"])
+SELECTING = tuple(words.split()[0] for words in GROUPS["selection"])
 NOT_IN_INI = ("--config", "--filter", "--yes", "--resume", "--json", "--version")
 REPEATABLE = ("--match", "--keep")
 # Compared with the plan's when a run is resumed.
@@ -1357,7 +1366,10 @@ def read_ini(path: Path) -> Texts:
     try:
         text = read_text(path)
     except ValueError as error:
-        raise ConfigError(f"{path}: {error}. Copy config.example.ini and edit it.") from error
+        hint = ""
+        if isinstance(error.__cause__, FileNotFoundError):
+            hint = " Copy config.example.ini and edit it."
+        raise ConfigError(f"{path}: {error}.{hint}") from error
     ini: Texts = {}
     sections = [""]
     for line_number, line in enumerate(re.split(r"\r\n|\r|\n", text), 1):
@@ -1388,7 +1400,7 @@ def read_line(line: str, sections: list[str], ini: Texts) -> None:
     if not flag:
         hint = suggest(key, INI_KEYS[section], "See config.example.ini.")
         if f"--{key}" in NOT_IN_INI:
-            hint = f"Give --{key} on the command line."
+            hint = f"Use --{key} on the command line."
         raise ValueError(f"unknown key in [{section}]. {hint}")
     if flag in ini:
         raise ValueError("duplicate key.")
@@ -1534,7 +1546,7 @@ def parse_arguments(words: Sequence[str] | None) -> Texts:
         raise ConfigError(f"Unknown option {typed}. {hint}")
     argv = {flag: texts for flag, texts in vars(arguments).items() if texts}
     if "--config" not in argv and argv.get("--resource") != ["list"]:
-        raise ConfigError("--config FILE is required: the store's ini file.")
+        raise ConfigError("--config FILE is required (the store's ini file).")
     for text in argv.pop("--filter", ()):
         name, equals, value = text.partition("=")
         if not equals:
@@ -2070,7 +2082,7 @@ def delete_target(resource: Resource, ids: Sequence[int]) -> tuple[str, dict[str
     """
     is_valid = all(type(number) is int and number > 0 for number in ids)
     if not is_valid or not 0 < len(ids) <= resource.largest_batch:
-        raise ValueError(f"These are not the ids of one DELETE of {resource.name}: {ids}")
+        raise ValueError(f"Invalid ids for one DELETE of {resource.name}: {ids}")
     path = resource.delete_path or resource.path
     if resource.delete_filter:
         return path, {resource.delete_filter: ",".join(map(str, ids))}
@@ -2161,7 +2173,7 @@ class Connection(OAuthConnection):  # type: ignore[misc]  # the SDK has no types
             if len(body) > RESPONSE_LIMIT:
                 raise ValueError(f"response larger than {RESPONSE_LIMIT // 2**20} MiB")
             if time.perf_counter() > deadline:
-                raise ValueError("response does not end")
+                raise ValueError("response takes too long")
         return bytes(body)
 
 
@@ -2333,7 +2345,7 @@ class Client:
         """
         if response.wait > LONGEST_WAIT:
             wait = f"{response.wait / 60:,.0f} minutes ({response.status})"
-            fault = RunError(f"The store asked to wait for {wait}. Resume after that.")
+            fault = RunError(f"The store requires a wait of {wait}. Resume after that.")
             raise self.stop.set(fault)
         self._count(reason)
         seconds = max(response.wait, backoff(tries - 1, random.random()))
@@ -2384,13 +2396,14 @@ def explain(request: Request, response: Response, config: Config) -> str:
     """Return one sentence on a response that ends the run, and what to do."""
     status, resource = response.status, request.resource
     verb = "delete" if request.method == "DELETE" else "read"
+    words = response.message.replace(" ", ": ", 1)
     if status == 401:
         return f"Access token rejected (401). Check access_token in {config.path}."
     if status == 403:
-        fault = f"Not allowed to {verb} {resource.plural} ({response.message})"
+        fault = f"Not allowed to {verb} {resource.plural} ({words})"
         return f"{fault}. The API account may lack the scope {resource.scope}."
     if status == 404:
-        return f"Store not found ({response.message}). Check store_hash in {config.path}."
+        return f"Store not found ({words}). Check store_hash in {config.path}."
     if 300 <= status <= 399:
         fault = f"Unexpected redirect ({status}) from {config.host}"
         return f"{fault}. Redirects are not followed. Check store_hash and BC_API_ENDPOINT."
@@ -2416,15 +2429,12 @@ def read_page(response: Response, resource: Resource) -> Page:
         records = value_at(body, "data")
         total = value_at(body, "meta.pagination.total")
     if not isinstance(records, list) or type(total) is not int or not 0 <= total < 10**12:
-        raise InvalidResponse(
-            f"The store returned no list of {resource.plural} with a valid total."
-        )
+        raise InvalidResponse(f"The store returned an invalid list of {resource.plural}.")
     for record in records:
         number = value_at(record, resource.id_field)
         if type(number) is not int or not 0 < number < 2**63:
             raise InvalidResponse(
-                f"The store returned a {resource.singular} with an invalid id: "
-                f"{clean(number)!r}."
+                f"The store returned {resource.plural} with an invalid id: {clean(number)!r}."
             )
     if not resource.has_total:
         return Page(records, len(records))
@@ -2742,7 +2752,7 @@ def sample_lines(records: Sequence[Record], resource: Resource) -> list[str]:
     """Return records in columns that fit 80, with headings; "…" before the newest."""
     names = [resource.id_field, *resource.display_fields]
     names = [name for name in names if name not in ("first_name", "last_name")]
-    rows = [[name.removesuffix("_created") for name in names]]
+    rows = [[name.removeprefix("date_") for name in names]]
     for record in records:
         values = [re.sub(r"(-\d\d)T\d\d:.*", r"\1", str(record.get(name))) for name in names]
         limits = [32 if name == "email" else 20 for name in names]
@@ -2866,7 +2876,7 @@ class Collector:
                     raise
                 store.page_size = SMALL_PAGE
                 text = f"starting over with {SMALL_PAGE} records a page"
-                self.progress.warn(f"A page stayed unanswered; {text}.")
+                self.progress.warn(f"No answer to a page request; {text}.")
             yield None
 
     def pages_by_number(self, sent: Mapping[str, str]) -> Iterator[list[Record]]:
@@ -3165,7 +3175,7 @@ def json_line(record: Record) -> str:
             line = json.dumps(json.loads(line, parse_constant=str))
         return f"{line}\n"
     except RecursionError as error:  # nested too deeply
-        raise InvalidResponse("The store returned a record that JSON cannot hold.") from error
+        raise InvalidResponse("The store returned a record nested too deeply.") from error
 
 
 # Columns of BigCommerce's own customer import => fields of a customer [control panel].
@@ -3276,7 +3286,7 @@ class Journal:
             raise Refused(f"{path.parent} is in use by another process.") from error
         except (OSError, ImportError) as error:
             raise Refused(
-                f"{path.parent} cannot be locked ({error}). Use another --runs-dir."
+                f"{path.parent} cannot be locked ({error}). Use a folder on a local disk."
             ) from error
 
     def replay(self, planned: Set[int]) -> Ledger:
@@ -3301,7 +3311,7 @@ class Journal:
         ledger.applied |= unanswered
         ledger.doubts |= dict.fromkeys(unanswered, "no answer")
         if not planned >= {*ledger.applied, *ledger.doubts, *ledger.gone, *ledger.failed}:
-            raise Refused(f"{self._path} does not belong to its plan.json. Start a new run.")
+            raise Refused(f"{self._path} does not match plan.json. Start a new run.")
         return ledger
 
     def sent(self, batch: Batch) -> None:
@@ -3360,7 +3370,7 @@ class RunFolder:
     def open(cls, path: Path) -> RunFolder:
         """Open the folder of an earlier run; raises ConfigError if it has no plan."""
         if not os.path.isfile(path / "plan.json"):
-            raise ConfigError(f"--resume {path}: contains no plan.json that can be read.")
+            raise ConfigError(f"--resume {path}: not a run folder (no readable plan.json).")
         return cls(path)
 
     def write(self, name: str, text: str) -> None:
@@ -3415,7 +3425,7 @@ class RunFolder:
             if planned != given:
                 raise Refused(
                     f"Store mismatch: {path} is for {clean(planned)}, "
-                    f"{config.path} is for {given}."
+                    f"but {config.path} is for {given}."
                 )
         return plan
 
@@ -3516,8 +3526,8 @@ class Executor:
                 return
             if size == 1:
                 raise Canceled(
-                    "Deletions cannot be verified: the store does not return "
-                    f"{store.resource.singular} {missing[0]}, which it has listed."
+                    "Deletions cannot be verified: the store listed "
+                    f"{store.resource.singular} {missing[0]} but does not return it by id."
                 )
             store.chunk_size = min(smaller, store.chunk_size)  # or halved: it was too long
             store.batch_size = min(store.batch_size, store.chunk_size)
@@ -3759,7 +3769,7 @@ class Executor:
                 break  # what is left was rejected, or not sent
             self.workers.sleep(max(delay, lag))
             left, unknown = self.read_back(left + unknown)
-        reasons = dict.fromkeys(left, "still exists, though its DELETE was accepted")
+        reasons = dict.fromkeys(left, "still exists after its DELETE was accepted")
         reasons |= self.blocked() | ledger.doubts
         failed = {n: reasons[n] for n in left if n not in ledger.failed}
         self.note(failed=failed)
@@ -3929,7 +3939,7 @@ def resource_table() -> Table:
     rows: Rows = []
     for item in RESOURCES.values():
         rows += [
-            (item.name, f"{item.path}, deleted {item.largest_batch} at a time"),
+            (item.name, f"{item.path}, up to {item.largest_batch} per DELETE"),
             ("", f"scope: {item.scope}"),
             ("", f"filters: {' '.join(item.filter_types())}"),
             ("", item.note),
@@ -3950,14 +3960,14 @@ def check_domain(config: Config, info: Record, store_name: str) -> None:
         return
     if not info:
         raise Refused(
-            f"{config.path}: cannot check domain, since the token cannot read GET /v2/store. "
+            f"Cannot check domain in {config.path}: not allowed to read the store's name. "
             f"Add the scope {STORE_INFO.scope}, or remove domain."
         )
     domains = [bare_domain(info.get(name, "")) for name in ("domain", "secure_url")]
     if config.domain not in domains:
         raise Refused(
-            f"Store mismatch: {config.path} expects {clean(config.domain)}, "
-            f"but store_hash is {store_name}."
+            f"Store mismatch: domain in {config.path} is {clean(config.domain)}, "
+            f"but store_hash is for {store_name}."
         )
 
 
@@ -3966,13 +3976,13 @@ def check_selection(selection: Selection, parents: Mapping[int, int], config: Co
     for matcher in selection.lists:
         if rows := matcher.contradictions(is_complete=matcher in selection.compared):
             raise Refused(
-                f"{matcher.entries.name}, {first_few(rows)}: id and {config.resource.key} are "
-                "of two records. Correct the rows, or remove one column."
+                f"{matcher.entries.name}, {first_few(rows)}: id and {config.resource.key} "
+                "belong to different records. Correct the rows or remove one column."
             )
     if selection.field_names:
         for path in sorted(selection.missing_paths):
             known = sorted(selection.field_names)
-            hint = suggest(path, known, f"Known: {', '.join(known)}.")
+            hint = suggest(path, known, f"Known fields: {', '.join(known)}.")
             raise Refused(f'Unknown field "{path}" in --match. {hint}')
     for matcher in selection.keep_lists:
         if len(matcher.unmatched()) == len(matcher.entries):
@@ -3992,11 +4002,13 @@ def check_cascade(ids: Sequence[int], parents: Mapping[int, int], resource: Reso
         if number not in planned and not planned.isdisjoint(ancestors(number, parents))
     ]
     if unplanned:
-        fault = f"{len(unplanned):,} child {resource.plural} are not selected but would be"
+        count, above = f"{len(unplanned):,} child {resource.plural} are", "their parents"
         if len(unplanned) == 1:
-            fault = f"1 child {resource.singular} is not selected but would be"
-        shown = f"deleted with their parents: {first_few(unplanned)}"
-        raise Refused(f"{fault} {shown}. Select them too, or leave out the parents.")
+            count, above = f"1 child {resource.singular} is", "its parents"
+        raise Refused(
+            f"{count} not selected but would be deleted with {above}: "
+            f"{first_few(unplanned)}. Select all children, or exclude the parents."
+        )
 
 
 def check_count(config: Config, count: int) -> None:
@@ -4013,7 +4025,7 @@ def check_mistakes(config: Config, warnings: Mapping[str, bool]) -> None:
         fault = ". ".join(mistakes)
         if config.resume:
             raise Canceled(f"{fault}. Resume without --yes to review it.")
-        raise Refused(f"{fault}. Correct this, or run without --yes to review it.")
+        raise Refused(f"{fault}. Run without --yes to review the selection.")
 
 
 def resume_mistakes(config: Config, plan: Plan) -> list[str]:
@@ -4022,7 +4034,7 @@ def resume_mistakes(config: Config, plan: Plan) -> list[str]:
     if age.days > 0:
         mistakes.append(f"Plan is {age.days} day{'s' * (age.days > 1)} old")
     if age < -timedelta(minutes=1):
-        mistakes.append(f"Plan is from the future ({plan.created_at}), by this clock")
+        mistakes.append(f"Plan is dated in the future ({plan.created_at}); check the clock")
     for name, text in config.ini_protections.items():
         planned = plan.selection.get(name, "")
         is_planned = f" and {text} and " in f" and {planned} and "
@@ -4160,16 +4172,17 @@ def selection_warnings(config: Config, selection: Selection) -> dict[str, bool]:
             warnings[unmatched_words(matcher, selection, resource)] = is_keep_list
     for match in selection.idle_exclusions if selection.ids else ():
         expression = f"--match {match.path}!={printable(match.pattern.pattern, 80)}"
-        text = f"{expression} excludes no {resource.singular} listed"
+        text = f"{expression} excludes no {resource.singular}"
         warnings[text] = not selection.is_full
     if config.spare_with_orders and not selection.with_orders:
-        warnings["--spare-with-orders excludes no customer: no order belongs to one"] = True
+        warnings["--spare-with-orders excludes no customer: no customer has orders"] = True
     for name, number in selection.ignored_filters.items():
         returned = f"it returned {resource.singular} {number}, which does not match"
-        text = f"The store ignored the filter {name}: {returned} (and is not selected)"
+        text = f"The store ignored the filter {name}: {returned} and is not selected"
         warnings[text] = False
     if selection.truncated and not config.no_backup:
-        records = f"{resource.counted(selection.truncated)} with more addresses or attributes"
+        have = "has" if selection.truncated == 1 else "have"
+        records = f"{resource.counted(selection.truncated)} {have} more addresses or attributes"
         warnings[f"Backup incomplete: {records} than the API returns"] = False
     return warnings
 
@@ -4299,7 +4312,7 @@ class Run:
             self.executor.verify(ids)
         if unverified := len(plan.ids) - len(self.ledger.gone):
             count = f"{unverified:,} of {config.resource.counted(len(plan.ids))}"
-            incomplete = RunError(f"{count} not verified as deleted.")
+            incomplete = RunError(f"{count} failed or could not be verified.")
             incomplete.exit_status, incomplete.status = 4, "completed"
             raise incomplete
 
@@ -4341,7 +4354,8 @@ class Run:
         if len(rows) > 1:
             self.folder.write_csv("unmatched.csv", rows)
         check_selection(selection, parents, config)
-        plan = make_plan(config, selection, self.store_info["time_zone"] or "an unknown one")
+        time_zone = self.store_info["time_zone"] or "an unknown time zone"
+        plan = make_plan(config, selection, time_zone)
         if fault and not fault.startswith("403"):  # the token may lack the scope
             plan.warnings[f"reimport.csv lacks the customer groups ({fault})"] = False
         self.folder.write("plan.json", plan.text())  # N7: on disk before any DELETE
@@ -4386,9 +4400,10 @@ class Run:
         if "spare_with_orders" in plan.selection:
             self.read_orders()
             if late := sorted(self.collector.with_orders.intersection(ids)):
+                have = "has" if len(late) == 1 else "have"
                 raise Refused(
-                    f"New orders since the plan was made, by {resource.counted(len(late))}: "
-                    f"{first_few([*map(str, late)])}. Start a new run."
+                    f"{resource.counted(len(late))} {have} placed orders since the plan was "
+                    f"made: {first_few([*map(str, late)])}. Start a new run."
                 )
         with screen.phase("Checking"):
             self.executor.parents = self.collector.parents()
@@ -4434,7 +4449,7 @@ class Run:
             self.screen.say(f"Stopping: {text}", "bold")
         self.screen.tick(client.waiting_for())
         if client.longest_wait > 2 * RESPONSE_TIMEOUTS * self.config.timeout:
-            stop.set(RunError("Cannot reach the store: its response does not end."))
+            stop.set(RunError("Cannot reach the store: its response takes too long."))
             stop.force_exit = True
         if self.has_results() and now - self.written_at >= 1.0:
             self.written_at = now
@@ -4539,7 +4554,7 @@ class Run:
         status, exit_status = summary["status"], summary["exit_status"]
         result = RESULTS.get((status, exit_status), status.capitalize())
         started = summary["started_at"][:19].replace("T", " ")
-        unverified = "accepted, or possibly accepted, by the store"
+        unverified = "accepted or possibly accepted by the store"
         rows = [
             ("Result", f"{result} (exit status {exit_status})"),
             ("Store", self.store_name),
@@ -4593,7 +4608,7 @@ class Run:
         if summary["failed"]:
             screen.say(f"Failed records: {self.folder.path / 'failed.csv'}")
         if selected and not exit_status:
-            screen.say(f"{self.folder.path} contains personal data. Delete it when done.")
+            screen.say(f"{self.folder.path} may contain personal data. Delete it when done.")
         if summary["resume"]:
             heading = "To resume, run:"
             if summary["not_attempted"] == selected:
@@ -4624,10 +4639,10 @@ class Run:
             )
             if response.status_code // 100 == 2:
                 return
-            fault = f"it answered {response.status_code}"
+            fault = f"HTTP {response.status_code}"
         except Exception as error:
             fault = type(error).__name__
-        self.screen.warn(f"webhook_url was not notified ({body['event']}): {fault}")
+        self.screen.warn(f"Cannot send the {body['event']} event to webhook_url: {fault}")
 
     def await_webhook(self) -> None:
         """Wait for webhook_url a little, and not after a signal (N34)."""

@@ -265,7 +265,7 @@ BAD_OPTIONS = [
     ("--resume nowhere", "--resume nowhere plan.json"),
     ("--resume plan.json", "--resume plan.json"),
     ("--resume nowhere --resource customers", "--resource --resume"),
-    ("--ids nowhere.csv", "--ids nowhere.csv"),
+    ("--ids nowhere.csv", "nowhere.csv: not found"),
     ("--ids book.xlsx", "book.xlsx CSV"),
     ("--ids old-book.xls", "old-book.xls CSV"),
     ("--ids utf-16.csv", "utf-16.csv CSV"),

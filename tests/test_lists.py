@@ -229,7 +229,7 @@ def test_a_column_that_may_be_the_one_that_is_meant_is_refused() -> None:
     """The ids may be those of orders, or counts below the ids."""
     for head in UNCLEAR:
         message = refusal(f"{head}\n5,6\n7,8\n")
-        assert "may be of other customers than the ids" in message
+        assert "may refer to different customers" in message
         assert any(f'"{name}"' in message for name in re.split("[,;]", head))
     assert_reads("Customer ID,Customer Name\n11,Ada\n", [11])
     assert refusal("ID,Product\n11,Mug\n", "products")
@@ -561,7 +561,10 @@ def test_a_row_with_an_id_and_a_key_is_one_record(
         store.log.clear()
         for status, row in REFUSED_ROWS:
             write(direct, lines([*rows, row.format(second=second, key=key, other=other)]))
-            words = ["line 4", f"id and {name} are of two records" if status == 3 else ""]
+            words = [
+                "line 4",
+                f"id and {name} belong to different records" if status == 3 else "",
+            ]
             run_refused(direct, store, status, *options, words=words)
         write(direct, lines(rows))
         assert selected(direct, store, *options) == wanted

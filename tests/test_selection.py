@@ -289,7 +289,7 @@ def test_unclear_filter_value_is_refused(store: FakeStore, direct: DirectTool) -
     """So is one with a space after a comma, where the API would split it: use --match."""
     for name, values in BAD_VALUES.items():
         for value in values:
-            words = [name, "needs ", "--match" if ", " in value else ""]
+            words = [name, "must be ", "--match" if ", " in value else ""]
             run_refused(direct, store, 2, "--filter", f"{name}={value}", words=words)
             run_refused(direct, store, 2, words=words, filters={name: value})
     products = ("--resource", "products", "--filter", "sku:in=SKU-1, red")

@@ -184,7 +184,7 @@ def test_a_list_of_another_kind_is_refused(store: FakeStore, tool: Tool, option:
         run_refused(tool, store, 2, *options, words=["line 1: lists " + text.split(",")[0]])
     for text in EXPORTS:
         options = ("--resource", "products", option, write(tool, text))
-        run_refused(tool, store, 2, *options, words=["list.txt: line 1: a product export"])
+        run_refused(tool, store, 2, *options, words=["list.txt: line 1: product exports"])
     for line, text in HALF_ROWS:
         run_refused(tool, store, 2, option, write(tool, text), words=[f"line {line}: "])
 
@@ -334,7 +334,7 @@ def test_a_date_filter_shows_the_time_zone_of_the_store(store: FakeStore, tool: 
     for zone in ZONES:
         store.info["timezone"] = {"name": zone} if isinstance(zone, str) else zone
         outcome = run(tool, store, "--dry-run", "--filter", "date_created:min=2001-01-01")
-        words = zone.lower() if isinstance(zone, str) else "an unknown one"
+        words = zone.lower() if isinstance(zone, str) else "an unknown time zone"
         assert f"the store uses {words}" in shown(outcome)
 
 
