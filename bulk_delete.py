@@ -5,19 +5,19 @@
 # ///
 """Delete many records from one BigCommerce store: review, delete, verify.
 
-The data flow, and the section that decides each step:
+The data flow, and the section responsible for each step:
 
     store.ini + argv => Config            configuration
     Config => Store                       store: connection, client, workers
-    pages of records => Selection         listing; what matches is decided in selection
+    pages of records => Selection         listing; matching in selection
     Selection => Plan                     plan and ledger; frozen in the run folder
-    Plan => the number that is typed      guards
-    Plan => batches => BatchResult        delete and verify; what a response means: answers
+    Plan => approval                      guards
+    Plan => batches => BatchResult        delete and verify; responses in answers
     BatchResult, reads => Ledger          plan and ledger
     Ledger => summary, exit status        screen, run
 
-The main thread writes the ledger, the results and the screen. Workers send and wait; they
-write the journal before a batch leaves, and run.log (with -v on the screen too).
+The main thread writes the ledger, the results and the screen (the webhook thread may warn).
+Workers send, wait, and write run.log and, before each batch, the journal.
 
 Glossary:
 
@@ -26,21 +26,21 @@ Glossary:
     excluded    left out of the selection by a keep list, != or orders
     plan        the ids that will be deleted, frozen in plan.json
     batch       the ids of one DELETE; a page is the records of one GET
-    attempt     one sending of a request; a retry is a further one
+    attempt     one try at a request; every attempt after the first is a retry
     in flight   sent and not yet answered
-    ruling      what a response means, decided once
+    ruling      the classification of a response
     applied     a DELETE was accepted, or may have been
     verified    read back and found gone; only then `deleted`
     read check  reading known records back before the first DELETE
-    session     one process that works on a run; a resume is a further one
+    session     one process working on a run; each resume starts another
 
-N1, N2, ... are the rules of what must never happen. Each is named where it is kept and in
-the test that fails when it is broken (tests/test_never.py lists them).
+N1, N2, ... are the rules of what must never happen (tests/test_never.py lists them). Code
+that exists to keep a rule cites it, and so does the test that fails when it is broken.
 
 Exit status: 0 all planned records verified gone, or a dry run done, or nothing selected;
-1 a bug; 2 usage or configuration; 3 refused or canceled before anything was deleted; 4
-finished, some records not gone; 5 stopped early, resumable once there is a plan; 130, 143,
-129 stopped by SIGINT, SIGTERM, SIGHUP.
+1 a bug; 2 usage or configuration; 3 refused or canceled before this session deleted
+anything; 4 finished, some records not gone; 5 stopped early, resumable once there is a
+plan; 130, 143, 129 stopped by SIGINT, SIGTERM, SIGHUP.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ from typing import Any, TextIO, TypeVar
 from urllib.parse import parse_qsl, unquote, urlencode
 
 if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until main: no traceback of an import
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback during imports
 
 try:
     from datetime import UTC, datetime, timedelta
@@ -106,7 +106,7 @@ try:
     from rich.text import Text
 except ImportError as error:
     needed = "Python 3.11 or newer"
-    if sys.version_info >= (3, 11):  # noqa: UP036  # an older one is told so here
+    if sys.version_info >= (3, 11):  # noqa: UP036  # older versions reach this message
         needed = f"its packages ({error}). Run: python -m pip install -r requirements.txt"
     print(f"bulk_delete.py needs {needed}", file=sys.stderr)
     sys.exit(2)
@@ -122,25 +122,25 @@ PAGE_LIMIT = 250  # records a page, and ids a read: the most the API gives
 EMAIL_LIMIT = 50  # addresses a request, so that its URL stays within the usual limits
 POLL = 0.1  # seconds: the longest sleep between two looks at the stop flag
 
-# What the person reads when a signal has ended a run; Windows has no SIGHUP.
+# The message for each signal that ends a run; Windows has no SIGHUP.
 SIGNALS = {signal.SIGINT: "Interrupted (Ctrl-C).", signal.SIGTERM: "Terminated (SIGTERM)."}
 if hasattr(signal, "SIGHUP"):
     SIGNALS[signal.SIGHUP] = "The terminal was closed (SIGHUP)."
 
 # --- shared by all ------------------------------------------------------------------
 #
-# A run that ends early raises a RunError: one sentence and an exit status. The first one
-# sets the stop flag; every thread raises it before it sends or sleeps.
+# A run that ends early raises a RunError with a message and an exit status. The first one
+# sets the stop flag, which every thread checks before it sends or sleeps.
 
 
 class RunError(Exception):
-    """An end of a run before everything was done: one sentence, and a status.
+    """The end of an incomplete run, with a message and an exit status.
 
-    Itself: the store, the network or the disk ends the run early.
+    Raised as is if the store, the network or the disk ends the run.
     """
 
     exit_status = 5
-    # Of summary.json.
+    # The status in summary.json.
     status = "interrupted"
 
 
@@ -157,7 +157,7 @@ class Refused(RunError):
 
 
 class Canceled(Refused):
-    """Not approved; the plan remains and can be resumed."""
+    """Not approved, or reads are unreliable; the plan is kept and can be resumed."""
 
     status = "planned"
 
@@ -171,46 +171,45 @@ class ReadRejected(Refused):  # exit status 5 once there is a plan: see `Run.end
 
 
 class InvalidResponse(Refused):
-    """A response without a list, total or ids that can be relied on."""
+    """A response without a valid list, total or ids."""
 
 
 class RetriesExhausted(RunError):
-    """A GET used up its retries; a smaller one may be answered."""
+    """A GET used up its retries; a smaller request may succeed."""
 
 
 class ListingChanged(Exception):
-    """Records moved while the pages were read, so the listing may have holes."""
+    """Records changed during listing, so it may be incomplete."""
 
 
 @dataclass
 class Stop:
     """The flag that every thread reads before it sends; set once, never cleared.
 
-    Plain attributes without a lock: the signal handler may run while the main thread
-    holds it.
+    No lock: the signal handler may interrupt the main thread while it holds one.
     """
 
     # The error that ends the run, or None.
     failure: RunError | None = None
-    # Do not even wait for what is in flight: a second signal came.
+    # Whether a second signal came: requests in flight are not waited for.
     force_exit: bool = False
     # Whether a signal raises at once; see `raising`.
     raises_on_signal: bool = False
-    # How many signals came.
+    # The number of signals received.
     signals: int = 0
 
     def set(self, failure: RunError) -> RunError:
-        """Set the error that ends the run, unless it is set; return the one in force."""
+        """Set the error that ends the run unless one is set; return the first one."""
         self.failure = self.failure or failure
         return self.failure
 
     def check(self) -> None:
-        """Raise the reason if nothing more may be sent."""
+        """Raise the error that ends the run, if it is set."""
         if self.failure is not None:
             raise self.failure
 
     def sleep(self, seconds: float) -> None:
-        """Sleep, or raise the reason within POLL of a stop."""
+        """Sleep; raise the error that ends the run within POLL seconds of a stop."""
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
             self.check()
@@ -219,7 +218,7 @@ class Stop:
 
     @contextmanager
     def raising(self) -> Iterator[None]:
-        """Have a signal raise meanwhile: in a wait for input, or a long search."""
+        """Let a signal raise inside the block: a prompt, or a slow regex search."""
         self.raises_on_signal = True
         try:
             yield
@@ -240,27 +239,26 @@ class Stop:
 
 
 class Progress:
-    """The progress of the current phase, as the core sees the screen; main thread only."""
+    """The progress of the current phase, independent of the screen."""
 
     def begin(self, total: int) -> None:
-        """Begin at 0 of `total` records; 0 if that is not known."""
+        """Start at 0 of `total` records; 0 means unknown."""
         self.total, self.done = total, 0
 
     def advance(self, count: int) -> None:
-        """Add `count` records that are done."""
+        """Count `count` more records as done."""
         self.done += count
         if self.total:
             self.done = min(self.done, self.total)
 
     def warn(self, text: str) -> None:
-        """Tell the person something meanwhile."""
+        """Show a warning."""
         raise NotImplementedError
 
 
 # --- portability --------------------------------------------------------------------
 #
-# What only POSIX has, in one place, with its alternative on Windows. (SIGHUP alone is
-# above, in SIGNALS.)
+# POSIX-only calls and their Windows equivalents. (SIGHUP is in SIGNALS, above.)
 
 
 def lock_file(handle: int) -> None:
@@ -270,7 +268,7 @@ def lock_file(handle: int) -> None:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except ImportError:
         msvcrt: Any = importlib.import_module("msvcrt")
-        os.lseek(handle, 2**30, os.SEEK_SET)  # far behind its end: locked bytes are unreadable
+        os.lseek(handle, 2**30, os.SEEK_SET)  # past the end: locked bytes are unreadable
         try:
             msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
         except OSError as error:
@@ -278,7 +276,7 @@ def lock_file(handle: int) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Let a new name in a folder survive a power cut; Windows sees to that itself."""
+    """Sync a folder, so that new names survive a power cut; Windows does so itself."""
     if hasattr(os, "O_DIRECTORY"):
         handle = os.open(path, os.O_DIRECTORY)
         try:
@@ -288,7 +286,7 @@ def sync_folder(path: Path) -> None:
 
 
 def replace_file(draft: Path, path: Path) -> None:
-    """Replace a file by its draft; on Windows a reader may hold it for a moment."""
+    """Replace a file with its draft; retry while a reader on Windows holds it."""
     for _ in range(20):
         with suppress(PermissionError):
             return os.replace(draft, path)
@@ -303,7 +301,7 @@ def mode_readable_by_others(path: Path) -> int:
 
 
 def discard_typed_ahead() -> None:
-    """Drop what was typed before the question: it cannot be the answer (N21)."""
+    """Discard typeahead: it cannot be the answer to the prompt (N21)."""
     try:
         termios: Any = importlib.import_module("termios")
     except ImportError:
@@ -326,10 +324,10 @@ def shell_command(words: Sequence[str]) -> str:
 
 # --- resources ----------------------------------------------------------------------
 #
-# What is known of each kind of record, from BigCommerce's own API files, which are named
-# beside it. To add a resource, add a `Resource` here, and its records to the local store
-# of the tests. `id:in` is used for a DELETE only where it is documented that nothing
-# is deleted without it; all others go by path id, one at a time (N5).
+# The record types, from BigCommerce's own API files, cited beside each. To add one, add a
+# `Resource` here, and its records to tests/fake_store.py. `id:in` is used for a DELETE only
+# where an unfiltered DELETE is documented to delete nothing; all others are deleted by path
+# id, one at a time (N5).
 
 
 KEY_LIMIT = 320  # characters of a natural key, such as an address, that is normalized
@@ -340,17 +338,17 @@ class Resource:
     """One kind of record, and how the API lists and deletes it."""
 
     name: str
-    # Of the list, below /stores/{hash}/.
+    # Path of the list, below /stores/{hash}/.
     path: str
     # The OAuth scope that deleting needs.
     scope: str
     # The filter that a DELETE of the collection takes; "" deletes by path id.
     delete_filter: str = ""
-    # Of the DELETE by path id, if it is not that of the list.
+    # Path of the DELETE by path id, if it differs from the list's.
     delete_path: str = ""
     # Statuses of a successful DELETE.
     success_statuses: tuple[int, ...] = (204,)
-    # A 404 for a batch: the ids that do exist were deleted.
+    # Whether a 404 for a batch means that its existing ids were deleted.
     deletes_known_on_404: bool = False
     # The id filter of the list, and how many ids it takes; "" reads by path id.
     id_filter: str = "id:in"
@@ -363,44 +361,44 @@ class Resource:
     query: str = ""
     # Filters that can be checked on the record, as name/type of FILTER_TYPES.
     filters: str = ""
-    # Fields that tell a person which record it is.
+    # Fields that identify a record to a person.
     fields: str = "name"
-    # The field of the natural key by which a list may name a record; "" if none.
+    # The natural key field that list entries can match; "" if none.
     key: str = ""
     # The field of the parent's id, if deleting a parent deletes its children.
     parent: str = ""
     # What is deleted with a record.
     also_deleted: str = ""
-    # What else a person should know.
+    # A note for the panel.
     note: str = ""
 
     @property
     def plural(self) -> str:
-        """The name in a sentence."""
+        """Return the plural as used in a sentence."""
         return self.name.replace("_", " ")
 
     @property
     def singular(self) -> str:
-        """The name of one record in a sentence."""
+        """Return the singular as used in a sentence."""
         return re.sub("ies$", "y", self.plural).removesuffix("s")
 
     @property
     def id_column(self) -> str:
-        """The id column of selected.csv: a list of one kind must not pass for another."""
+        """Return the id column of selected.csv, specific to the record type."""
         return f"{self.singular.replace(' ', '_')}_id"
 
     def counted(self, count: int) -> str:
-        """Return a number of records in words."""
+        """Return a count with its noun, such as "1,000 customers"."""
         return f"{count:,} {self.singular if count == 1 else self.plural}"
 
     @property
     def has_total(self) -> bool:
-        """Whether a list has a total: V3 does; V2 is paged by min_id to an empty page."""
+        """Return whether lists have a total (V3); V2 lists end with an empty page."""
         return self.path.startswith("v3/")
 
     @property
     def largest_batch(self) -> int:
-        """The most ids in one DELETE."""
+        """Return the most ids in one DELETE."""
         return self.max_batch if self.delete_filter else 1
 
     def id_of(self, record: Record) -> int:
@@ -414,9 +412,9 @@ class Resource:
     def normalize_key(self, key: str) -> str:
         """Return a natural key as it is compared: NFC, and an address in lower case.
 
-        Addresses are not folded further, since straße and strasse are two people, and
-        other keys not at all: two coupon codes may differ in case. What is too long is
-        returned as it is: normalizing it could take minutes.
+        Addresses are not folded further: straße and strasse are different people. Other
+        keys keep their case: coupon codes may differ only in case. Text over KEY_LIMIT is
+        returned unchanged, since normalizing it could take minutes.
         """
         if len(key) > KEY_LIMIT:
             return key
@@ -426,12 +424,12 @@ class Resource:
 
     @property
     def params(self) -> dict[str, str]:
-        """The parameters of the list as name => value."""
+        """Return the parameters of the list as name => value."""
         return dict(parse_qsl(self.query))
 
     @property
     def display_fields(self) -> list[str]:
-        """The fields that tell a person which record it is."""
+        """Return the fields that identify a record to a person."""
         return self.fields.split()
 
     def filter_types(self) -> dict[str, str]:
@@ -494,7 +492,7 @@ RESOURCES = {
             fields="name parent_id",
             parent="parent_id",
             also_deleted="child categories",
-            note="a category that has products cannot be deleted",
+            note="a category with products cannot be deleted",
         ),
         Resource(
             "brands",  # brands_catalog.v3.yml: the collection is deleted by name only
@@ -513,7 +511,7 @@ RESOURCES = {
             query=_BY_ID,
             filters="id/id name/text currency_code/text redemption_type/choice status/text",
             fields="name status redemption_type",
-            note="a promotion that has coupon codes cannot be deleted",
+            note="a promotion with coupon codes cannot be deleted",
         ),
         Resource(
             "coupons",  # marketing.v2.yml: the collection's filter is optional
@@ -533,7 +531,7 @@ RESOURCES = {
             max_concurrent=1,
             filters=f"id:in/id name/text name:like/text {_DATES} {_CHANGES}",
             fields="name active date_created",
-            also_deleted="all price records of a list",
+            also_deleted="all price records in the list",
             note="price records are not in the backup",
         ),
         Resource(
@@ -601,8 +599,8 @@ STORE_INFO = Resource(
 #
 # How foreign text, data, times and names are shown.
 
-SECRETS: set[str] = set()  # the token and the like; cut out of the words of others
-FOREIGN_LIMIT = 10_000  # characters of foreign text that are looked at (N27)
+SECRETS: set[str] = set()  # the token and passwords, replaced in foreign text
+FOREIGN_LIMIT = 10_000  # characters of foreign text that are processed (N27)
 DATA_LIMIT = 1000  # characters of a field in selected.csv and failed.csv
 MESSAGE_LIMIT = 300  # characters of the store's message
 
@@ -619,10 +617,10 @@ def printable(text: object, limit: int = 200) -> str:
 
 
 def clean(text: object, limit: int = 200) -> str:
-    """Return the words of a store or proxy as one printable line, without SECRETS.
+    """Return text from a store or proxy as one printable line, without SECRETS.
 
-    N17, N18: secrets are cut out whole, before anything is shortened. Ids and fields of
-    records are data, of which a short password may be a part: for them, `printable`.
+    N17, N18: secrets are replaced before the text is shortened. Record data may contain a
+    short password by chance, so use `printable` for it.
     """
     line = str(text)
     for secret in tuple(SECRETS):  # a worker may add one meanwhile
@@ -644,9 +642,9 @@ def first_few(words: Sequence[str]) -> str:
 
 
 def suggest(name: str, known: Iterable[str], otherwise: str, cutoff: float = 0.5) -> str:
-    """Return a hint at an unknown name: the nearest known one, or `otherwise`.
+    """Return "Did you mean …?" for an unknown name, or `otherwise`.
 
-    The opposite of a filter is no suggestion: only filters that compare alike are.
+    Only names with the same operator are suggested, so never :max for :min.
     """
     _, colon, operator = name.partition(":")
     alike = [other for other in known if other.endswith(colon + operator)]
@@ -656,7 +654,7 @@ def suggest(name: str, known: Iterable[str], otherwise: str, cutoff: float = 0.5
 
 
 def read_text(path: Path) -> str:
-    """Return the text of a file in UTF-8; raises ValueError that says what is wrong."""
+    """Return the text of a UTF-8 file; raises ValueError with the reason."""
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
@@ -676,33 +674,33 @@ def read_text(path: Path) -> str:
 
 # --- selection ----------------------------------------------------------------------
 #
-# Decides whether a record is one of those that were selected: the filters, each checked
-# here since the API's own only narrow the listing, and the --match expressions. What can
-# be read in two ways is refused with ValueError. Nothing here knows the store; the order
-# in which filters, lists and orders apply is decided under "listing".
+# Decides whether a record matches the filters and the --match expressions. Filters are
+# checked here too, since the API's only narrow the listing. Ambiguous input raises
+# ValueError. Nothing here uses the store; the order in which filters, lists and orders apply
+# is decided under "listing".
 
 
 def positive_id(value: object) -> int | None:
-    """Return a record's id: a positive whole number, and nothing that looks like one."""
+    """Return a value as a record id, or None if it is not a positive whole number."""
     if isinstance(value, str) and re.fullmatch("[1-9][0-9]{0,17}", value):
         value = int(value)
     return value if type(value) is int and value > 0 else None
 
 
 def moment(text: object) -> datetime:
-    """Return a date-time of the API, in UTC if it names no zone; raises ValueError."""
+    """Return a date-time of the API, in UTC if it has no zone; raises ValueError."""
     parsed = datetime.fromisoformat(str(text))
     return parsed.replace(tzinfo=parsed.tzinfo or UTC).astimezone(UTC)
 
 
-# Type of a filter => what a value must be, its form, and how a value or a field of the
-# record is read to be compared; raises for odd fields.
+# Filter type => description of valid values, their pattern, and the function that parses a
+# value or a record's field for comparison; it raises for invalid fields.
 FILTER_TYPES: dict[str, tuple[str, str, Callable[[Any], Any]]] = {
     "id": ("a positive whole number", "[1-9][0-9]{0,17}", int),
     "int": ("a whole number", "-?[0-9]{1,18}", int),
     "number": ("a number", r"[0-9]+(\.[0-9]+)?", float),
     "bool": ("true or false", "true|false", lambda value: str(value).lower()),
-    "date": (  # nothing that may mean an hour, a week, or a year without its end
+    "date": (  # complete dates only
         "a date such as 2025-03-31 or 2025-03-31T12:00:00Z",
         r"(?a)[12]\d{3}-\d\d-\d\d(T\d\d:\d\d(:\d\d)?(Z|[+-]\d\d:\d\d)?)?",
         moment,
@@ -713,7 +711,7 @@ FILTER_TYPES: dict[str, tuple[str, str, Callable[[Any], Any]]] = {
         (
             "text without a space after a comma (use --match for that)",
             r"(?s)\S(.*\S)?",
-            str.lower,  # not folded further: straße and strasse are two people
+            str.lower,  # not folded further: straße and strasse are different people
         ),
     ),
 }
@@ -732,11 +730,11 @@ OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
 
 @dataclass(frozen=True)
 class Filter:
-    """A filter of the API, which is checked here on every record."""
+    """An API filter, which is checked here on every record."""
 
     # Such as date_created:min.
     name: str
-    # As it was given, and as it is sent: date-times in full and in UTC.
+    # As given, and as sent: date-times in full and in UTC.
     text: str
     sent: str
     # In FILTER_TYPES.
@@ -746,7 +744,7 @@ class Filter:
     values: Mapping[str, Any]
 
     def matching_values(self, record: Record) -> set[str]:
-        """Return the values, as given, that the record matches; none if that is unknown."""
+        """Return the values, as given, that the record matches; none if unknown."""
         matching = set()
         for item in self._fields(record):
             for text, value in self.values.items():
@@ -757,15 +755,15 @@ class Filter:
         return matching
 
     def is_at_end(self, record: Record) -> bool:
-        """Return whether a :max filter may return this record though it does not match.
+        """Return whether a :max filter may return this non-matching record.
 
-        :max means "before" for one resource and "until" for another, so a record of
-        exactly the moment that was sent may come from a store that applies the filter.
+        :max is exclusive for some resources and inclusive for others, so a record at exactly
+        the time sent does not show that the store ignored the filter.
         """
         return self.type == "date" and self.values[self.text] in self._fields(record)
 
     def _fields(self, record: Record) -> list[Any]:
-        """Return what the record has in the filter's field, as it is compared."""
+        """Return the record's values in the filter's field, parsed for comparison."""
         name = self.name.partition(":")[0]
         value = record.get(name)
         if name == "name" and "first_name" in record:  # customers.v3.yml: both names
@@ -780,7 +778,7 @@ class Filter:
 
 
 def make_filter(text: str, resource: Resource, name: str) -> Filter:
-    """Return the filter of a name and a value; raises ValueError for a wrong one."""
+    """Return the filter for a name and value; raises ValueError if invalid."""
     types = resource.filter_types()
     if name not in types:
         hint = suggest(name, types, "See --resource list.")
@@ -814,9 +812,9 @@ def make_filter(text: str, resource: Resource, name: str) -> Filter:
 
 
 def values_at(record: object, path: str, *, with_missing: bool = False) -> list[Any]:
-    """Return what is at a path such as addresses.0.country_code; * is any element.
+    """Return the values at a path; * is any element: addresses.*.country_code.
 
-    with_missing: None for each field that an object lacks.
+    with_missing: include None for each field that an object lacks.
     """
     found = [record]
     for part in path.split("."):
@@ -833,7 +831,7 @@ def values_at(record: object, path: str, *, with_missing: bool = False) -> list[
 
 
 def value_at(record: object, path: str) -> Any:
-    """Return what is at a path; None if there is nothing."""
+    """Return the first value at a path; None if there is none."""
     return next(iter(values_at(record, path)), None)
 
 
@@ -842,7 +840,7 @@ NUMBERS_AS_TEXT = ("amount", "balance", "min_purchase")  # marketing.v2.yml: "50
 
 @dataclass(frozen=True)
 class Match:
-    """--match: records in whose field an expression matches or, negated, does not."""
+    """A --match: records whose field matches or, if negated, does not match."""
 
     path: str
     negated: bool
@@ -853,17 +851,17 @@ class Match:
         return self.matches(record) is (not self.negated)
 
     def matches(self, record: Record) -> bool | None:
-        """Return whether the expression matches in the field; None if that is unknown.
+        """Return whether the expression matches the field; None if that is unknown.
 
         All texts, numbers and booleans at or below the path are compared. Null is
         unknown, and so are a field that an object lacks and a list that the API cut off.
-        A list that is empty, or too short for the path, has no such element.
+        An empty list, or one too short for the path, does not match.
         """
         is_one_element = re.match(r"\w+\.[0-9]", self.path)
         if not is_one_element and self.path.partition(".")[0] in truncated_fields(record):
             return None
         found, is_known = values_at(record, self.path, with_missing=True), True
-        for item in found:  # which grows meanwhile
+        for item in found:  # grows during the loop
             if isinstance(item, dict):
                 found += item.values()
             elif isinstance(item, list):
@@ -877,7 +875,10 @@ class Match:
         return None
 
     def _matches_value(self, value: object) -> bool:
-        """Search in a text; a number or boolean must match as a whole: 100 for 100.0."""
+        """Return whether a text contains a match, or a number or boolean is one.
+
+        Numbers are compared without trailing zeros: 100 for 100.0.
+        """
         is_number = re.fullmatch(r"[0-9]+(\.[0-9]+)?", str(value))
         if isinstance(value, str) and not (is_number and self.path in NUMBERS_AS_TEXT):
             return bool(self.pattern.search(value))
@@ -888,7 +889,7 @@ class Match:
 
 
 def truncated_fields(record: Record) -> dict[str, int]:
-    """Return the fields of which the API lists only ten elements => how many there are."""
+    """Return the list fields that the API cut off => their full length."""
     truncated = {}
     for name, count_name in (("addresses", "address_count"), ("attributes", "attribute_count")):
         listed, count = record.get(name), record.get(count_name)
@@ -899,21 +900,21 @@ def truncated_fields(record: Record) -> dict[str, int]:
 
 # --- lists --------------------------------------------------------------------------
 #
-# Reads the files of --ids and --keep: one entry a line, or a CSV with a header. It reads
-# strictly, since a comma too many once deleted the wrong people: a text has one meaning,
-# or it is refused with its line. A row that has an id and a natural key names one record:
-# whether both are of the same record is decided when the store has answered.
+# Reads the files of --ids and --keep: one entry per line, or a CSV with a header. It reads
+# strictly, since an extra comma once deleted the wrong people: ambiguous text is refused
+# with its line. A row with an id and a natural key matches one record; whether both belong
+# to it is checked once the store has answered.
 
 # At most 320 characters [RFC 3696, erratum 1690].
 PLAIN_ADDRESS = re.compile(r"(?!'|.{321})[\w.!#$%&'+/=?^{|}~-]+@[\w-]+(\.[\w-]+)+")
-# Other names of the column email, as they are compared.
+# Other names of the email column, normalized.
 EMAIL_COLUMNS = ("emailaddress", "emailadresse", "adresseemail")
 
 
 def csv_rows(text: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield first line and cells of each row that is not empty; raises ValueError.
+    """Yield the line number and cells of each non-empty row; raises ValueError.
 
-    The header has one kind of separator, so that no other one gives the same header.
+    A header with two kinds of separators is refused as ambiguous.
     """
     lines = io.StringIO(text, newline="")
     filled = ((n, line) for n, line in enumerate(lines, 1) if line.strip(' \t\r\n,;"'))
@@ -928,7 +929,7 @@ def csv_rows(text: str) -> Iterator[tuple[int, list[str]]]:
         for row in reader:
             if any(re.match('[ \t]+"', cell) for cell in row):
                 raise ValueError(f"line {line}: space before a quote; remove it")
-            # selected.csv has a ' before what a spreadsheet would take for a formula.
+            # selected.csv has a ' before text that a spreadsheet would run as a formula.
             cells = [re.sub("^'(?=[=+@-])", "", cell.strip(" \t")) for cell in row]
             if any(cells):
                 yield line, cells
@@ -938,18 +939,18 @@ def csv_rows(text: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def column_key(name: str) -> str:
-    """Return the name of a column as it is compared: without case, spaces, _ and -."""
+    """Return a column name for comparison: without case, spaces, _ and -."""
     return re.sub(r"[ _-]", "", name.casefold())
 
 
 def read_header(header: Sequence[str], resource: Resource) -> list[str]:
-    """Return what the columns have: "id", the resource's key, something else, or "".
+    """Return each column's role: "id", the resource's key, another name, or "".
 
-    Nothing for the first row of a plain list. Raises ValueError for an unclear header.
+    An empty list means a plain list. Raises ValueError for an ambiguous header.
     """
     if not any(header[1:]) and (positive_id(header[0]) or "@" in header[0]):
         return []
-    # The columns that are read, as they are compared => what they have.
+    # Normalized names of the columns that are read => their role.
     own = {"id": "id", column_key(resource.id_column): "id"}
     own[column_key(resource.key)] = resource.key
     if resource.key == "email":
@@ -966,7 +967,7 @@ def read_header(header: Sequence[str], resource: Resource) -> list[str]:
         shown = printable(shown, 40)
         if name in others and "id" not in found:
             raise ValueError(f"lists {shown}s, not {resource.plural}")
-        # A row may be an order: ID, Customer No; a number may be a count: ID, Mail.
+        # Ids may be those of orders (ID, Customer No) or row numbers (ID, Mail).
         is_unclear = "id" in names and column_key(resource.singular) in name
         is_unclear |= "mail" in name and resource.key == "email"
         if is_unclear and found == ["id"]:
@@ -985,22 +986,22 @@ def read_header(header: Sequence[str], resource: Resource) -> list[str]:
 
 
 class ListFile(dict[int | str, str]):
-    """The entries of a list, ids and natural keys: as compared => as written."""
+    """The entries of a list (ids and natural keys): normalized => as written."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
-        # The path, as it was given.
+        # The path, as given.
         self.name = name
-        # Rows with an id and a key: line, id, key as it is compared; and these keys.
+        # Rows with an id and a key: line, id, normalized key; and these keys.
         self.pairs: list[tuple[int, int, str]] = []
         self.paired_keys: set[str] = set()
-        # Entries that were repeated.
+        # Repeated entries.
         self.duplicates = 0
 
     def add_row(
         self, line: int, row: Sequence[str], columns: Sequence[str], resource: Resource
     ) -> None:
-        """Add the entry of a row; raises ValueError if the row can be misread."""
+        """Add the entry of a row; raises ValueError if the row is ambiguous."""
         cells = [*itertools.zip_longest(columns, row, fillvalue="")]
         is_wide = len(row) > len(columns) and sum(map(bool, row)) > 1
         if is_wide or any(cell and not column for column, cell in cells):
@@ -1026,17 +1027,17 @@ class ListFile(dict[int | str, str]):
 
 
 def paired_key(values: Mapping[str, Any], resource: Resource) -> str:
-    """Return the key of a row or record as it is compared beside an id.
+    """Return the key of a row or record that is compared beside an id.
 
-    That is what selected.csv shows of it. A product may have no sku; then its name stands
-    for it, so that a number alone, such as a count below the ids, is no product.
+    It is shortened as in selected.csv. The name replaces a missing sku, so that a stray
+    number below the ids, such as a row count, matches no product.
     """
     key = values.get(resource.key) or values.get(resource.display_fields[0]) or ""
     return resource.normalize_key(printable(key, DATA_LIMIT))
 
 
 def read_list(text: str, resource: Resource, name: str = "") -> ListFile:
-    """Return the entries of a list; raises ValueError that names the line."""
+    """Return the entries of a list; raises ValueError with the line number."""
     entries = ListFile(name)
     columns: list[str] | None = None
     for line, row in csv_rows(text):
@@ -1058,13 +1059,13 @@ def read_list(text: str, resource: Resource, name: str = "") -> ListFile:
 
 @dataclass(eq=False)
 class ListMatcher:
-    """Which entries of a list match a record in the store, as records are seen."""
+    """Matches the entries of a list with records, and remembers the matches."""
 
     entries: ListFile
     resource: Resource
     # Records that the list excluded.
     excluded: int = 0
-    # Keys of entries that several records have.
+    # Keys of entries that match several records.
     shared: set[str] = field(default_factory=set)
     # The listed ids and keys that were seen: id => key, key => id of its first record.
     found: dict[int | str, int | str] = field(default_factory=dict)
@@ -1084,14 +1085,17 @@ class ListMatcher:
         return number in entries or key in entries
 
     def unmatched(self, kind: type = object) -> list[str]:
-        """Return the entries that match no record, as written; kind: int for ids, str."""
+        """Return the entries, as written, that match no record.
+
+        kind: int for ids, str for keys.
+        """
         entries = self.entries.items()
         return [
             text for key, text in entries if isinstance(key, kind) and key not in self.found
         ]
 
     def keys_of_unmatched_ids(self) -> list[str]:
-        """Return the keys of rows whose id matches no record: another may have them."""
+        """Return keys of rows with an unmatched id; another record may have them."""
         pairs = self.entries.pairs
         keys = [key for _, number, key in pairs if number not in self.found]
         if self.resource.key == "email":
@@ -1099,9 +1103,9 @@ class ListMatcher:
         return keys
 
     def contradictions(self, *, is_complete: bool = True) -> list[str]:
-        """Return the rows whose id and key are of two records: "line 2 (id 26)".
+        """Return rows whose id and key belong to different records: "line 2 (id 26)".
 
-        is_complete: all records were seen that the entries match.
+        is_complete: whether all records that the entries match have been seen.
         """
         rows = []
         for line, number, key in self.entries.pairs:
@@ -1113,18 +1117,18 @@ class ListMatcher:
 
 # --- configuration ------------------------------------------------------------------
 #
-# Turns store.ini and the command line into one frozen Config, or names the file, line,
-# key or option that is wrong. An option of GROUPS is a key of [cleanup] too, and sets the
-# field of Config of that name. A filter is an option like the others: --filter NAME, and
-# the key NAME of [filters]. To add an option, add it to GROUPS (or READERS, if only the ini
-# has it), Config and config.example.ini.
+# Turns store.ini and the command line into one frozen Config, or reports the file, line,
+# key or option that is wrong. An option of GROUPS, unless in NOT_IN_INI, is also a key of
+# [cleanup], and sets the Config field of that name. A filter is an option, --filter NAME,
+# and a key of [filters]. To add an option, add it to GROUPS (or READERS, if only the ini has
+# it), Config and config.example.ini.
 
 
 QUOTED = re.compile("^['\"“”„‘’]|['\"“”„‘’]$")
 
 
 def secret(text: str) -> str:
-    """Return a text that is never shown (N17, N18): a URL too may hold a password."""
+    """Register a text that is never shown (N17, N18), and return it."""
     SECRETS.add(text)
     return text
 
@@ -1149,9 +1153,9 @@ def match_expression(text: str) -> Match:
 
 
 def reader(pattern: str, fault: str, convert: Callable[[str], Any] = str) -> Callable[..., Any]:
-    """Return a function that reads the text of an option, which must match the pattern.
+    """Return a function that checks and converts an option's text.
 
-    It raises ValueError, as `convert` does, that completes "--name ...": with the fault.
+    Its ValueError, and that of `convert`, completes the sentence "--name …".
     """
 
     def read(text: str, *_: object) -> Any:
@@ -1163,7 +1167,7 @@ def reader(pattern: str, fault: str, convert: Callable[[str], Any] = str) -> Cal
 
 
 def read_list_file(text: str, resource: Resource, *_: object) -> ListFile:
-    """Return what the file of --ids or --keep lists; raises ConfigError."""
+    """Return the entries in a file of --ids or --keep; raises ConfigError."""
     path = Path(os.path.expanduser(text))
     try:
         return read_list(read_text(path), resource, str(path))
@@ -1179,8 +1183,8 @@ POSITIVE = reader("0*[1-9][0-9]{0,17}", "must be a whole number of 1 or more", i
 NOT_NEGATIVE = reader("[0-9]{1,18}", "must be a whole number of 0 or more", int)
 PATH = reader(".+", "must be a path", lambda text: Path(os.path.expanduser(text)))
 
-# Group in --help => its options, each with its placeholder or short form => its reader,
-# and its help. A reader is called with the text, the resource and the key.
+# Group in --help => its options, each with its placeholder or short form => its reader
+# and help. A reader is called with the text, the resource and the key.
 GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
     "store": {"--config FILE": (PATH, "the store's ini file (required)")},
     "selection": {
@@ -1237,7 +1241,7 @@ GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
         "--verbose -v": (SWITCH, "show every request"),
     },
 }
-# What only the ini and the environment have => its reader.
+# Options set only in the ini or the environment => their readers.
 STORE_READERS = {
     "--store-hash": reader(
         "(.*stores/)?[A-Za-z0-9]+(/v[0-9])?/?",
@@ -1276,13 +1280,13 @@ for group in GROUPS.values():
     for words, (read, _) in group.items():
         READERS[words.split()[0]] = read
 
-# How the options that select begin: a filter is --filter NAME.
+# Prefixes of the selection options; a filter is --filter NAME.
 SELECTING = tuple(words.split()[0] for words in GROUPS["selection"])
 NOT_IN_INI = ("--config", "--filter", "--yes", "--resume", "--json", "--version")
 REPEATABLE = ("--match", "--keep")
-# Compared with the plan's when a run is resumed.
+# Options compared with the plan's on a resume.
 PROTECTIONS = ("--keep", "--match", "--spare-with-orders")
-# Repeated in the command that resumes the run.
+# Options repeated in the command that resumes the run.
 RESUMED = ("--max-delete", "--rate-limit", "--batch-size", "--max-concurrent")
 
 
@@ -1292,7 +1296,7 @@ class Config:
 
     # The ini file.
     path: Path
-    # Of the API; moved by BC_API_ENDPOINT.
+    # The API host; BC_API_ENDPOINT overrides it.
     host: str
     # [store]; client_id and domain: "" if not given.
     store_hash: str
@@ -1302,7 +1306,7 @@ class Config:
 
     # [cleanup], [filters] and the command line.
     resource: Resource
-    # By name; filters: in the words given.
+    # Filters by name: parsed, and as given.
     filter: Mapping[str, Filter]
     filters: Mapping[str, str]
     match: Sequence[Match] = ()
@@ -1328,22 +1332,22 @@ class Config:
     json: bool = False
     verbose: bool = False
 
-    # What selects, besides the filters, in the words given: option => words.
+    # The other selection options, as given: option => text.
     selection: Mapping[str, str]
-    # Keys of the ini that exclude records, though --resume ignores them: key => value.
+    # Ini keys that exclude records but are ignored by --resume: key => value.
     ini_protections: Mapping[str, str]
-    # Options of the command line that the command to resume repeats.
+    # Command-line options that the command to resume repeats.
     resume_options: Sequence[str]
     warnings: Sequence[str]
 
 
 def key_of(flag: str) -> str:
-    """Return the key of the ini for an option as it is typed."""
+    """Return the ini key of an option."""
     return flag.removeprefix("--filter ").removeprefix("--").replace("-", "_")
 
 
-Texts = dict[str, list[str]]  # option as typed => the texts that were given
-# Section of the ini => its keys => the options as which they are read.
+Texts = dict[str, list[str]]  # option => its values as given
+# Ini section => its keys => the equivalent options.
 INI_KEYS = {
     "store": {key_of(flag): flag for flag in STORE_READERS},
     "cleanup": {
@@ -1356,12 +1360,11 @@ INI_KEYS = {
 
 
 def read_ini(path: Path) -> Texts:
-    """Return what an ini file gives, as option => text; raises ConfigError.
+    """Return the settings in an ini file, as option => text; raises ConfigError.
 
-    Its values are taken as they are: = is the only delimiter, and there are no inline
-    comments, quotes, continuation lines or defaults, each of which could turn a
-    protection into one that protects nobody. N28: a message names the line and never
-    quotes it, since it may hold the token.
+    Values are taken literally: = is the only delimiter, and there are no inline comments,
+    quotes, continuation lines or defaults, any of which could disable a protection. N28: a
+    message gives the line number but never quotes the line, which may contain the token.
     """
     try:
         text = read_text(path)
@@ -1381,7 +1384,7 @@ def read_ini(path: Path) -> Texts:
 
 
 def read_line(line: str, sections: list[str], ini: Texts) -> None:
-    """Add a line to the sections or to what the ini gives; raises ValueError."""
+    """Parse a line of the ini into sections and ini; raises ValueError."""
     if not line or line[0] in "#;":
         return
     if header := re.fullmatch(r"\[(.*)\]", line):
@@ -1416,18 +1419,17 @@ def read_options(
 ) -> dict[str, Any]:
     """Return the fields of Config that options set; raises ConfigError.
 
-    sources: what gave the text of an option that is in neither the ini nor argv.
+    sources: the origin of texts that come from neither the ini nor argv.
 
-    The ini is a command line before the command line: what an option gives replaces what
-    its key gives, which is told if it selects or protects; keep lists add up. N28: a
-    message has the text of an option, and never that of a key.
+    An option overrides its ini key, with a warning if it selects or protects; keep lists
+    add up. N28: a message may quote an option's text, but never a key's value.
     """
     values: dict[str, Any] = {"resource": RESOURCES["customers"], "filter": {}}
     values |= {"filters": {}, "selection": {}, "resume_options": [], "warnings": []}
     for flag in dict.fromkeys(["--resource", *ini, *argv]):  # the others depend on it
         key, in_ini, in_argv = key_of(flag), ini.get(flag, []), argv.get(flag, [])
         texts, converted = in_ini + in_argv, []
-        if flag == "--ids":  # the list of the ini is not read if it is overridden
+        if flag == "--ids":  # a list in the ini is not read if it is overridden
             texts = texts[-1:]
         for text in texts:  # any other is checked, even if it is overridden
             try:
@@ -1456,7 +1458,7 @@ def read_options(
 
 
 def read_config(argv: Texts, environ: Mapping[str, str]) -> Config:
-    """Return the settings of a run; raises ConfigError naming file, key or option."""
+    """Return the settings of a run; raises ConfigError with the file, key or option."""
     path = Path(argv.pop("--config")[0])
     ini = {"--store-hash": [""]} | read_ini(path)
     ini["--host"] = [environ.get("BC_API_ENDPOINT") or DEFAULT_HOST]
@@ -1505,7 +1507,7 @@ examples:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Return the command line; each option collects the texts that were given."""
+    """Return the parser; each option collects its values."""
     parser = argparse.ArgumentParser(
         usage="python bulk_delete.py --config FILE [option ...]",
         description="Delete many records from one BigCommerce store: review, delete, verify.",
@@ -1530,7 +1532,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def parse_arguments(words: Sequence[str] | None) -> Texts:
-    """Return the options of the command line => the texts given; raises ConfigError."""
+    """Return the command-line options => their values; raises ConfigError."""
     try:
         arguments, unknown = make_parser().parse_known_args(words)
     except argparse.ArgumentError as error:
@@ -1563,17 +1565,16 @@ def parse_arguments(words: Sequence[str] | None) -> Texts:
 
 # --- rate limiting ------------------------------------------------------------------
 #
-# Decides when a request may leave. The store counts the requests of all its apps in fixed
-# windows, and every response has the quota of a window, how long a window lasts, how many
-# requests are left, and when it ends [BigCommerce, API rate limits].
+# Decides when a request may be sent. The store counts the requests of all its apps in fixed
+# windows. Every response has the quota and length of a window, the number of requests left
+# and the time until the window ends [BigCommerce, API rate limits].
 #
 # A token is the right to one request (with count_items, to one id of it). `Window` mirrors
 # the store's current window: tokens = remaining - in flight, since the store has not
-# counted what it has not seen. Within a window the remaining ones only get fewer, so of
-# two responses the lower one is right. What other apps are likely to take of the window
-# is left to them: without that we would starve them, and collect 429s. `TokenBucket` is
-# the part that waits: it spreads the tokens evenly over the window, or hands them out at
-# full speed if the rest of the job fits into it.
+# counted what it has not seen. Within a window the count only falls, so the lower of two
+# responses is right. Tokens that other apps will probably take are left to them; otherwise
+# we would starve them and collect 429s. `TokenBucket` is the part that waits: it spreads the
+# tokens evenly over the window, or hands them out at full speed if the rest of the job fits.
 
 
 QUOTA, WINDOW = 150, 30.0  # tokens and seconds of a window, until the first response
@@ -1588,34 +1589,32 @@ def quota_header(headers: Mapping[str, str], name: str) -> int | None:
 
 @dataclass
 class Window:
-    """The store's current window, as far as its responses tell; it looks at no clock.
+    """The store's current window, inferred from its responses; reads no clock.
 
-    The first one is a guess until a response says otherwise.
+    The first window is a guess until the first response.
     """
 
     # The most tokens to take in a window, and tokens to leave.
     ceiling: int
     reserve: int
-    # Tokens that the store gives in a window, and what it had left by the lowest response
-    # of this one.
+    # Tokens per window, and the lowest number left in a response in this window.
     quota: int
     remaining: int
-    # This window has ended by then, and so many seconds before at the earliest.
+    # The latest time at which this window ends, and by how many seconds it may be earlier.
     end: float
     uncertainty: float = 0.0
-    # Seconds that a window lasts.
+    # Length of a window, in seconds.
     seconds: float = WINDOW
     # When the request behind `remaining` was sent.
     counted_at: float = -math.inf
-    # Tokens taken in this window; and those of requests not answered yet.
+    # Tokens taken in this window, and those of requests in flight.
     taken: int = 0
     in_flight: int = 0
-    # Tokens that we and others had at the first response of this window; before it,
-    # nothing is known of others.
+    # Tokens for all apps at the first response in this window; -inf before it.
     at_first: float = -math.inf
     # Tokens that other apps took in the last window.
     others_before: float = 0.0
-    # When the last request of this window left.
+    # When the last request in this window was sent.
     last_at: float = -math.inf
 
     def largest(self) -> int:
@@ -1628,7 +1627,7 @@ class Window:
         return min(tokens, self.ceiling - self.taken)
 
     def taken_by_others(self) -> float:
-        """Return how many tokens other apps were seen to take in this window."""
+        """Return how many tokens other apps have taken in this window."""
         return max(0.0, self.at_first - self.remaining - self.taken)
 
     def expected_by_others(self, now: float) -> float:
@@ -1637,16 +1636,16 @@ class Window:
         seen = self.others_before + self.taken_by_others()
         rate = seen / (self.seconds + now - began)
         expected = rate * (self.end - max(began, self.counted_at))
-        return min(expected, 0.9 * self.remaining)  # beside a greedy app some are left
+        return min(expected, 0.9 * self.remaining)  # keep some tokens beside a greedy app
 
     def take(self, now: float, cost: int) -> None:
-        """Count a request that leaves now."""
+        """Count a request that is sent now."""
         self.last_at = now
         self.taken += cost
         self.in_flight += cost
 
     def advance(self, now: float) -> None:
-        """Begin the next window once this one has surely ended."""
+        """Start the next window once this one has surely ended."""
         if now < self.end:
             return
         self.others_before = self.taken_by_others()
@@ -1658,7 +1657,7 @@ class Window:
     def answered(
         self, now: float, sent_at: float, cost: int, headers: Mapping[str, str]
     ) -> None:
-        """Add a response that came now to a request of that cost, sent at sent_at."""
+        """Update the window from a response that arrived now."""
         self.advance(now)
         self.in_flight -= cost
         seconds = (quota_header(headers, "Time-Window-Ms") or 0) / 1000
@@ -1683,10 +1682,10 @@ class Window:
             self.at_first = min(self.quota, self.remaining + self.taken)
 
     def _is_counted(self, now: float, sent_at: float, reset: float, cost: int) -> bool:
-        """Correct the window's end; False if the response is a late one of the last window.
+        """Correct the window's end; return False for a response of the last window.
 
-        The response was made between the moment its request left and the moment it
-        arrived, so its window ends between two times, give or take a millisecond.
+        The response was made after its request was sent and before it arrived, so its
+        window ends between two times, give or take a millisecond.
         """
         earliest, latest = sent_at + reset - 0.001, now + reset + 0.001
         ahead = round(((earliest + latest) / 2 - self.end) / self.seconds)
@@ -1702,7 +1701,7 @@ class Window:
 
 
 class TokenBucket:
-    """Hands the tokens of the store's window to the workers, and makes them wait.
+    """Rate limiter: makes workers wait for tokens of the store's window.
 
     ceiling and reserve: as in Window. clock (N20: not the wall clock) and sleep are in
     seconds; sleep may raise, and is never called with the lock held (N19).
@@ -1723,15 +1722,15 @@ class TokenBucket:
         self._clock, self._sleep = clock, sleep
         # Guards the window and the pause.
         self._lock = threading.Lock()
-        # Everybody waits until then.
+        # No request is sent before this time.
         self._paused_until = -math.inf
         # Tokens that the rest of the job needs.
         self._demand = math.inf
 
     def acquire(self, cost: int = 1) -> int:
-        """Wait for that many tokens, take them and return their number.
+        """Wait for tokens, take them, and return their number.
 
-        No more than a window ever has are taken. Raises whatever sleep raises.
+        The cost is capped at what one window can have. Raises whatever sleep raises.
         """
         while True:
             with self._lock:
@@ -1751,7 +1750,7 @@ class TokenBucket:
         if now < self._paused_until:
             return self._paused_until - now
         if self.rate_limited_in_a_row and window.in_flight:
-            return POLL  # one request tries whether the store accepts again
+            return POLL  # one request at a time tests the store
         spare = window.tokens() - window.expected_by_others(now)
         if spare < cost:
             return max(window.end - now, 0.001)
@@ -1763,17 +1762,17 @@ class TokenBucket:
     def update_from_headers(
         self, headers: Mapping[str, str], sent_at: float, cost: int = 1
     ) -> None:
-        """Add the response to a request of that cost, sent at that time of the clock."""
+        """Update the window from the response to a request sent at sent_at."""
         with self._lock:
             self.window.answered(self._clock(), sent_at, cost, headers)
 
     def pause(self, seconds: float) -> None:
-        """Let nobody send for so many seconds."""
+        """Hold all requests for this many seconds."""
         with self._lock:
             self._paused_until = max(self._paused_until, self._clock() + seconds)
 
     def rate_limited(self, sent_at: float) -> int:
-        """Add a 429 to a request sent then; return how many there were in a row.
+        """Count a 429 to a request sent at sent_at; return the number in a row.
 
         Requests that were in flight together count once. Until one succeeds, one at a
         time is sent.
@@ -1785,21 +1784,21 @@ class TokenBucket:
             return self.rate_limited_in_a_row
 
     def succeeded(self) -> None:
-        """Add a response that settled its request."""
+        """End a row of 429s: a request has succeeded."""
         self.rate_limited_in_a_row = 0
 
     def set_remaining(self, tokens: float) -> None:
-        """Set how many tokens the rest of the job needs: if it fits, nobody waits."""
+        """Set the tokens that the rest of the job needs; if they fit, none waits."""
         self._demand = tokens
 
 
 # --- answers ------------------------------------------------------------------------
 #
 # Decides what a response means, once: `classify` returns a Ruling, and everything that
-# follows (retry, pause, halve, verify, stop) reads it. `batch_result` puts the rulings
-# on all attempts at a batch together. Nothing here sends, waits or writes. To change a
-# rule of retrying: `classify` decides whether, `Response.wait` and `backoff` how long,
-# `Client.send` how often, and `may_have_applied` whether a retried DELETE has acted.
+# follows (retry, pause, halve, verify, stop) reads it. `batch_result` combines the rulings
+# on all attempts at a batch. Nothing here sends, waits or writes. To change a retry rule:
+# `classify` decides whether, `Response.wait` and `backoff` how long, `Client.send` how
+# often, and `may_have_applied` whether a retried DELETE may have deleted records.
 
 LONGEST_WAIT = 600.0  # seconds: if a store asks for more, the run ends; resume later
 MAX_RATE_LIMITED = 10  # 429s in a row that end the run: more is abuse [integration design]
@@ -1815,17 +1814,17 @@ class Request:
 
     method: str
     resource: Resource
-    # Below /stores/{hash}/, with the API version.
+    # Path below /stores/{hash}/, with the API version.
     path: str
     params: Mapping[str, Any] = field(default_factory=dict)
-    # The ids that a DELETE names.
+    # The ids in a DELETE.
     batch: Batch = ()
-    # Tokens that an attempt costs, and when the last one left.
+    # Tokens that an attempt costs, and when the last one was sent.
     cost: int = 1
     sent_at: float = 0.0
-    # A status that is no failure, though it would be for others.
+    # A status that counts as success for this request.
     tolerated: int | None = None
-    # Whether the run goes on whatever the response is.
+    # Whether the run continues after any response.
     is_optional: bool = False
     # Called once, right before the first attempt; may raise RunError.
     before_send: Callable[[], None] = lambda: None
@@ -1834,14 +1833,14 @@ class Request:
 
     @property
     def target(self) -> str:
-        """Path and query; the SDK's %2C for each comma is parsed again in four places."""
+        """Return path and query, with commas that the SDK would encode as %2C."""
         query = urlencode(self.params, safe=":,")
         return f"{self.path}?{query}" if query else self.path
 
 
 @dataclass(frozen=True)
 class Response:
-    """The response to one request; status 0 if none came: then `problem` says why."""
+    """The response to one attempt; if none came, status 0 and a `problem`."""
 
     status: int
     headers: Mapping[str, str]
@@ -1850,7 +1849,7 @@ class Response:
 
     @cached_property
     def json(self) -> Any:
-        """The parsed body; None if it is not JSON. NaN, which JSON lacks, becomes text."""
+        """Return the parsed body, with NaN as text; None if it is not JSON."""
         try:
             return json.loads(self.body, parse_constant=str)
         except (ValueError, RecursionError):
@@ -1858,12 +1857,12 @@ class Response:
 
     @property
     def is_json(self) -> bool:
-        """Whether it comes from the API, and not from a proxy or CDN."""
+        """Return whether it comes from the API, and not from a proxy or CDN."""
         return isinstance(self.json, (dict, list))
 
     @cached_property
     def message(self) -> str:
-        """Status and the store's own words, or the title of an HTML page."""
+        """Return status and the store's own words, or the title of an HTML page."""
         if self.status == 0:
             return self.problem
         words = error_words(self.json)
@@ -1875,7 +1874,7 @@ class Response:
 
     @property
     def wait(self) -> float:
-        """Seconds that it asks to wait, in its headers or its body; 0 if it does not.
+        """Return the seconds to wait, from headers and body; 0 if none are given.
 
         The quota headers are on every response, and ask to wait only with a 429.
         """
@@ -1889,9 +1888,9 @@ class Response:
 
 
 def error_words(body: object) -> str:
-    """Return the messages of an error, outermost first: V3's title and errors, V2's list."""
+    """Return the messages in an error body, outermost first, joined by "; "."""
     parts, words = [body], []
-    for part in itertools.islice(parts, MAX_PARTS):  # parts grows meanwhile
+    for part in itertools.islice(parts, MAX_PARTS):  # grows during the loop
         if isinstance(part, str) and part:
             words.append(clean(part, MESSAGE_LIMIT))
         elif isinstance(part, list):
@@ -1907,7 +1906,7 @@ def backoff(attempt: int, jitter: float) -> float:
     """Return the seconds before the next attempt: exponential backoff with jitter.
 
     attempt: retries made so far; jitter: from 0 to 1. The default of five retries takes
-    at least 93 s, since BigCommerce asks for minutes after a 500 [status codes].
+    at least 93 s, since BigCommerce recommends minutes after a 500 [status codes].
     """
     seconds = min(LONGEST_BACKOFF, 3.0 * 2.0**attempt)
     return seconds * (1 + jitter / 2)
@@ -1916,11 +1915,11 @@ def backoff(attempt: int, jitter: float) -> float:
 class Action(enum.Enum):
     """What to do after a response."""
 
-    DONE = "done"  # it did what was asked
-    PAUSE = "pause"  # rate-limited: everybody waits, then the same request again
-    RETRY = "retry"  # the same request may succeed a little later
-    REJECTED = "rejected"  # this request will never succeed, others may
-    FATAL = "fatal"  # no request will succeed
+    DONE = "done"  # succeeded
+    PAUSE = "pause"  # rate-limited: all workers wait, then retry
+    RETRY = "retry"  # the request may succeed later
+    REJECTED = "rejected"  # this request can never succeed, others can
+    FATAL = "fatal"  # no request can succeed
 
 
 @dataclass(frozen=True)
@@ -1931,9 +1930,9 @@ class Ruling:
     # As in Response.
     status: int
     message: str
-    # Whether the store may have deleted what a DELETE named.
+    # Whether the store may have deleted the ids in a DELETE.
     may_have_applied: bool
-    # What it says about single ids of a batch.
+    # Rulings on single ids in a batch.
     items: Mapping[int, Ruling] = field(default_factory=dict)
 
 
@@ -1964,16 +1963,16 @@ def classify(request: Request, response: Response) -> Ruling:
     return Ruling(action, status, response.message, applied, items)
 
 
-# Keys of the results that failed => the status of a result that has none of its own.
+# Keys of failed results => the status of a result without its own.
 FAILURES = {"errors": 422, "failed_rows_data": 422}
 
 
 def item_rulings(response: Response, batch: Batch) -> dict[int, Ruling]:
-    """Return what a response says about the ids of a batch, wherever they are in it.
+    """Return a ruling for each id of a batch that the response mentions.
 
-    An id is in an object, is its key, or is in the text of an error: "[7] 409 is locked",
-    "Failed for id=7". In a 422 without `meta`, errors by key are of the whole request, and
-    numeric keys are places in it.
+    The id may be a field, a key, or part of an error text: "[7] 409 is locked", "Failed for
+    id=7". In a 422 without `meta`, errors by key concern the whole request, and numeric keys
+    are positions in it.
     """
     body, found = response.json, dict[int, Ruling]()
     is_whole = isinstance(value_at(body, "errors"), dict) and value_at(body, "meta") is None
@@ -1981,7 +1980,7 @@ def item_rulings(response: Response, batch: Batch) -> dict[int, Ruling]:
     if not batch or is_whole or response.status not in (200, 207, 422):
         return found
     parts = [("", body, 200)]
-    for key, value, status in itertools.islice(parts, MAX_PARTS):  # parts grows meanwhile
+    for key, value, status in itertools.islice(parts, MAX_PARTS):  # grows during the loop
         number = positive_id(key)
         if isinstance(value, dict):
             number = positive_id(value.get("id")) or number
@@ -2001,7 +2000,7 @@ def item_rulings(response: Response, batch: Batch) -> dict[int, Ruling]:
 
 
 def item_ruling(value: object, status: int) -> Ruling:
-    """Return what is said about one id; its own status counts before that of its list."""
+    """Return the ruling on one id; its own status overrides its list's."""
     if isinstance(value, dict) and type(value.get("status")) is int:
         status = value["status"]
     message = clean(f"{status} {error_words(value)}", MESSAGE_LIMIT)
@@ -2013,37 +2012,37 @@ def item_ruling(value: object, status: int) -> Ruling:
 
 
 def chunks(values: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """Yield the values in parts of that size."""
+    """Yield the values in parts of this size."""
     return (values[start : start + size] for start in range(0, len(values), size))
 
 
 @dataclass(kw_only=True)
 class BatchResult:
-    """What became of a batch, before anything is read back."""
+    """The result of sending a batch, before verification."""
 
     batch: Batch
-    # Status and words of the last response.
+    # Status and message of the last response.
     message: str = "not sent"
     # Ids that some attempt may have deleted.
     applied: Sequence[int] = ()
     # id => why the store rejected it.
     rejected: dict[int, str] = field(default_factory=dict)
-    # Ids of which no attempt was clearly accepted or rejected: a time-out, a 404.
+    # Ids neither clearly accepted nor rejected: after a time-out or a 404.
     doubtful: list[int] = field(default_factory=list)
-    # What is to be sent again.
+    # Batches to send again.
     requeue: Sequence[Batch] = ()
-    # No attempt got a response that settles the batch.
+    # Whether no attempt got a response that settles the batch.
     retries_exhausted: bool = False
 
 
 def batch_result(
     batch: Batch, rulings: Sequence[Ruling], *, is_complete: bool = True
 ) -> BatchResult:
-    """Return what the rulings on all attempts at a batch mean; the last settles it.
+    """Combine the rulings on all attempts at a batch; the last one settles it.
 
-    An id that it does not name shares the batch's ruling; after a 404 or 422 such an id
-    is doubtful, since the whole request may have been rejected. is_complete: False if the
-    run stopped before the last attempt.
+    An id without its own ruling shares the batch's; after a 404 or 422 such an id is
+    doubtful, since the whole request may have been rejected. is_complete: False if the run
+    stopped before the last attempt.
     """
     if not rulings:
         return BatchResult(batch=batch, requeue=[batch])
@@ -2075,7 +2074,7 @@ def batch_result(
 
 
 def delete_target(resource: Resource, ids: Sequence[int]) -> tuple[str, dict[str, str]]:
-    """Return path and query of the DELETE of these ids; raises ValueError for any other.
+    """Return path and query of a DELETE; raises ValueError for invalid ids.
 
     N1, N3, N4: the SDK's own delete() sends an unfiltered DELETE for an id of None or 0, so
     it is never called.
@@ -2092,18 +2091,18 @@ def delete_target(resource: Resource, ids: Sequence[int]) -> tuple[str, dict[str
 # --- store --------------------------------------------------------------------------
 #
 # Everything that touches the network, in layers: `Connection` is the SDK's connection,
-# one a thread; it turns one attempt over HTTP into a Response, and a page of a list
+# one per thread; it turns one attempt over HTTP into a Response, and a page of a list
 # into records. `Client` sends a request with its policy: tokens, retries, pauses, the
-# log. `Store` is what this tool asks a store. `Workers` is the pool of threads that ask,
-# while the main thread waits, redraws and writes.
+# log. `Store` has the requests this tool makes. `Workers` is the thread pool that sends
+# them, while the main thread waits, redraws and writes.
 
-RESPONSE_LIMIT = 64 * 2**20  # bytes that are read of a response
+RESPONSE_LIMIT = 64 * 2**20  # bytes
 RESPONSE_TIMEOUTS = 5  # multiples of `timeout` that a response may take
-SMALL_PAGE = 50  # records a page, where one of PAGE_LIMIT stays unanswered
+SMALL_PAGE = 50  # records a page, after a larger one got no answer
 
 
 class Connection(OAuthConnection):  # type: ignore[misc]  # the SDK has no types
-    """The SDK's connection, made safe; one a thread, since it holds state."""
+    """The SDK's connection, made safe; one per thread, since it holds state."""
 
     def __init__(self, client: Client, config: Config) -> None:
         super().__init__(
@@ -2120,7 +2119,7 @@ class Connection(OAuthConnection):  # type: ignore[misc]  # the SDK has no types
         self.page = Page([])
         self._client, self._token = client, config.access_token.encode()
         session = self._session
-        session.get_redirect_target = lambda response: None  # N14: nor the token sent on
+        session.get_redirect_target = lambda response: None  # N14: follow no redirect
         session.auth = lambda request: request  # N16: else ~/.netrc adds a password
         session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))  # N29
         session.stream = True  # the body is read within limits
@@ -2135,14 +2134,14 @@ class Connection(OAuthConnection):  # type: ignore[misc]  # the SDK has no types
     def make_request(
         self, method: str, url: str, data: Any = None, params: Any = None, headers: Any = None
     ) -> list[Record]:
-        """Return the records of a page, out of V3's envelope; the SDK's iterall asks."""
+        """Return the records of a page; called by the SDK's iterall."""
         request = Request(method, LISTED[url], url, params or {})
         response = self._client.send(request)
         self.page = read_page(response, request.resource)
         return self.page.records
 
     def send_once(self, request: Request) -> Response:
-        """Send a request once; whatever the HTTP stack raises is a Response of status 0.
+        """Send a request once; return errors of the HTTP stack as status 0.
 
         Raises ConfigError and RunError for FINAL_FAULTS.
         """
@@ -2202,7 +2201,7 @@ def check_proxy(url: str) -> None:
     SECRETS.update(text for text in (url, password, unquote(password)) if len(text) > 3)
 
 
-# What no retry mends: pattern of exception and reason => end of the run, and its sentence.
+# Errors that no retry fixes: pattern, exception to raise, message.
 FINAL_FAULTS = (
     (
         r"InvalidSchema|ProxyError.*\b40[137]\b",  # tinyproxy: 401 for a wrong password
@@ -2223,7 +2222,7 @@ FINAL_FAULTS = (
 
 
 def network_reason(error: BaseException) -> str:
-    """Return the innermost reason of a network error: the outer ones repeat the URL."""
+    """Return the innermost reason for a network error: the outer ones repeat the URL."""
     inner = [error]
     while inner:
         error = inner[0]
@@ -2236,11 +2235,11 @@ def network_reason(error: BaseException) -> str:
 class Client:
     """Sends each request until a response settles it; the one place that retries.
 
-    An attempt waits for its tokens, then leaves, unless a stop was asked for. After
-    RETRY the same request goes out again, up to max_retries times; then a GET raises, and a
-    DELETE returns the last response. PAUSE holds all workers and uses up no retry; many in
-    a row, or a long wait, end the run. FATAL ends it, but a 401 or 403 after earlier
-    successes is tried once more. Each response is logged.
+    An attempt waits for its tokens and is sent unless the run is stopping. After RETRY the
+    request is sent again, up to max_retries times; then a GET raises, and a DELETE returns
+    the last response. PAUSE holds all workers and is not a retry; many in a row, or a long
+    wait, end the run. FATAL ends it, but a 401 or 403 after earlier successes is retried
+    once. Each response is logged.
     """
 
     def __init__(self, config: Config, stop: Stop, log: logging.Logger) -> None:
@@ -2256,13 +2255,13 @@ class Client:
         self._lock = threading.Lock()
         # Holds each thread's connection.
         self._local = threading.local()
-        # Connection in use => when its request left, on the clock of `tick`.
+        # Connection in use => when its request was sent, on the clock of `tick`.
         self.in_flight: dict[Connection, float] = {}
-        # Seconds for which the oldest request in flight waits.
+        # Seconds since the oldest request in flight was sent.
         self.longest_wait = 0.0
         # Seconds that the process was awake, and when that was last updated.
         self._awake, self._updated_at = 0.0, time.perf_counter()
-        # When the longest wait that was announced ends, and what waits.
+        # When the longest announced wait ends, and its description.
         self._notice = (-math.inf, "")
         # Whether the store has accepted the token.
         self._is_accepted = False
@@ -2277,9 +2276,8 @@ class Client:
     def send(self, request: Request) -> Response:
         """Return the response that settles the request; its rulings are in `request`.
 
-        For a DELETE that is the last one of all attempts, whatever it means. A GET raises
-        ReadRejected or RetriesExhausted unless it is answered. Raises the RunError that
-        ends the run.
+        A DELETE returns the last response, whatever it means. A GET raises ReadRejected or
+        RetriesExhausted if it fails. Raises the RunError that ends the run.
         """
         while True:
             response = self._attempt(request)
@@ -2307,7 +2305,7 @@ class Client:
                 self._wait(response, tries, "retries")
 
     def _attempt(self, request: Request) -> Response:
-        """Send the request once, as soon as it has its tokens; raises a stop's reason."""
+        """Send the request once, when it has its tokens; raises the error of a stop."""
         request.cost = self.bucket.acquire(request.cost)
         self.stop.check()
         if not request.rulings:
@@ -2326,7 +2324,7 @@ class Client:
         if self.bucket.window.largest() < 1:
             limit = f"below the store's quota ({self.bucket.window.quota})"
             fault = f"{self._config.path}: min_requests_remaining must be {limit}."
-            self.stop.set(ConfigError(fault))  # not raised: what was answered is settled
+            self.stop.set(ConfigError(fault))  # not raised: this response is settled
         self._count("requests")
         left = quota_header(response.headers, "Requests-Left")
         words = "" if response.status in (200, 202, 204) else f": {response.message}"
@@ -2339,9 +2337,9 @@ class Client:
     def _wait(self, response: Response, tries: int, reason: str) -> None:
         """Wait before the next attempt: the longer of backoff and what the response asks.
 
-        tries: attempts in a row with this result; reason: what counts the wait. If rate-
-        limited, or asked to wait, everybody waits. The first 429 in a row says how long.
-        From the second on, its headers have proved too short, so the wait grows.
+        tries: attempts in a row with this result; reason: the counter to increment. After a
+        429, or if the response asks to wait, all workers wait. The first 429 in a row sets
+        the wait. From the second on its headers were too short, so the wait grows.
         """
         if response.wait > LONGEST_WAIT:
             wait = f"{response.wait / 60:,.0f} minutes ({response.status})"
@@ -2380,7 +2378,7 @@ class Client:
         self.longest_wait = self._awake - min([self._awake, *self.in_flight.values()])
 
     def waiting_for(self) -> str:
-        """Return what requests wait for; "" if the wait is not worth a word."""
+        """Return why requests are waiting; "" if the wait is short."""
         now, window = time.monotonic(), self.bucket.window
         ends, words = self._notice
         if ends > now:
@@ -2393,7 +2391,7 @@ class Client:
 
 
 def explain(request: Request, response: Response, config: Config) -> str:
-    """Return one sentence on a response that ends the run, and what to do."""
+    """Return a message for a response that ends the run, with what to do."""
     status, resource = response.status, request.resource
     verb = "delete" if request.method == "DELETE" else "read"
     words = response.message.replace(" ", ": ", 1)
@@ -2415,14 +2413,14 @@ class Page:
     """One page of a list."""
 
     records: list[Record]
-    # Records in the whole list, as the store claims; V2 counts those of the page alone.
+    # Total in the response; for V2, the records on this page.
     total: int = 0
-    # Records a page, as the store claims; anything.
+    # Page size in the response, of any type.
     per_page: Any = None
 
 
 def read_page(response: Response, resource: Resource) -> Page:
-    """Return the page in a response; raises InvalidResponse if it cannot be relied on."""
+    """Return the page in a response; raises InvalidResponse if it is invalid."""
     body = [] if response.status == 204 else response.json  # V2: an empty page is a 204
     records, total = body, 0
     if resource.has_total:
@@ -2471,9 +2469,9 @@ class Store:
         self.batch_size = min(config.batch_size or largest, largest)
         # Records a page of a list.
         self.page_size = PAGE_LIMIT
-        # Ids in one read-back; by path id it is one at a time.
+        # Ids in one read; 1 by path id.
         self.chunk_size = self.resource.max_read if self.resource.id_filter else 1
-        # Whether any page was answered.
+        # Whether any page has been read.
         self.has_listed = False
         self._count_items = config.count_items
         # Parameters of a list: sub-resources only for the backup or a --match.
@@ -2484,7 +2482,7 @@ class Store:
             self.params.pop("include", None)
 
     def requests_for(self, count: int) -> int:
-        """Return the tokens that it takes to delete so many ids and read them back."""
+        """Return the tokens needed to delete this many ids and read them back."""
         ids_per_token = 1 if self._count_items else self.batch_size
         return math.ceil(count / ids_per_token) + math.ceil(count / self.chunk_size)
 
@@ -2498,7 +2496,7 @@ class Store:
     def group_names(self) -> tuple[dict[str, object], str]:
         """Return id => name of the customer groups, and why some cannot be read, or "".
 
-        The run does not need them: whatever the response is, it is not asked for again.
+        The run does not need them, so only a 429 is retried.
         """
         names: dict[str, object] = {}
         for number in itertools.count(1):
@@ -2519,8 +2517,7 @@ class Store:
     def page(self, resource: Resource, page: int = 1, **params: Any) -> Page:
         """Return a page of a list, by the SDK's iterall.
 
-        Raises ReadRejected, RetriesExhausted, and InvalidResponse for a page that cannot
-        be relied on.
+        Raises ReadRejected, RetriesExhausted, and InvalidResponse for an invalid page.
         """
         connection = self.client.connection()
         params = {"connection": connection, "limit": PAGE_LIMIT, "page": page} | params
@@ -2531,9 +2528,8 @@ class Store:
     def find(self, filter_name: str, values: Sequence[Any], **params: Any) -> list[Record]:
         """Return the records with these ids or addresses.
 
-        Raises InvalidResponse unless none is listed twice, they are as many as the total,
-        and each has one of the ids. What is rejected for its length, stays unanswered, or
-        has more addresses than fit a page, is asked for in halves.
+        Raises InvalidResponse for duplicates, a differing total, or other ids. A request
+        that is too long or unanswered, or matches more than a page, is split in halves.
         """
         is_by_id = filter_name == self.resource.id_filter
         params[filter_name] = ",".join(map(str, values))
@@ -2558,7 +2554,7 @@ class Store:
         return [*itertools.chain.from_iterable(parts)]
 
     def existing(self, ids: Sequence[int]) -> set[int] | None:
-        """Return which of the ids exist; None if it cannot be told.
+        """Return the ids that exist; None if the response is unreliable.
 
         At most `chunk_size` ids: by the list's id filter, or by path id, where a 404
         means that the record does not exist.
@@ -2581,7 +2577,7 @@ class Store:
         return found
 
     def delete_batch(self, batch: Batch, journal: Journal) -> BatchResult:
-        """DELETE the batch, noted in the journal before it leaves. Never raises RunError."""
+        """Send the batch's DELETE, journaled before it is sent; raises no RunError."""
         path, params = delete_target(self.resource, batch)
         cost = len(batch) if self._count_items else 1
         request = Request("DELETE", self.resource, path, params, batch, cost)
@@ -2596,17 +2592,17 @@ class Store:
 
 
 class Workers(ThreadPoolExecutor):
-    """The pool of threads that ask the store; its methods are the main thread's."""
+    """The thread pool for store requests; for the main thread only."""
 
     def __init__(self, count: int, stop: Stop, on_wait: Callable[[], None]) -> None:
         super().__init__(max_workers=count)
         self.count = count
         self.stop = stop
-        # Called a few times a second, whatever is waited for.
+        # Called a few times a second in every wait.
         self._on_wait = on_wait
 
     def call(self, function: Callable[..., R], *args: Any, **kwargs: Any) -> R:
-        """Have a worker call the function, and return its result."""
+        """Call the function in a worker, and return its result."""
         return self.result(self.submit(function, *args, **kwargs))
 
     def in_order(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
@@ -2620,7 +2616,7 @@ class Workers(ThreadPoolExecutor):
             yield self.result(pending.popleft())
 
     def result(self, future: Future[R]) -> R:
-        """Wait for the result; raises the reason of a stop."""
+        """Wait for the result; raises the error of a stop."""
         self.await_any([future])
         return future.result()
 
@@ -2629,8 +2625,8 @@ class Workers(ThreadPoolExecutor):
     ) -> set[Future[R]]:
         """Return the futures that are done, at least one.
 
-        Raises the reason of a stop: at once if reads are awaited; if deletes are, only
-        at a second signal (N9).
+        Raises the error of a stop: at once if reads are awaited; if deletes are, only at a
+        second signal (N9).
         """
         while True:
             self._on_wait()
@@ -2641,7 +2637,7 @@ class Workers(ThreadPoolExecutor):
                 self.stop.check()
 
     def sleep(self, seconds: float) -> None:
-        """Let so many seconds pass, redrawing; raises RunError at a stop."""
+        """Sleep while redrawing the screen; raises RunError at a stop."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             self._on_wait()
@@ -2650,15 +2646,15 @@ class Workers(ThreadPoolExecutor):
 
 # --- listing ------------------------------------------------------------------------
 #
-# Reads the records of the store, completely or not at all, and selects from them: each
+# Reads the records in the store, completely or not at all, and selects from them: each
 # selected record streams to the backup while memory keeps its id. Selection is applied
 # in this order: filters or ids, match, keep, orders, limit.
 
-LISTING_TRIES = 4  # once, and three times more if records change meanwhile
+LISTING_TRIES = 4  # the first, and three more if records change meanwhile
 
 
 class Selection:
-    """Selects record by record, and counts what is excluded."""
+    """Selects record by record, and counts excluded records."""
 
     def __init__(self, config: Config, with_orders: Set[int]) -> None:
         self.ids: list[int] = []
@@ -2666,29 +2662,29 @@ class Selection:
         self.sample: list[Record] = []
         # Whether --limit is reached.
         self.is_full = False
-        # Records that were listed more than once, and entries that --ids repeats.
+        # Records listed more than once, and repeated entries of --ids.
         self.duplicates = 0
-        # Records in the store; -1 if that is not known.
+        # Records in the store; -1 if unknown.
         self.total = -1
-        # Records excluded by keep lists or orders; and those with orders.
+        # Records excluded by keep lists or orders, and those with orders.
         self.excluded = self.excluded_by_orders = 0
-        # Records of which the backup holds a part.
+        # Records that are incomplete in the backup.
         self.truncated = 0
-        # Customers that have orders; empty unless they are to be excluded.
+        # Customers with orders; empty unless they are excluded.
         self.with_orders = with_orders
-        # What --ids lists, nothing without it; and what each --keep lists.
+        # The matcher of --ids (empty without it), and one for each --keep.
         self.ids_list = ListMatcher(config.ids or ListFile("--ids"), config.resource)
         self.keep_lists = [ListMatcher(entries, config.resource) for entries in config.keep]
         self.lists = [self.ids_list, *self.keep_lists]
-        # Of each filter with several values, those that no record has.
+        # Filter with several values => the values that match no record.
         self.unmatched_values = {
             item.name: {*item.values} for item in config.filter.values() if len(item.values) > 1
         }
-        # Filter that the store ignored => a record that it returned all the same.
+        # Filter that the store ignored => a returned record that does not match.
         self.ignored_filters: dict[str, int] = {}
-        # The FIELD!=REGEX that have excluded no record yet.
+        # FIELD!=REGEX expressions that have excluded no record yet.
         self.idle_exclusions = [match for match in config.match if match.negated]
-        # The paths of --match that no record has, and the fields that records have.
+        # Paths of --match that no record has, and the fields that records have.
         self.missing_paths = {match.path for match in config.match}
         self.field_names: set[str] = set()
         self._config = config
@@ -2744,7 +2740,7 @@ class Selection:
 
     @property
     def compared(self) -> list[ListMatcher]:
-        """The lists whose entries were all looked for: not --ids once --limit is reached."""
+        """Return the lists compared completely: not --ids once --limit is reached."""
         return self.keep_lists if self.is_full else self.lists
 
 
@@ -2766,23 +2762,23 @@ def sample_lines(records: Sequence[Record], resource: Resource) -> list[str]:
 
 @dataclass
 class Collector:
-    """Lists the records of the store, and selects from them."""
+    """Lists the records in the store, and selects from them."""
 
     store: Store
     workers: Workers
     progress: Progress
     config: Config
-    # Ids of the current listing, and how many of its records were repeated.
+    # Ids in the current listing, and the number of repeated records.
     seen: set[int] = field(default_factory=set)
     duplicates: int = 0
-    # Records in the store; -1 if that is not known.
+    # Records in the store; -1 if unknown.
     total: int = -1
-    # Customers that have orders, as far as the orders were read.
+    # Customers with orders, as far as orders have been read.
     with_orders: set[int] = field(default_factory=set)
     next_order: int = 1
 
     def collect(self, files: RecordFiles) -> Selection:
-        """Return the selection, its records in the files."""
+        """Return the selection, and write its records to the files."""
         config, selection = self.config, Selection(self.config, self.with_orders)
         is_narrowed = bool(config.filter or config.ids)
         if is_narrowed and config.resource.has_total:
@@ -2797,7 +2793,7 @@ class Collector:
                 selection = Selection(config, self.with_orders)
                 files.restart()
                 continue
-            with self.workers.stop.raising():  # an expression may take for ever
+            with self.workers.stop.raising():  # a regex may be very slow
                 selected = selection.select(records)
             files.write(selected)
             if selection.is_full:
@@ -2817,9 +2813,9 @@ class Collector:
         """Yield the records that unmatched entries may match; None if it starts over.
 
         Entries are looked up if the API has the filters for them, and addresses only if
-        there are few: listing takes 250 a request, a look-up 50. What is not found is asked
-        for once more, addresses in lower case: an empty response may be a stray one, and a
-        store may mind case.
+        there are few: a listing returns 250 a request, a look-up 50. Unmatched entries are
+        looked up once more, addresses in lower case: an empty response may be a stray one,
+        and a store may be case-sensitive.
         """
         store, known = self.store, self.store.resource.filter_types()
         steps = (
@@ -2850,8 +2846,8 @@ class Collector:
     def listing(self, filters: Mapping[str, Filter]) -> Iterator[list[Record] | None]:
         """Yield all records, a page at a time and each once; None if it starts over.
 
-        The listing is complete, or an error ends it: Refused if records moved in each of
-        four tries, RetriesExhausted if a page stays unanswered with fewer records too.
+        The listing is complete, or an error ends it: Refused if records changed in each of
+        four tries, RetriesExhausted if even a small page gets no answer.
         """
         store, sent = self.store, {name: item.sent for name, item in filters.items()}
         for tries_left in reversed(range(LISTING_TRIES)):
@@ -2880,13 +2876,13 @@ class Collector:
             yield None
 
     def pages_by_number(self, sent: Mapping[str, str]) -> Iterator[list[Record]]:
-        """Yield the pages of a V3 list; raises ListingChanged if it may have holes.
+        """Yield the pages of a V3 list; raises ListingChanged if it may be incomplete.
 
-        Pages are counted, and each deletion moves later records up one place, so one can
-        slip onto a page that was read already. Therefore the last page is read right
-        after the first, both are read again at the end, and neither may have moved. Where
-        the API sorts by age, records added meanwhile come after the total, and are left
-        out. The total is a claim: it may count one page only.
+        Each deletion moves later records up one place, so one can move to a page that was
+        already read. Therefore the last page is read right after the first, and both again
+        at the end: neither may have changed. Where the API sorts by age, records added since
+        the first page come after the total and are ignored. The total may count one page
+        only.
         """
         store, workers, id_of = self.store, self.workers, self.store.resource.id_of
         params: dict[str, Any] = {**store.params, **sent, "limit": store.page_size}
@@ -2899,7 +2895,7 @@ class Collector:
             self.total = total
         if not total:
             return
-        if size == total:  # not the size of all pages, which may be smaller than asked for
+        if size == total:  # not the page size, which may be smaller than requested
             size = store.page_size
         count = math.ceil(total / size)
 
@@ -2930,10 +2926,10 @@ class Collector:
     def pages_by_id(
         self, resource: Resource, first: int, **sent: str
     ) -> Iterator[list[Record]]:
-        """Yield the pages of a V2 list with ids from `first` on; deletions do not shift them.
+        """Yield the pages of a V2 list with ids from `first` on.
 
-        Each page begins after the last id of the one before, and an empty one ends the
-        list. Raises InvalidResponse if the ids do not rise.
+        Each page starts after the last id of the previous one, so deletions do not shift
+        them; an empty page ends the list. Raises InvalidResponse if the ids do not rise.
         """
         params = {**resource.params, **sent, "limit": self.store.page_size}
         read = partial(self.workers.call, self.store.page, resource, **params)
@@ -2949,14 +2945,14 @@ class Collector:
             first = ids[-1] + 1
 
     def begin(self, total: int) -> None:
-        """Begin a listing of so many records; 0 if that is not known."""
+        """Begin a listing of `total` records; 0 means unknown."""
         self.seen, self.duplicates = set(), 0
         self.progress.begin(total)
         requests = total // PAGE_LIMIT + self.store.requests_for(total)
         self.store.client.bucket.set_remaining(requests)
 
     def unseen(self, records: Sequence[Record]) -> list[Record]:
-        """Return the records that were not listed before."""
+        """Return the records that have not been listed before."""
         id_of = self.store.resource.id_of
         new = {id_of(record): record for record in records if id_of(record) not in self.seen}
         self.seen.update(new)
@@ -2979,7 +2975,7 @@ class Collector:
         self.with_orders.discard(0)  # guests
 
     def parents(self) -> dict[int, int]:
-        """Return record => its parent or 0, where a parent's deletion takes children along.
+        """Return record => parent or 0, if deleting a parent deletes its children.
 
         Empty for other resources. Raises InvalidResponse for an unknown parent.
         """
@@ -2997,7 +2993,7 @@ class Collector:
 
 
 def ancestors(number: int, parents: Mapping[int, int]) -> list[int]:
-    """Return the ids above a record, nearest first; a circle is walked once."""
+    """Return a record's ancestors, nearest first; a cycle ends the list."""
     found: list[int] = []
     while (number := parents.get(number, 0)) and number not in found:
         found.append(number)
@@ -3016,27 +3012,27 @@ def levels(ids: Sequence[int], parents: Mapping[int, int]) -> list[Sequence[int]
 
 # --- plan and ledger ----------------------------------------------------------------
 #
-# The plan is what will be deleted, frozen: nothing is selected after it. The ledger holds
-# what is known of each planned id, as the journal has it; the outcomes follow from that,
-# so the counts always add up. Nothing here reads or writes.
+# The plan is the frozen list of ids to delete. The ledger has the state of each planned id,
+# as recorded in the journal; outcomes are derived from it, so the counts always add up.
+# Nothing here reads or writes.
 
 PLAN_VERSION = 5
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be deleted, and everything that is needed to resume."""
+    """The ids to delete, and everything needed to resume."""
 
     host: str
     store_hash: str
-    # Its name.
+    # The name of the resource.
     resource: str
     filters: Mapping[str, str]
-    # The other options that select, in the words given.
+    # The other selection options, as given.
     selection: Mapping[str, str]
-    # What the panel says of the selection: label => text.
+    # Panel rows on the selection: label => text.
     facts: Mapping[str, str]
-    # What the panel warns of => whether it is a likely mistake, which --yes refuses.
+    # Panel warnings => whether each is a likely mistake, refused with --yes.
     warnings: dict[str, bool]
     # UTC, ISO 8601.
     created_at: str
@@ -3053,7 +3049,7 @@ class Plan:
         return json.dumps({"sha256": sha256_of(values), **values}) + "\n"
 
     def age(self) -> timedelta:
-        """Return how long ago it was made, by the wall clock."""
+        """Return the plan's age, by the wall clock."""
         return datetime.now(UTC) - datetime.fromisoformat(self.created_at)
 
 
@@ -3064,7 +3060,7 @@ def sha256_of(values: Mapping[str, Any]) -> str:
 
 
 def parse_plan(text: str) -> Plan:
-    """Return the plan that `Plan.text` wrote; raises ValueError, TypeError or KeyError."""
+    """Return the plan from `Plan.text`; raises ValueError, TypeError or KeyError."""
     values = json.loads(text)
     if values["version"] != PLAN_VERSION:
         raise ValueError("made by another version of the tool")
@@ -3077,7 +3073,7 @@ def parse_plan(text: str) -> Plan:
 
 
 class Ledger:
-    """What is known of the planned ids; each has one outcome, derived from the sets."""
+    """The state of the planned ids; each has one outcome, derived from the sets."""
 
     def __init__(self, planned: Set[int] = frozenset()) -> None:
         self.planned = planned
@@ -3085,19 +3081,19 @@ class Ledger:
         self.applied: set[int] = set()
         # Verified gone; never forgotten, never sent again.
         self.gone: set[int] = set()
-        # id => why it failed, in the store's words.
+        # id => the reason, in the store's words.
         self.failed: dict[int, str] = {}
-        # id => the last words, where no DELETE was clearly accepted or rejected.
+        # id => the last message, where no DELETE was clearly accepted or rejected.
         self.doubts: dict[int, str] = {}
-        # Seconds for which the store lists deleted records; None until this session knows.
+        # Seconds for which deleted records are still listed; None until measured.
         self.consistency_delay: float | None = None
 
     def counts(self) -> dict[str, int]:
         """Return how many ids have each outcome, by the keys of the summary.
 
-        A record that is gone was deleted by this run if a DELETE of it can have done it. One
-        is failed that still exists or was rejected, with a reason; unknown, if a DELETE was
-        accepted or may have been; not attempted, if none was sent.
+        Gone records count as deleted if a DELETE of this run may have deleted them, else as
+        already gone. Failed records still exist or were rejected. Unknown: a DELETE was
+        accepted or may have been. Not attempted: no DELETE was sent.
         """
         deleted = len(self.gone & self.applied)
         unverified = (self.applied | self.doubts.keys()) - self.gone - self.failed.keys()
@@ -3110,7 +3106,7 @@ class Ledger:
         return {**counts, "not_attempted": len(self.planned) - sum(counts.values())}
 
     def accepted(self) -> set[int]:
-        """Return the ids of which a DELETE was accepted, without a doubt."""
+        """Return the ids whose DELETE was clearly accepted."""
         return self.applied - self.doubts.keys() - self.failed.keys()
 
     def apply(self, entry: Mapping[str, Any]) -> None:
@@ -3129,8 +3125,8 @@ class Ledger:
 # --- run folder ---------------------------------------------------------------------
 #
 # The files of runs/<store_hash>-<resource>-<UTC time>/ that document a run and resume it,
-# and the lock that makes them one process's. Every failure to write becomes one
-# RunError, and ends the run before a DELETE could leave without a note.
+# and the lock that limits them to one process. A write error becomes a RunError, and ends
+# the run before an unrecorded DELETE can be sent.
 
 
 @contextmanager
@@ -3146,7 +3142,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def open_new(path: Path) -> TextIO:
-    """Open an empty file for UTF-8; a lone surrogate is written as in JSON."""
+    """Open an empty UTF-8 file; a lone surrogate is written as in JSON."""
     return open(path, "w", encoding="utf-8", errors="backslashreplace", newline="")
 
 
@@ -3158,7 +3154,7 @@ def csv_text(rows: Iterable[Iterable[object]]) -> str:
 
 
 def csv_cell(value: object) -> str:
-    """Return a value as one line that no spreadsheet takes for a formula."""
+    """Return a value as one line that no spreadsheet runs as a formula."""
     if value is None:
         return ""
     text = printable(value, DATA_LIMIT)
@@ -3208,7 +3204,7 @@ for place in range(1, MAX_ADDRESSES + 1):
 
 
 class RecordFiles:
-    """The files to which selected records stream: selected.csv, backup.jsonl, reimport.csv."""
+    """Streams selected records to selected.csv, backup.jsonl and reimport.csv."""
 
     def __init__(
         self,
@@ -3232,7 +3228,7 @@ class RecordFiles:
             self._files.append((file, header, self._reimport_line))
 
     def restart(self) -> None:
-        """Begin with empty files."""
+        """Truncate the files to their headers."""
         for file, header, _ in self._files:
             file.seek(0)
             file.truncate()
@@ -3244,7 +3240,7 @@ class RecordFiles:
             file.writelines(map(line_of, records))
 
     def close(self) -> None:
-        """Sync them to the disk: what follows cannot be undone."""
+        """Sync the files to disk before anything is deleted, and close them."""
         for file, *_ in self._files:
             with file:
                 file.flush()
@@ -3255,7 +3251,7 @@ class RecordFiles:
         return csv_text([map(csv_cell, (self._resource.id_of(record), *values))])
 
     def _reimport_line(self, record: Record) -> str:
-        """Return the values as the API gave them; a leading = stays."""
+        """Return the values as the API returned them; a leading = stays."""
         row = [value_at(record, path) for path in REIMPORT_FIELDS.values()]
         row.append(self._groups.get(str(record.get("customer_group_id"))))
         for address in values_at(record, "addresses.*")[:MAX_ADDRESSES]:
@@ -3264,9 +3260,9 @@ class RecordFiles:
 
 
 class Journal:
-    """journal.jsonl: append-only, synced to the disk; its lock lets one process work on a run.
+    """journal.jsonl: append-only, synced, and locked to a single process.
 
-    Each line has a time and one of: {"sent": ids}, before their DELETE leaves; {"ids",
+    Each line has a time and one of: {"sent": ids}, before their DELETE is sent; {"ids",
     "answer", "applied", "doubtful", "failed": {id: reason}}, after it; {"gone": ids,
     "failed": {id: reason}}, after a read.
     """
@@ -3275,7 +3271,7 @@ class Journal:
         self._path = path
         # Guards the end of the file.
         self._lock = threading.Lock()
-        # Batches that were sent, and of which no result was noted. Adding, removing and
+        # Batches sent without a recorded result. Adding, removing and
         # copying are single steps of the interpreter, so they need no lock.
         self.unanswered: set[Batch] = set()
         with writing(path):
@@ -3290,7 +3286,7 @@ class Journal:
             ) from error
 
     def replay(self, planned: Set[int]) -> Ledger:
-        """Return the ledger of the earlier sessions; raises Refused for a foreign journal.
+        """Return the ledger of earlier sessions; raises Refused if it is invalid.
 
         A torn last line is cut off, or the next one would be joined to it.
         """
@@ -3303,7 +3299,7 @@ class Journal:
             try:
                 entry = json.loads(line)
                 sent = {*entry.get("sent", ())}
-                ledger.applied |= unanswered & sent  # the one before may have deleted them
+                ledger.applied |= unanswered & sent  # an earlier DELETE may have deleted them
                 unanswered = (unanswered | sent) - {*entry.get("ids", ())}
                 ledger.apply(entry)
             except (ValueError, AttributeError, TypeError, RecursionError) as error:
@@ -3315,12 +3311,12 @@ class Journal:
         return ledger
 
     def sent(self, batch: Batch) -> None:
-        """Note the batch before its DELETE leaves (N12, N13)."""
+        """Record the batch before its DELETE is sent (N12, N13)."""
         self.unanswered.add(batch)
         self.append({"sent": batch})
 
     def append(self, entry: Mapping[str, Any]) -> None:
-        """Add an entry, on the disk when this returns; raises RunError if it cannot be."""
+        """Append an entry and sync it to disk; raises RunError if that fails."""
         line = json.dumps({"time": utc_now(), **entry}).encode() + b"\n"
         with writing(self._path):
             with self._lock:
@@ -3331,7 +3327,7 @@ class Journal:
                 except OSError:
                     self.file.truncate(size)  # else the next line would be joined to this
                     raise
-            os.fsync(self.file.fileno())  # outside the lock: one may serve several lines
+            os.fsync(self.file.fileno())  # unlocked: one may sync several lines
 
 
 class RunFolder:
@@ -3340,7 +3336,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.journal = Journal(path / "journal.jsonl")
-        logging.raiseExceptions = False  # a full disk shows in the journal, before a DELETE
+        logging.raiseExceptions = False  # the journal reports a full disk
         self.log = logging.Logger("run.log", logging.INFO)
         with writing(path):
             self._log_file = logging.FileHandler(path / "run.log", encoding="utf-8")
@@ -3348,7 +3344,7 @@ class RunFolder:
 
     @classmethod
     def create(cls, config: Config) -> RunFolder:
-        """Make a new folder, mode 0700; raises ConfigError if it cannot be made."""
+        """Create a new folder, mode 0700; raises ConfigError if that fails."""
         now = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
         path = config.runs_dir / f"{config.store_hash}-{config.resource.name}-{now}"
         try:
@@ -3359,7 +3355,7 @@ class RunFolder:
                 with suppress(FileExistsError):
                     path.mkdir(mode=0o700)
                     return cls(path)
-                path = path.with_name(f"{path.name}-2")  # begun in the same second
+                path = path.with_name(f"{path.name}-2")  # started in the same second
         except OSError as error:
             raise ConfigError(
                 f"Cannot create a run folder in {config.runs_dir} ({error.strerror}). "
@@ -3374,7 +3370,7 @@ class RunFolder:
         return cls(path)
 
     def write(self, name: str, text: str) -> None:
-        """Replace a file as a whole, so that it survives a power cut too."""
+        """Replace a file atomically, even in a power cut."""
         path, draft = self.path / name, self.path / f"{name}.new"
         with writing(path):
             with open_new(draft) as file:
@@ -3412,11 +3408,11 @@ class RunFolder:
             yield from filter(None, csv.reader(file))
 
     def read_plan(self, config: Config) -> Plan:
-        """Return the plan; raises Refused if it was modified, or is another store's."""
+        """Return the plan; raises Refused if it was modified or is for another store."""
         path = self.path / "plan.json"
         try:
             plan = parse_plan(path.read_text(encoding="utf-8"))
-        except Exception as error:  # whatever was made of it
+        except Exception as error:  # the file may contain anything
             raise Refused(
                 f"{path} is invalid or was modified ({clean(error)}). Start a new run."
             ) from error
@@ -3430,7 +3426,7 @@ class RunFolder:
         return plan
 
     def backup_faults(self, plan: Plan) -> list[str]:
-        """Return what is wrong with the backup that the plan promises."""
+        """Return a warning if the backup lacks planned records; else []."""
         if not plan.backup:
             return []
         path, id_field = self.path / "backup.jsonl", RESOURCES[plan.resource].id_field
@@ -3445,13 +3441,13 @@ class RunFolder:
         return [f"Backup incomplete: {path} lacks {count}"]
 
     def earlier_summary(self) -> Record:
-        """Return the summary of the sessions before; {} if there is none."""
+        """Return the summary of the last session; {} if there is none."""
         with suppress(OSError, ValueError, TypeError, RecursionError):
             return dict(json.loads((self.path / "summary.json").read_text(encoding="utf-8")))
         return {}
 
     def discard(self) -> None:
-        """Remove the folder of a run that ended before anything was listed."""
+        """Remove the folder of a run that listed or selected nothing."""
         self.log.removeHandler(self._log_file)
         with suppress(OSError):  # a full disk
             self._log_file.close()
@@ -3461,17 +3457,16 @@ class RunFolder:
 
 # --- delete and verify --------------------------------------------------------------
 #
-# Carries out the plan, and verifies it. Only a read makes an id `deleted`. `existing` is
-# the one question behind it all: it is asked before the first DELETE (are reads reliable?),
-# after the first batch (does deleting work?), on a resume (what remains?) and at the end
-# (is it gone?).
+# Executes and verifies the plan. Only a read makes an id `gone`. `existing` is used
+# throughout: before the first DELETE (are reads reliable?), after the first batch (does
+# deleting work?), on a resume (what remains?) and at the end (is it gone?).
 
 STORE_DOWN = 5  # requests in a row that used up their retries end the run
-# Seconds before each further read of what still exists: 60 in all, the consistency delay
-# that is allowed.
+# Seconds before each further read of remaining records: 60 in total, the longest
+# consistency delay allowed.
 READ_DELAYS = [1.0, 2.0, 3.0, 4.0, 5.0, 5.0, 10.0, 10.0, 10.0, 10.0]
 PATH_READS = 20  # ids that one worker reads by path id, one at a time
-MAX_WITHOUT_EFFECT = 10  # batches in a row, before one has deleted anything
+MAX_WITHOUT_EFFECT = 10  # batches in a row, before one is verified
 
 
 @dataclass
@@ -3486,18 +3481,18 @@ class Executor:
     progress: Progress
     ledger: Ledger
     journal: Journal
-    # In percent of the plan.
+    # Percent of the plan.
     max_error_rate: float
-    # Record => its parent, where deleting a parent deletes its children; else empty.
+    # Record => its parent, if deleting a parent deletes its children; else empty.
     parents: Mapping[int, int] = field(default_factory=dict)
-    # Ids that failed in this session, and the store's last words.
+    # Ids that failed in this session, and the store's last error message.
     failing: set[int] = field(default_factory=set)
     last_error: str = ""
     # Requests in a row that used up their retries.
     exhausted: int = 0
 
     def note(self, **entry: Any) -> None:
-        """Add an entry to the ledger, and to the journal, so that no resume forgets it."""
+        """Add an entry to the ledger and the journal."""
         self.ledger.apply(entry)
         self.journal.append(entry)
 
@@ -3506,11 +3501,11 @@ class Executor:
     def check_reads(self, ids: Sequence[int], known: Sequence[int] = ()) -> None:
         """Check that the store returns the records that exist: the read check.
 
-        Absence proves nothing unless presence is reported. The longest of the ids are read
-        as verification will read them, with known ids, which surely exist, before and after
-        them. If one is missing, fewer are asked for until all are returned: an id that a
-        smaller read returns was ignored by the larger one; if none does, somebody has
-        deleted it. Raises Canceled if no size works.
+        An absence is reliable only if existing records are returned. The largest ids are
+        read as in verification, between known ids, which exist. If one is missing, smaller
+        reads follow until all are returned: an id that only a smaller read returns was
+        ignored by the larger one; an id that none returns was deleted by others. Raises
+        Canceled if no size works.
         """
         store = self.store
         known = known[: store.chunk_size]
@@ -3529,11 +3524,11 @@ class Executor:
                     "Deletions cannot be verified: the store listed "
                     f"{store.resource.singular} {missing[0]} but does not return it by id."
                 )
-            store.chunk_size = min(smaller, store.chunk_size)  # or halved: it was too long
+            store.chunk_size = min(smaller, store.chunk_size)  # or halved, if too long
             store.batch_size = min(store.batch_size, store.chunk_size)
 
     def read_parts(self, ids: Sequence[int], size: int) -> set[int | None]:
-        """Return which of the ids exist, read in parts; with None if that is unknown."""
+        """Return the ids that exist, read in parts; with None if a read is unreliable."""
         found: set[int | None] = set()
         for existing in self.workers.in_order(self.store.existing, chunks(ids, size)):
             found |= {None} if existing is None else existing
@@ -3543,7 +3538,7 @@ class Executor:
         """Return a few ids that exist: the last of the first page.
 
         A list may show deleted records for a while, as its id filter does. A read by path
-        id does not, so there only records that were not sent count.
+        id does not, so there only records without a DELETE count.
         """
         store, resource = self.store, self.store.resource
         read = partial(self.workers.call, store.page, resource, limit=store.page_size)
@@ -3563,18 +3558,18 @@ class Executor:
     def read_back(
         self, ids: Sequence[int], is_progress: bool = True
     ) -> tuple[list[int], list[int]]:
-        """Read planned ids back, and note those that are gone (N10, N13).
+        """Read planned ids back, and record the verified ones (N10, N13).
 
-        Returns the ids that exist and have not failed, and those of which the store
-        returns nothing that can be relied on. One that exists after a 404 has failed; one
-        that exists after a time-out may be deleted yet.
+        Returns the ids that exist and have not failed, and those without a reliable
+        response. A record that exists after a 404 has failed; after a time-out it may still
+        be deleted.
         """
         ledger, left, unknown = self.ledger, list[int](), list[int]()
         accepted = ledger.accepted()
         size, known = self.store.chunk_size, list[int]()
         if ids and not self.store.resource.id_filter:
-            # A store that answers everything with 404 would seem to have deleted all, so
-            # each part ends with a record that the list has.
+            # A store that answers everything with 404 would seem empty, so each part ends
+            # with a listed record.
             size, known = PATH_READS, self.known_ids()[-1:]
         parts = [*chunks(ids, size)]
         reads = self.workers.in_order(self.store.existing, ([*part, *known] for part in parts))
@@ -3583,8 +3578,8 @@ class Executor:
                 unknown += part
                 continue
             gone = [n for n in part if n not in existing]
-            # N10: one response may be a stray one, so absences that no accepted DELETE
-            # explains are read once more.
+            # N10: a response may be a stray one, so absences without an accepted DELETE are
+            # read once more.
             unexplained = [n for n in gone if n not in accepted]
             if unexplained and self.workers.call(self.store.existing, unexplained) != set():
                 unknown += part
@@ -3621,9 +3616,9 @@ class Executor:
             self.send_batches(rest)
 
     def sendable(self, ids: Sequence[int]) -> Iterator[Sequence[int]]:
-        """Yield the ids in groups, children first, without parents of one that remains.
+        """Yield the ids in groups, children first, without parents of kept children.
 
-        Deleting a parent deletes its children, so a child that was rejected keeps it.
+        Deleting a parent deletes its children, so a rejected child blocks its parents.
         """
         for level in levels(ids, self.parents):
             if self.parents:
@@ -3633,7 +3628,7 @@ class Executor:
             yield [number for number in level if number not in withheld]
 
     def blocked(self) -> dict[int, str]:
-        """Return the records that must not be sent, since a child remains => the reason."""
+        """Return the records that a remaining child blocks => the reason."""
         blocked = {}
         for kept in self.ledger.failed.keys() | self.ledger.doubts.keys():
             line = [kept, *ancestors(kept, self.parents)]
@@ -3642,13 +3637,13 @@ class Executor:
         return blocked
 
     def send_batches(self, ids: Sequence[int]) -> None:
-        """Delete ids in batches; raises RunError, with all responses noted, at a stop."""
+        """Delete ids in batches; at a stop, raises RunError with all responses recorded."""
         if not self.ledger.planned >= {*ids}:  # N2
             raise ValueError("an id is not in the plan")
         stop, unanswered = self.workers.stop, self.journal.unanswered
         try:
             for result in self.batch_results(ids):
-                if result.batch not in unanswered:  # a stop kept it from being sent
+                if result.batch not in unanswered:  # not sent, because of a stop
                     continue
                 unanswered.remove(result.batch)
                 requeued = sum(map(len, result.requeue))
@@ -3695,9 +3690,9 @@ class Executor:
     def batch_results(self, ids: Sequence[int]) -> Iterator[BatchResult]:
         """Delete ids in batches, several at a time, and yield each result as it comes.
 
-        Halves of a rejected batch go at once, so that its bad record is found soon;
-        those of a batch that used up its retries go last, so that a store that is down
-        is not asked twenty times for each. Ends early once the stop flag is set.
+        Halves of a rejected batch are sent next, so that its bad record is found soon;
+        halves of a batch that used up its retries are sent last, to spare a store that is
+        down. Ends early once the stop flag is set.
         """
         store, workers = self.store, self.workers
         limit = 2 * workers.count  # no worker waits for this thread
@@ -3720,10 +3715,10 @@ class Executor:
                 yield result
 
     def confirm_first_batch(self, ids: Sequence[int]) -> bool:
-        """Return whether this run has deleted something of a batch.
+        """Return whether this run has verifiably deleted a record of the batch.
 
-        An accepted batch is read for up to 60 s, and that consistency delay is what
-        verification waits. Raises RunError if nothing of it is gone then.
+        An accepted batch is read for up to 60 s; the time taken is the consistency delay
+        used in verification. Raises RunError if all its records still exist.
         """
         began, ledger = time.monotonic(), self.ledger
         accepted = ledger.accepted().intersection(ids)
@@ -3745,7 +3740,7 @@ class Executor:
     # Verifying
 
     def verify(self, ids: Sequence[int]) -> None:
-        """Read all ids back; delete what still exists once more, and read it again."""
+        """Read all ids back; delete remaining records once more, and read them again."""
         ledger, resent = self.ledger, set[int]()
         left = [number for number in ids if number not in ledger.gone]
         self.progress.advance(len(ids) - len(left))
@@ -3757,7 +3752,7 @@ class Executor:
             if not left and not unknown:
                 return
             is_accepted = not ledger.accepted().isdisjoint(left)
-            if lag and place == 0 and is_accepted:  # it may be deleted: it is read again first
+            if lag and place == 0 and is_accepted:  # re-read before resending
                 again = f"reading again in {lag:.0f}s"
                 self.progress.warn(f"Deleted records may still be listed; {again}.")
             else:
@@ -3766,7 +3761,7 @@ class Executor:
                     self.send_batches(group)
                     resent.update(group)
             if not unknown and ledger.accepted().isdisjoint(left):
-                break  # what is left was rejected, or not sent
+                break  # the rest was rejected or not sent
             self.workers.sleep(max(delay, lag))
             left, unknown = self.read_back(left + unknown)
         reasons = dict.fromkeys(left, "still exists after its DELETE was accepted")
@@ -3777,8 +3772,8 @@ class Executor:
 
 # --- screen -------------------------------------------------------------------------
 #
-# What the person sees: messages, bars and the question on stderr, the result on stdout,
-# and report.html. It decides nothing; a terminal that is gone never ends a run.
+# The terminal and report.html: messages, bars and the prompt on stderr, the result on
+# stdout. It decides nothing; a failure to print never ends a run.
 
 LINE_EVERY = 2.0  # seconds between plain lines of progress, without a terminal (N32)
 
@@ -3793,7 +3788,7 @@ def duration(seconds: float) -> str:
 
 
 class PatientConsole(Console):
-    """A console that may be closed, or whose reader may leave: rich would exit then."""
+    """A console that ignores closed streams and pipes, where rich would exit."""
 
     def on_broken_pipe(self) -> None:
         """Print nothing from now on."""
@@ -3808,14 +3803,13 @@ class PatientConsole(Console):
 class Screen(Progress):
     """Prints messages, and a bar on a terminal, else a line of progress now and then.
 
-    Tables and questions are printed on its consoles. A phase of which nothing was counted
-    leaves no bar behind: it was only there in case of a long wait.
+    Tables and prompts use its consoles. The bar of a phase that counts nothing is removed.
     """
 
     def __init__(self) -> None:
         with suppress(AttributeError):  # a test's stand-in, or closed
             sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
-        # The result goes to stdout, all else to stderr.
+        # The result goes to stdout, everything else to stderr.
         self.out = PatientConsole(highlight=False, markup=False)
         self.err = PatientConsole(stderr=True, highlight=False, markup=False)
         # The bar of the current phase; without a terminal it is disabled.
@@ -3856,7 +3850,7 @@ class Screen(Progress):
             self._bars.add_task(name, total=None, status="")
             try:
                 yield
-                self.total = self.done  # less was found than expected
+                self.total = self.done  # fewer than expected
             finally:
                 if self.done:
                     self._said_at = -math.inf
@@ -3865,7 +3859,7 @@ class Screen(Progress):
                 self._bars = None
 
     def tick(self, waiting: str) -> None:
-        """Redraw; waiting: what a wait is for, if there is one."""
+        """Redraw; waiting: the reason for a wait, or ""."""
         if self._bars is None:
             return
         now, task, status = time.monotonic(), self._bars.tasks[0], f"{self.done:,}"
@@ -3891,7 +3885,7 @@ def grid(rows: Rows) -> Table:
     return table
 
 
-# What the result table says of a status and exit status; else it shows the status.
+# (Status, exit status) => result in the table; others show the status itself.
 RESULTS = {
     ("completed", 0): "Completed",
     ("completed", 4): "Completed with failures",
@@ -3927,7 +3921,7 @@ td { vertical-align: top; padding: 0 16px 0 0; white-space: pre-wrap; }
 
 
 def html_table(title: str, rows: Iterable[Sequence[str]]) -> str:
-    """Return a table of the report, without rows that only have a label; "" for no rows."""
+    """Return an HTML table without rows that have only a label; "" if empty."""
     lines = ["\n<td>".join(["<tr>", *map(html.escape, row)]) for row in rows if any(row[1:])]
     if len(lines) < 2:  # the header of a CSV
         return ""
@@ -3949,9 +3943,9 @@ def resource_table() -> Table:
 
 # --- guards -------------------------------------------------------------------------
 #
-# What keeps a plan from being executed: each guard raises Refused or Canceled and says what
-# to do. Others are where they are noticed, such as a plan that was modified in `RunFolder`,
-# unreliable reads in `Executor.check_reads`, and new orders in `Run.approve`.
+# Checks that can refuse a plan: each raises Refused or Canceled. Three are elsewhere: a
+# modified plan in `RunFolder`, unreliable reads in `Executor.check_reads`, and new orders in
+# `Run.approve`.
 
 
 def check_domain(config: Config, info: Record, store_name: str) -> None:
@@ -3972,7 +3966,7 @@ def check_domain(config: Config, info: Record, store_name: str) -> None:
 
 
 def check_selection(selection: Selection, parents: Mapping[int, int], config: Config) -> None:
-    """Raise Refused for a list or --match that does not fit the records of the store."""
+    """Raise Refused for a list or --match that contradicts the store's records."""
     for matcher in selection.lists:
         if rows := matcher.contradictions(is_complete=matcher in selection.compared):
             raise Refused(
@@ -4019,7 +4013,7 @@ def check_count(config: Config, count: int) -> None:
 
 
 def check_mistakes(config: Config, warnings: Mapping[str, bool]) -> None:
-    """Raise Refused for likely mistakes if nobody looks at the panel: with --yes (N23)."""
+    """Raise Refused for likely mistakes with --yes, when nobody reviews them (N23)."""
     mistakes = [text for text, is_mistake in warnings.items() if is_mistake]
     if config.yes and mistakes:
         fault = ". ".join(mistakes)
@@ -4029,7 +4023,7 @@ def check_mistakes(config: Config, warnings: Mapping[str, bool]) -> None:
 
 
 def resume_mistakes(config: Config, plan: Plan) -> list[str]:
-    """Return why a plan may no longer be what is meant: its age, exclusions added since."""
+    """Return why a plan may be outdated: its age, or exclusions added since."""
     mistakes, age = [], plan.age()
     if age.days > 0:
         mistakes.append(f"Plan is {age.days} day{'s' * (age.days > 1)} old")
@@ -4047,8 +4041,8 @@ def resume_mistakes(config: Config, plan: Plan) -> list[str]:
 def confirm(screen: Screen, stop: Stop, count: int, what: str) -> None:
     """Ask the person to type the number of records; raises Canceled if they do not.
 
-    N21: what was typed before the question does not count. A signal ends it: its handler
-    raises, since no signal ends a read everywhere.
+    N21: typeahead is discarded. On a signal the handler raises, since a signal does not end
+    a read on every platform.
     """
     if not (os.isatty(0) and os.isatty(2)):
         raise Canceled("Cannot prompt: not a terminal. Add --yes to delete without asking.")
@@ -4060,7 +4054,7 @@ def confirm(screen: Screen, stop: Stop, count: int, what: str) -> None:
             stop.check()
             typed = sys.stdin.readline()
     except RunError:
-        screen.say("")  # the cursor is behind ^C
+        screen.say("")  # the cursor is after ^C
         raise
     if not typed:
         stop.sleep(POLL)  # a terminal that closes ends the input before its signal comes
@@ -4070,12 +4064,12 @@ def confirm(screen: Screen, stop: Stop, count: int, what: str) -> None:
 
 # --- run ----------------------------------------------------------------------------
 #
-# Puts the parts together: `Run.work` is the table of contents of a run, `Run.ending` the one
-# place where a failure becomes an exit status, and `main` what the shell calls.
+# Puts the parts together: `Run.work` lists the phases of a run, `Run.ending` is the one
+# place where a failure becomes an exit status, and `main` is the entry point.
 
 
 def make_plan(config: Config, selection: Selection, time_zone: str) -> Plan:
-    """Return the plan of a selection, with all that the panel says of it."""
+    """Return the plan for a selection, with its panel rows and warnings."""
     counts = {
         "duplicates": selection.duplicates,
         "not_found": 0 if selection.is_full else len(selection.ids_list.unmatched()),
@@ -4099,7 +4093,7 @@ def make_plan(config: Config, selection: Selection, time_zone: str) -> Plan:
 
 
 def selection_facts(config: Config, selection: Selection, time_zone: str) -> dict[str, str]:
-    """Return what the panel says of a selection: label => text."""
+    """Return the panel rows on a selection: label => text."""
     resource = config.resource
     facts = {"Selection": printable(selection_words(config, selection), 2000)}
     if selection.excluded:
@@ -4126,11 +4120,11 @@ def selection_facts(config: Config, selection: Selection, time_zone: str) -> dic
 
 
 def selection_words(config: Config, selection: Selection) -> str:
-    """Return what is selected, in the words given, and whether that is everything.
+    """Return a description of the selection, with ALL for the whole store.
 
     Such as: "ALL customers in the store", "the 10 oldest customers where company matches
-    ^Acme", "customers in merchant.csv, excluding 3 of the 3 in staff.txt". A condition that
-    selects the whole store says so, since it is likelier wrong than meant.
+    ^Acme", "customers in merchant.csv, excluding 3 of the 3 in staff.txt". Conditions that
+    select the whole store are marked ALL, since that is probably a mistake.
     """
     plural, scope = config.resource.plural, ""
     conditions = [f"{name}={text}" for name, text in config.filters.items()]
@@ -4161,9 +4155,9 @@ def selection_words(config: Config, selection: Selection) -> str:
 
 
 def selection_warnings(config: Config, selection: Selection) -> dict[str, bool]:
-    """Return what the panel warns of => whether it is a likely mistake (N23).
+    """Return panel warnings => whether each is a likely mistake (N23).
 
-    A likely mistake is a protection that excludes nobody: --yes refuses it.
+    A protection that excludes no record is a likely mistake, refused with --yes.
     """
     resource, warnings = config.resource, dict[str, bool]()
     for matcher in selection.compared:
@@ -4218,9 +4212,9 @@ class Run:
     """One run, from the run folder to the summary.
 
     All waits for the store call `tick`, so that the screen and summary.json follow the
-    run. A run of which something was selected keeps its folder. A resume writes
-    nothing but journal and log until it has read back what remains: before that it knows no
-    more than the session before, and must not put its own reason in place of that one's.
+    run. A new run that listed or selected nothing leaves no folder. A resume writes only
+    journal and log until it has read back what remains: until then, the last session's
+    summary is the better one.
     """
 
     def __init__(self, config: Config, screen: Screen, stop: Stop) -> None:
@@ -4243,19 +4237,19 @@ class Run:
         parts = (self.store, self.workers, screen)
         self.collector = Collector(*parts, config)
         self.executor = Executor(*parts, ledger, self.folder.journal, config.max_error_rate)
-        # As in summary.json; None if the token may not read them.
+        # As in summary.json; values are None if the token may not read them.
         self.store_info: dict[str, str | None] = dict.fromkeys(STORE_FIELDS)
-        # Name and domain of the store, its hash, and the API host if it was moved.
+        # Name, domain and hash of the store, and the API host unless it is the default.
         self.store_name = ""
-        # Customer groups for reimport.csv, which are read meanwhile.
+        # Customer groups for reimport.csv, read in the background.
         self.group_names: Future[tuple[dict[str, object], str]] | None = None
         # The thread that posts the last event.
         self.posting = threading.Thread()
-        # started; read: a resume has read something new; deleting: a DELETE may be sent.
+        # started; read: a resume has read records back; deleting: a DELETE may be sent.
         self.stage = "started"
-        # The summary of the sessions before.
+        # The summary of the last session.
         self.earlier = {"started_at": utc_now()} | self.folder.earlier_summary()
-        # When the work began, without the wait at the question.
+        # When the work began, moved by the time spent at the prompt.
         self.began = time.monotonic()
         # When summary.json was last written.
         self.written_at = -math.inf
@@ -4264,7 +4258,7 @@ class Run:
     # The run
 
     def run(self) -> int:
-        """Do the run, with its summary whatever happens to it; returns the exit status."""
+        """Run all phases and finish, whatever happens; return the exit status."""
         failure: RunError | None = None
         try:
             self.work()
@@ -4278,7 +4272,7 @@ class Run:
         return self.finish(failure)
 
     def work(self) -> None:
-        """Do all phases of the run; raises the RunError that ends it."""
+        """Run all phases; raises the RunError that ends the run."""
         config, screen = self.config, self.screen
         for warning in config.warnings:
             screen.warn(warning)
@@ -4317,7 +4311,7 @@ class Run:
             raise incomplete
 
     def connect(self) -> None:
-        """Read name and domain of the store; raises Refused for another store."""
+        """Read the store's name and domain; raises Refused if the domain differs."""
         config = self.config
         self.client.bucket.set_remaining(4)  # this and the first pages
         with self.screen.phase("Connecting"):
@@ -4363,16 +4357,15 @@ class Run:
         return plan
 
     def read_orders(self) -> None:
-        """Read the orders that were placed since they were last read."""
+        """Read the orders placed since the last read."""
         with self.screen.phase("Orders"):
             self.collector.read_orders()
 
     def read_remaining(self, plan: Plan) -> Sequence[int]:
-        """Return the planned ids that still exist, those rejected before last.
+        """Return the planned ids not verified gone, earlier failures at the end.
 
-        What was verified gone is neither read nor sent again (N13). The records that are
-        known to exist come from the list itself, so that a store which answers every read
-        by id with nothing does not seem to be empty.
+        Verified ids are neither read nor sent again (N13). Known ids come from the list, so
+        that a store that answers every read by id with nothing does not look empty.
         """
         ledger, executor = self.ledger, self.executor
         unverified = [number for number in plan.ids if number not in ledger.gone]
@@ -4388,7 +4381,7 @@ class Run:
         return sorted(remaining, key=ledger.failed.__contains__)
 
     def approve(self, plan: Plan, ids: Sequence[int]) -> None:
-        """Return once person and store have agreed; raises Refused or Canceled."""
+        """Ask for approval, then check again; raises Refused or Canceled."""
         config, screen, resource = self.config, self.screen, self.config.resource
         if not config.yes:
             store = self.store_info["name"] or f"the store {config.store_hash}"
@@ -4408,16 +4401,16 @@ class Run:
         with screen.phase("Checking"):
             self.executor.parents = self.collector.parents()
             check_cascade(ids, self.executor.parents, resource)
-            if not config.resume:  # a resume has done so
+            if not config.resume:  # already done on a resume
                 self.executor.check_reads(ids)
 
     # What is shown
 
     def show_plan(self, plan: Plan, ids: Sequence[int], warnings: Sequence[str]) -> None:
-        """Show what will be deleted and how long that takes, warnings last."""
+        """Show the plan and its estimated duration, with warnings last."""
         resource, window = self.config.resource, self.client.bucket.window
         requests = self.store.requests_for(len(ids))
-        # Requests beyond the quota wait for the next window; the last is not waited out.
+        # Requests above the quota wait for the next window; the last window is not waited out.
         by_quota = requests // max(1, window.largest()) * window.seconds
         by_latency = requests * self.client.latency / self.workers.count
         seconds = duration(max(1.0, by_quota, by_latency))
@@ -4461,16 +4454,16 @@ class Run:
     # The result
 
     def has_results(self) -> bool:
-        """Return whether there is something to write: what was selected, or read again."""
+        """Return whether records were selected, or read back on a resume."""
         if self.config.resume:
             return self.stage != "started"
         return self.store.has_listed and (self.plan is None or bool(self.plan.ids))
 
     def ending(self, failure: RunError | None) -> tuple[str, int]:
-        """Return the status of the summary and the exit status of a run that ended so.
+        """Return the status and exit status of an ended run.
 
-        The failures say so themselves, but for those that mean something else once there
-        is a plan, or once a session has deleted something.
+        The failure has both; some change once there is a plan, or once something was
+        deleted.
         """
         ledger = self.ledger
         if failure is None:  # N11
@@ -4482,7 +4475,7 @@ class Run:
         return failure.status, failure.exit_status
 
     def summary(self, failure: RunError | None = None, *, is_ended: bool = True) -> Record:
-        """Return summary.json of a run that ended so, or that is in progress."""
+        """Return the content of summary.json, for an ended run or one in progress."""
         plan, counts = self.plan or self.config, self.ledger.counts()
         is_kept = bool(self.config.resume) or self.has_results()
         status, exit_status, resume = "in_progress", None, None
@@ -4525,17 +4518,17 @@ class Run:
     def finish(self, failure: RunError | None) -> int:
         """Write and show the result, and notify the webhook; returns the exit status.
 
-        N30: files that cannot be written make an incomplete run of a complete one, and then
-        screen and webhook, which come last, tell that.
+        N30: if a file cannot be written, the run is incomplete. The screen and the webhook
+        come last, so that they report it.
         """
         summary, folder = self.summary(failure), self.folder
-        if self.stop.signals:  # before the files are written: nothing waits for it later
+        if self.stop.signals:  # before the files are written: no wait after a signal
             self.notify(summary)
         try:
             if self.has_results():
                 folder.write_failed(self.ledger.failed, self.config.resource)
                 folder.write("report.html", self.report(summary))
-                folder.write_summary(summary)  # last: a resume goes by it
+                folder.write_summary(summary)  # last: a resume relies on it
         except RunError as unwritten:
             summary = self.summary(unwritten)
             with suppress(RunError):
@@ -4549,7 +4542,7 @@ class Run:
         return int(summary["exit_status"])
 
     def result_rows(self, summary: Record) -> Rows:
-        """Return the rows of the result table, without those that say "0 (...)"."""
+        """Return the rows of the result table, without those that start with "0 ("."""
         waits = f"{summary['retries']:,} retries, {summary['rate_limited']:,} rate-limited"
         status, exit_status = summary["status"], summary["exit_status"]
         result = RESULTS.get((status, exit_status), status.capitalize())
@@ -4592,12 +4585,12 @@ class Run:
         return "".join(parts)
 
     def show_result(self, summary: Record) -> None:
-        """Show the result, and what to do next."""
+        """Show the result and the next step."""
         screen, exit_status, selected = self.screen, summary["exit_status"], summary["selected"]
         console = screen.out
         if self.config.json:
             console = screen.err
-            with suppress(OSError):  # `main` flushes it once more
+            with suppress(OSError):  # `main` flushes again
                 print(json.dumps(summary), flush=True)
         if self.stage == "deleting" or (selected and summary["status"] == "completed"):
             style = "red" if exit_status else "green"
@@ -4616,7 +4609,7 @@ class Run:
             screen.say(f"{heading}\n  {summary['resume']}")
 
     def notify(self, summary: Record) -> None:
-        """Post an event to webhook_url, in a thread that no exit waits for."""
+        """Post an event to webhook_url, in a thread that does not delay the exit."""
         if not self.config.webhook_url:
             return
         names = ("status", "exit_status", "selected", *self.ledger.counts())
@@ -4627,7 +4620,7 @@ class Run:
         self.posting.start()
 
     def post(self, body: Record) -> None:
-        """POST an event, or warn; it never changes the run, nor is the URL shown (N18)."""
+        """POST an event, or warn; never changes the run or shows the URL (N18)."""
         try:
             response = requests.post(
                 self.config.webhook_url,
@@ -4645,7 +4638,7 @@ class Run:
         self.screen.warn(f"Cannot send the {body['event']} event to webhook_url: {fault}")
 
     def await_webhook(self) -> None:
-        """Wait for webhook_url a little, and not after a signal (N34)."""
+        """Wait briefly for the webhook, but not after a signal (N34)."""
         if not self.posting.is_alive():
             return
         deadline = time.monotonic() + WEBHOOK_PATIENCE
@@ -4658,13 +4651,13 @@ class Run:
 
 
 def short_path(path: str) -> str:
-    """Return a path as it is seen from the current folder."""
+    """Return a path relative to the current directory, if inside it."""
     return str(Path(path).absolute()).removeprefix(f"{Path.cwd()}{os.sep}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, run, and return the exit status."""
-    os.umask(0o077)  # what is written is for nobody else
+    os.umask(0o077)  # files are private
     screen, stop = Screen(), Stop()
     for signum in SIGNALS:
         if signal.getsignal(signum) is not signal.SIG_IGN:  # nohup
@@ -4678,7 +4671,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RunError as failure:
         screen.fail(str(failure))
         status = failure.exit_status
-    with suppress(OSError):  # nobody reads it
+    with suppress(OSError):  # the reader is gone
         for stream in filter(None, (sys.stdout, sys.stderr)):  # None: closed by the shell
             stream.flush()
     return status
