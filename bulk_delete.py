@@ -162,7 +162,7 @@ class Canceled(Refused):
     status = "planned"
 
 
-class ReadRejected(Refused):  # exit status 5 once there is a plan: see `Run.ending`
+class ReadRejected(Refused):  # exit status 5 once there is a plan: see `Run.end_status`
     """The store answered a GET with 4xx."""
 
     def __init__(self, message: str, http_status: int) -> None:
@@ -387,7 +387,7 @@ class Resource:
         """Return the id column of selected.csv, specific to the record type."""
         return f"{self.singular.replace(' ', '_')}_id"
 
-    def counted(self, count: int) -> str:
+    def format_count(self, count: int) -> str:
         """Return a count with its noun, such as "1,000 customers"."""
         return f"{count:,} {self.singular if count == 1 else self.plural}"
 
@@ -754,7 +754,7 @@ class Filter:
             return set()  # products_catalog.v3.yml: "in all the categories specified"
         return matching
 
-    def is_at_end(self, record: Record) -> bool:
+    def is_boundary(self, record: Record) -> bool:
         """Return whether a :max filter may return this non-matching record.
 
         :max is exclusive for some resources and inclusive for others, so a record at exactly
@@ -1127,7 +1127,7 @@ class ListMatcher:
 QUOTED = re.compile("^['\"“”„‘’]|['\"“”„‘’]$")
 
 
-def secret(text: str) -> str:
+def register_secret(text: str) -> str:
     """Register a text that is never shown (N17, N18), and return it."""
     SECRETS.add(text)
     return text
@@ -1152,7 +1152,9 @@ def match_expression(text: str) -> Match:
         raise ValueError(f"contains an invalid regular expression ({error}).") from error
 
 
-def reader(pattern: str, fault: str, convert: Callable[[str], Any] = str) -> Callable[..., Any]:
+def make_reader(
+    pattern: str, fault: str, convert: Callable[[str], Any] = str
+) -> Callable[..., Any]:
     """Return a function that checks and converts an option's text.
 
     Its ValueError, and that of `convert`, completes the sentence "--name …".
@@ -1175,13 +1177,15 @@ def read_list_file(text: str, resource: Resource, *_: object) -> ListFile:
         raise ConfigError(f"{path}: {error}.") from error
 
 
-NO = ("no", "false", "off", "0")
-SWITCH = reader(
-    "(?i)yes|no|true|false|on|off|1|0", "must be yes or no", lambda text: text.lower() not in NO
+FALSE_WORDS = ("no", "false", "off", "0")
+SWITCH = make_reader(
+    "(?i)yes|no|true|false|on|off|1|0",
+    "must be yes or no",
+    lambda text: text.lower() not in FALSE_WORDS,
 )
-POSITIVE = reader("0*[1-9][0-9]{0,17}", "must be a whole number of 1 or more", int)
-NOT_NEGATIVE = reader("[0-9]{1,18}", "must be a whole number of 0 or more", int)
-PATH = reader(".+", "must be a path", lambda text: Path(os.path.expanduser(text)))
+POSITIVE = make_reader("0*[1-9][0-9]{0,17}", "must be a whole number of 1 or more", int)
+NOT_NEGATIVE = make_reader("[0-9]{1,18}", "must be a whole number of 0 or more", int)
+PATH = make_reader(".+", "must be a path", lambda text: Path(os.path.expanduser(text)))
 
 # Group in --help => its options, each with its placeholder or short form => its reader
 # and help. A reader is called with the text, the resource and the key.
@@ -1190,7 +1194,7 @@ GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
     "selection": {
         "--resource NAME": (
             # N31: a misspelled name gets no suggestion to delete another kind of record.
-            reader(
+            make_reader(
                 "|".join(RESOURCES),
                 "must be a record type (see --resource list)",
                 RESOURCES.get,
@@ -1199,7 +1203,7 @@ GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
         ),
         "--filter NAME=VALUE": (make_filter, "only records matching this API filter"),
         "--match FIELD=REGEX": (
-            reader(
+            make_reader(
                 r"\s*[^=!\s][^=]*=[^ =].*",
                 "must be FIELD=REGEX or FIELD!=REGEX, without a space after =",
                 match_expression,
@@ -1232,7 +1236,7 @@ GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
             "ids per DELETE (default: the record type's maximum)",
         ),
         "--max-concurrent N": (
-            reader("[1-5]", "must be a whole number from 1 to 5", int),
+            make_reader("[1-5]", "must be a whole number from 1 to 5", int),
             "requests in flight at once, 1 to 5 (default: 5)",
         ),
     },
@@ -1243,36 +1247,36 @@ GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
 }
 # Options set only in the ini or the environment => their readers.
 STORE_READERS = {
-    "--store-hash": reader(
+    "--store-hash": make_reader(
         "(.*stores/)?[A-Za-z0-9]+(/v[0-9])?/?",
         "must be filled in: letters and digits, or the whole API path",
         partial(re.sub, "^.*stores/|/.*$", ""),
     ),
-    "--access-token": reader(
+    "--access-token": make_reader(
         "[!#-&(-~]+",
         "must be filled in (or BIGCOMMERCE_ACCESS_TOKEN): ASCII without spaces or quotes",
-        secret,
+        register_secret,
     ),
-    "--client-id": reader("[!-~]*", "must be ASCII without spaces"),
-    "--domain": reader(
+    "--client-id": make_reader("[!-~]*", "must be ASCII without spaces"),
+    "--domain": make_reader(
         "((https?://)?[^/:]+(/.*)?)?", "must be a domain such as www.example.com", bare_domain
     ),
 }
 READERS = {
-    "--host": reader("[A-Za-z0-9.-]+(:[0-9]{1,5})?", "must be host or host:port"),
+    "--host": make_reader("[A-Za-z0-9.-]+(:[0-9]{1,5})?", "must be host or host:port"),
     "--min-requests-remaining": NOT_NEGATIVE,
     "--count-items": SWITCH,
-    "--max-retries": reader("1?[0-9]|20", "must be a whole number from 0 to 20", int),
-    "--timeout": reader(
+    "--max-retries": make_reader("1?[0-9]|20", "must be a whole number from 0 to 20", int),
+    "--timeout": make_reader(
         r"(?=.*[1-9])[0-9]{1,4}(\.[0-9]{1,9})?", "must be a number of seconds above 0", float
     ),
-    "--max-error-rate": reader(
+    "--max-error-rate": make_reader(
         r"([0-9]{1,2}(\.[0-9]{1,9})?|100)\s?%?",
         "must be a percentage from 0 to 100",
         lambda text: float(text.rstrip(" %")),
     ),
-    "--webhook-url": reader(
-        "https?://[A-Za-z0-9][!-~]*", "must be an http or https URL", secret
+    "--webhook-url": make_reader(
+        "https?://[A-Za-z0-9][!-~]*", "must be an http or https URL", register_secret
     ),
     **STORE_READERS,
 }
@@ -1281,7 +1285,7 @@ for group in GROUPS.values():
         READERS[words.split()[0]] = read
 
 # Prefixes of the selection options; a filter is --filter NAME.
-SELECTING = tuple(words.split()[0] for words in GROUPS["selection"])
+SELECTION_FLAGS = tuple(words.split()[0] for words in GROUPS["selection"])
 NOT_IN_INI = ("--config", "--filter", "--yes", "--resume", "--json", "--version")
 REPEATABLE = ("--match", "--keep")
 # Options compared with the plan's on a resume.
@@ -1441,7 +1445,7 @@ def read_options(
                     source = f"{flag} {clean(text)!r}"
                 raise ConfigError(f"{source} {error}") from error
         if in_argv and flag != "--keep":
-            is_guard = flag.startswith(SELECTING) or flag == "--max-delete"
+            is_guard = flag.startswith(SELECTION_FLAGS) or flag == "--max-delete"
             if is_guard and in_ini not in ([], in_argv):
                 overridden = f"{key} = {printable(in_ini[0], 80)} in {path}"
                 values["warnings"].append(f"{flag} overrides {overridden}")
@@ -1450,7 +1454,7 @@ def read_options(
             values["filter"][key], values["filters"][key] = converted[0], converted[0].text
         elif converted:
             values[key] = converted if flag in REPEATABLE else converted[0]
-        if flag in SELECTING and flag != "--resource" and values.get(key):
+        if flag in SELECTION_FLAGS and flag != "--resource" and values.get(key):
             values["selection"][key] = " and ".join(in_ini + in_argv)
         if flag in RESUMED and in_argv:
             values["resume_options"] += [flag, *in_argv]
@@ -1470,11 +1474,11 @@ def read_config(argv: Texts, environ: Mapping[str, str]) -> Config:
     protections = {}
     if "--resume" in argv:  # the selection is the plan's
         for flag in PROTECTIONS:
-            if flag in ini and ini[flag][0].lower() not in NO:
+            if flag in ini and ini[flag][0].lower() not in FALSE_WORDS:
                 protections[key_of(flag)] = ini[flag][0]
         ini.pop("--dry-run", None)
         for flag in [*ini, *argv]:
-            if flag.startswith(SELECTING):
+            if flag.startswith(SELECTION_FLAGS):
                 if flag in argv:
                     raise ConfigError(f"{flag} cannot be used with --resume.")
                 del ini[flag]
@@ -1654,7 +1658,7 @@ class Window:
         self.taken = self.in_flight  # the store may count them in this window
         self.last_at = -math.inf
 
-    def answered(
+    def add_response(
         self, now: float, sent_at: float, cost: int, headers: Mapping[str, str]
     ) -> None:
         """Update the window from a response that arrived now."""
@@ -1667,7 +1671,7 @@ class Window:
         reset_ms = quota_header(headers, "Time-Reset-Ms")
         if now - sent_at > self.seconds / 3:
             remaining = reset_ms = None  # it may have been counted in this window or before
-        if reset_ms is not None and not self._is_counted(now, sent_at, reset_ms / 1000, cost):
+        if reset_ms is not None and not self._update_end(now, sent_at, reset_ms / 1000, cost):
             return
         quota = quota_header(headers, "Requests-Quota") or self.quota
         if quota != self.quota:
@@ -1681,7 +1685,7 @@ class Window:
         if self.at_first < 0:
             self.at_first = min(self.quota, self.remaining + self.taken)
 
-    def _is_counted(self, now: float, sent_at: float, reset: float, cost: int) -> bool:
+    def _update_end(self, now: float, sent_at: float, reset: float, cost: int) -> bool:
         """Correct the window's end; return False for a response of the last window.
 
         The response was made after its request was sent and before it arrived, so its
@@ -1764,7 +1768,7 @@ class TokenBucket:
     ) -> None:
         """Update the window from the response to a request sent at sent_at."""
         with self._lock:
-            self.window.answered(self._clock(), sent_at, cost, headers)
+            self.window.add_response(self._clock(), sent_at, cost, headers)
 
     def pause(self, seconds: float) -> None:
         """Hold all requests for this many seconds."""
@@ -2730,7 +2734,7 @@ class Selection:
         filters = self._config.filter
         matching = {name: item.matching_values(record) for name, item in filters.items()}
         for name, values in matching.items():
-            if not values and not filters[name].is_at_end(record):
+            if not values and not filters[name].is_boundary(record):
                 self.ignored_filters.setdefault(name, self._config.resource.id_of(record))
         if not all(matching.values()):
             return False
@@ -3461,7 +3465,7 @@ class RunFolder:
 # throughout: before the first DELETE (are reads reliable?), after the first batch (does
 # deleting work?), on a resume (what remains?) and at the end (is it gone?).
 
-STORE_DOWN = 5  # requests in a row that used up their retries end the run
+MAX_EXHAUSTED = 5  # requests in a row that used up their retries end the run
 # Seconds before each further read of remaining records: 60 in total, the longest
 # consistency delay allowed.
 READ_DELAYS = [1.0, 2.0, 3.0, 4.0, 5.0, 5.0, 10.0, 10.0, 10.0, 10.0]
@@ -3564,7 +3568,7 @@ class Executor:
         response. A record that exists after a 404 has failed; after a time-out it may still
         be deleted.
         """
-        ledger, left, unknown = self.ledger, list[int](), list[int]()
+        ledger, existing_ids, unreadable = self.ledger, list[int](), list[int]()
         accepted = ledger.accepted()
         size, known = self.store.chunk_size, list[int]()
         if ids and not self.store.resource.id_filter:
@@ -3575,23 +3579,23 @@ class Executor:
         reads = self.workers.in_order(self.store.existing, ([*part, *known] for part in parts))
         for part, existing in zip(parts, reads, strict=True):
             if existing is None or not existing.issuperset(known):
-                unknown += part
+                unreadable += part
                 continue
             gone = [n for n in part if n not in existing]
             # N10: a response may be a stray one, so absences without an accepted DELETE are
             # read once more.
             unexplained = [n for n in gone if n not in accepted]
             if unexplained and self.workers.call(self.store.existing, unexplained) != set():
-                unknown += part
+                unreadable += part
                 continue
             rejected = ledger.doubts.keys() & existing - ledger.applied
             failed = {n: ledger.doubts[n] for n in rejected}
             if gone or failed:
                 self.note(gone=gone, failed=failed)
             self.failing.difference_update(gone)
-            left += [n for n in part if n in existing and n not in ledger.failed]
+            existing_ids += [n for n in part if n in existing and n not in ledger.failed]
             self.progress.advance(len(part) * is_progress)
-        return left, unknown
+        return existing_ids, unreadable
 
     # Deleting
 
@@ -3674,9 +3678,9 @@ class Executor:
             self.exhausted += 1
         else:
             self.exhausted = 0
-        if self.exhausted >= STORE_DOWN:
+        if self.exhausted >= MAX_EXHAUSTED:
             raise RunError(
-                f"Cannot reach the store: {STORE_DOWN} requests in a row used up their "
+                f"Cannot reach the store: {MAX_EXHAUSTED} requests in a row used up their "
                 f"retries. Last error: {result.message}."
             )
         failed, planned = len(self.failing), len(self.ledger.planned)
@@ -3742,31 +3746,31 @@ class Executor:
     def verify(self, ids: Sequence[int]) -> None:
         """Read all ids back; delete remaining records once more, and read them again."""
         ledger, resent = self.ledger, set[int]()
-        left = [number for number in ids if number not in ledger.gone]
-        self.progress.advance(len(ids) - len(left))
-        left, unknown = self.read_back(left)
-        lag, delays = ledger.consistency_delay, READ_DELAYS[:4]
-        if lag is None:  # this session has not measured it
-            lag, delays = READ_DELAYS[3], READ_DELAYS
+        remaining = [number for number in ids if number not in ledger.gone]
+        self.progress.advance(len(ids) - len(remaining))
+        remaining, unreadable = self.read_back(remaining)
+        consistency_delay, delays = ledger.consistency_delay, READ_DELAYS[:4]
+        if consistency_delay is None:  # this session has not measured it
+            consistency_delay, delays = READ_DELAYS[3], READ_DELAYS
         for place, delay in enumerate(delays):
-            if not left and not unknown:
+            if not remaining and not unreadable:
                 return
-            is_accepted = not ledger.accepted().isdisjoint(left)
-            if lag and place == 0 and is_accepted:  # re-read before resending
-                again = f"reading again in {lag:.0f}s"
+            is_accepted = not ledger.accepted().isdisjoint(remaining)
+            if consistency_delay and place == 0 and is_accepted:  # re-read before resending
+                again = f"reading again in {consistency_delay:.0f}s"
                 self.progress.warn(f"Deleted records may still be listed; {again}.")
             else:
-                unsent = [number for number in left if number not in resent]
+                unsent = [number for number in remaining if number not in resent]
                 for group in self.sendable(unsent):
                     self.send_batches(group)
                     resent.update(group)
-            if not unknown and ledger.accepted().isdisjoint(left):
+            if not unreadable and ledger.accepted().isdisjoint(remaining):
                 break  # the rest was rejected or not sent
-            self.workers.sleep(max(delay, lag))
-            left, unknown = self.read_back(left + unknown)
-        reasons = dict.fromkeys(left, "still exists after its DELETE was accepted")
+            self.workers.sleep(max(delay, consistency_delay))
+            remaining, unreadable = self.read_back(remaining + unreadable)
+        reasons = dict.fromkeys(remaining, "still exists after its DELETE was accepted")
         reasons |= self.blocked() | ledger.doubts
-        failed = {n: reasons[n] for n in left if n not in ledger.failed}
+        failed = {n: reasons[n] for n in remaining if n not in ledger.failed}
         self.note(failed=failed)
 
 
@@ -3787,7 +3791,7 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {second} s" if minutes else f"{second} s"
 
 
-class PatientConsole(Console):
+class SafeConsole(Console):
     """A console that ignores closed streams and pipes, where rich would exit."""
 
     def on_broken_pipe(self) -> None:
@@ -3810,8 +3814,8 @@ class Screen(Progress):
         with suppress(AttributeError):  # a test's stand-in, or closed
             sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
         # The result goes to stdout, everything else to stderr.
-        self.out = PatientConsole(highlight=False, markup=False)
-        self.err = PatientConsole(stderr=True, highlight=False, markup=False)
+        self.out = SafeConsole(highlight=False, markup=False)
+        self.err = SafeConsole(stderr=True, highlight=False, markup=False)
         # The bar of the current phase; without a terminal it is disabled.
         self._bars: Bars | None = None
         # When a line of progress was last printed.
@@ -4064,7 +4068,7 @@ def confirm(screen: Screen, stop: Stop, count: int, what: str) -> None:
 
 # --- run ----------------------------------------------------------------------------
 #
-# Puts the parts together: `Run.work` lists the phases of a run, `Run.ending` is the one
+# Puts the parts together: `Run.work` lists the phases of a run, `Run.end_status` is the one
 # place where a failure becomes an exit status, and `main` is the entry point.
 
 
@@ -4176,8 +4180,9 @@ def selection_warnings(config: Config, selection: Selection) -> dict[str, bool]:
         warnings[text] = False
     if selection.truncated and not config.no_backup:
         have = "has" if selection.truncated == 1 else "have"
-        records = f"{resource.counted(selection.truncated)} {have} more addresses or attributes"
-        warnings[f"Backup incomplete: {records} than the API returns"] = False
+        count = f"{resource.format_count(selection.truncated)} {have}"
+        text = f"Backup incomplete: {count} more addresses or attributes than the API returns"
+        warnings[text] = False
     return warnings
 
 
@@ -4205,7 +4210,7 @@ NO_COUNTS = dict.fromkeys(
     ("duplicates", "not_found", "spared", "keep_unknown", "backup_cut"), 0
 )
 EVENTS = {None: "started", 0: "completed", 4: "completed"}
-WEBHOOK_PATIENCE = 10.0  # seconds to wait for webhook_url at the end of a run
+WEBHOOK_TIMEOUT = 10.0  # seconds to wait for webhook_url at the end of a run
 
 
 class Run:
@@ -4244,7 +4249,7 @@ class Run:
         # Customer groups for reimport.csv, read in the background.
         self.group_names: Future[tuple[dict[str, object], str]] | None = None
         # The thread that posts the last event.
-        self.posting = threading.Thread()
+        self.webhook_thread = threading.Thread()
         # started; read: a resume has read records back; deleting: a DELETE may be sent.
         self.stage = "started"
         # The summary of the last session.
@@ -4305,7 +4310,7 @@ class Run:
         with screen.phase("Verifying", len(ids)):
             self.executor.verify(ids)
         if unverified := len(plan.ids) - len(self.ledger.gone):
-            count = f"{unverified:,} of {config.resource.counted(len(plan.ids))}"
+            count = f"{unverified:,} of {config.resource.format_count(len(plan.ids))}"
             incomplete = RunError(f"{count} failed or could not be verified.")
             incomplete.exit_status, incomplete.status = 4, "completed"
             raise incomplete
@@ -4385,7 +4390,7 @@ class Run:
         config, screen, resource = self.config, self.screen, self.config.resource
         if not config.yes:
             store = self.store_info["name"] or f"the store {config.store_hash}"
-            what, asked_at = f"{resource.counted(len(ids))} from {store}", time.monotonic()
+            what, asked_at = f"{resource.format_count(len(ids))} from {store}", time.monotonic()
             try:
                 confirm(screen, self.stop, len(ids), what)
             finally:
@@ -4395,8 +4400,8 @@ class Run:
             if late := sorted(self.collector.with_orders.intersection(ids)):
                 have = "has" if len(late) == 1 else "have"
                 raise Refused(
-                    f"{resource.counted(len(late))} {have} placed orders since the plan was "
-                    f"made: {first_few([*map(str, late)])}. Start a new run."
+                    f"{resource.format_count(len(late))} {have} placed orders since the plan "
+                    f"was made: {first_few([*map(str, late)])}. Start a new run."
                 )
         with screen.phase("Checking"):
             self.executor.parents = self.collector.parents()
@@ -4415,9 +4420,9 @@ class Run:
         by_latency = requests * self.client.latency / self.workers.count
         seconds = duration(max(1.0, by_quota, by_latency))
         age = duration(plan.age().total_seconds())
-        made = f"{resource.counted(len(plan.ids))}, created {age} ago"
+        made = f"{resource.format_count(len(plan.ids))}, created {age} ago"
         rows = [
-            ("Delete", resource.counted(len(ids))),
+            ("Delete", resource.format_count(len(ids))),
             ("Store", self.store_name),
             *plan.facts.items(),
             ("Plan", f"{self.folder.path} ({made})"),
@@ -4459,7 +4464,7 @@ class Run:
             return self.stage != "started"
         return self.store.has_listed and (self.plan is None or bool(self.plan.ids))
 
-    def ending(self, failure: RunError | None) -> tuple[str, int]:
+    def end_status(self, failure: RunError | None) -> tuple[str, int]:
         """Return the status and exit status of an ended run.
 
         The failure has both; some change once there is a plan, or once something was
@@ -4480,7 +4485,7 @@ class Run:
         is_kept = bool(self.config.resume) or self.has_results()
         status, exit_status, resume = "in_progress", None, None
         if is_ended:
-            status, exit_status = self.ending(failure)
+            status, exit_status = self.end_status(failure)
         is_verified = status == "completed" and not counts["unknown"] + counts["not_attempted"]
         if self.plan and status != "refused" and (status, exit_status) != ("completed", 0):
             resume = self.resume_command()
@@ -4551,7 +4556,7 @@ class Run:
         rows = [
             ("Result", f"{result} (exit status {exit_status})"),
             ("Store", self.store_name),
-            ("Selected", self.config.resource.counted(summary["selected"])),
+            ("Selected", self.config.resource.format_count(summary["selected"])),
             ("Deleted", f"{summary['deleted']:,}"),
             ("Failed", f"{summary['failed']:,}"),
             ("Remaining", f"{summary['not_attempted']:,} (no DELETE sent)"),
@@ -4578,7 +4583,7 @@ class Run:
         parts = [REPORT_HEAD, html_table("Result", rows)]
         if plan := self.plan:
             rows = [*plan.facts.items(), *(("WARNING", text) for text in plan.warnings)]
-            title = f"Plan: {self.config.resource.counted(len(plan.ids))}"
+            title = f"Plan: {self.config.resource.format_count(len(plan.ids))}"
             parts.append(html_table(title, rows))
         for name in ("failed.csv", "unmatched.csv"):
             parts.append(html_table(name, self.folder.rows(name)))
@@ -4616,8 +4621,8 @@ class Run:
         body = {name: summary[name] for name in names}
         body["event"] = EVENTS.get(summary["exit_status"], "interrupted")
         body["run_folder"] = self.folder.path.name
-        self.posting = threading.Thread(target=self.post, args=(body,), daemon=True)
-        self.posting.start()
+        self.webhook_thread = threading.Thread(target=self.post, args=(body,), daemon=True)
+        self.webhook_thread.start()
 
     def post(self, body: Record) -> None:
         """POST an event, or warn; never changes the run or shows the URL (N18)."""
@@ -4639,15 +4644,15 @@ class Run:
 
     def await_webhook(self) -> None:
         """Wait briefly for the webhook, but not after a signal (N34)."""
-        if not self.posting.is_alive():
+        if not self.webhook_thread.is_alive():
             return
-        deadline = time.monotonic() + WEBHOOK_PATIENCE
+        deadline = time.monotonic() + WEBHOOK_TIMEOUT
         with self.screen.phase("Notifying"):
-            while self.posting.is_alive() and time.monotonic() < deadline:
+            while self.webhook_thread.is_alive() and time.monotonic() < deadline:
                 if self.stop.signals:
                     break
                 self.screen.tick("waiting for the webhook")
-                self.posting.join(POLL)
+                self.webhook_thread.join(POLL)
 
 
 def short_path(path: str) -> str:
