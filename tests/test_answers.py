@@ -306,7 +306,7 @@ LEFT = {
         ("verification", answer(400)),  # halved down to a single id
     ],
 )
-def test_get_without_a_good_answer(
+def test_get_without_a_valid_response(
     store: FakeStore, hurried: RiggedTool, at: str, fault: dict[str, Any]
 ) -> None:
     """No plan without a complete listing, no second DELETE before the first is verified."""
@@ -370,7 +370,7 @@ WAITS = [(least, answer(429, headers=headers)) for least, headers in LIMITS] + [
 ]
 
 
-def test_waits_are_waited_out(make_store: MakeStore, hurried: RiggedTool) -> None:
+def test_retry_after_is_honored(make_store: MakeStore, hurried: RiggedTool) -> None:
     """As long as headers or body say; the batch is sent again, and a 429 is no retry."""
     hurried.rig = PATIENT
     store = make_store(customers=10 * len(WAITS) + 10, **QUIET)
@@ -415,7 +415,7 @@ def test_wait_of_more_than_ten_minutes(store: FakeStore, hurried: RiggedTool) ->
 # --- 429s in a row --------------------------------------------------------------------------
 
 
-def test_nine_429s_in_a_row_are_waited_out(store: FakeStore, hurried: RiggedTool) -> None:
+def test_nine_429s_in_a_row_are_retried(store: FakeStore, hurried: RiggedTool) -> None:
     """And nine more after a success."""
     hurried.rig = PATIENT
     planned = set(store.customers)

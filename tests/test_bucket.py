@@ -236,7 +236,7 @@ def after_headers(headers: Mapping[str, str]) -> int:
     return bench.tokens()
 
 
-def test_garbage_in_one_quota_header_spoils_no_other() -> None:
+def test_invalid_quota_header_affects_no_other() -> None:
     """Any of them may be missing, too."""
     known, sound = {"Left": 449, "Quota": 150}, quota_headers(quota=450, left=300, reset=20.0)
     for name, text in itertools.product(sound, (*GARBAGE, None)):
@@ -245,7 +245,7 @@ def test_garbage_in_one_quota_header_spoils_no_other() -> None:
         assert after_headers(headers) in (most, most - 1, 149), (name, text)
 
 
-def test_window_that_never_ends_is_not_believed() -> None:
+def test_endless_window_is_ignored() -> None:
     bench = Bench()
     bench.take()
     headers = quota_headers(left=0, reset=10.0**8, window=10.0**8)
@@ -562,7 +562,7 @@ def test_count_items_paces_by_items(make_store: MakeStore, tool: RiggedTool) -> 
 
 @pytest.mark.parametrize("option", [True, False])
 @pytest.mark.parametrize(("customers", "quota", "others"), [(90, 60, 20), (12, 8, 0.1)])
-def test_batches_that_are_done_in_part(
+def test_partly_accepted_batches(
     make_store: MakeStore,
     tool: RiggedTool,
     customers: int,

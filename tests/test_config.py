@@ -166,7 +166,7 @@ def test_bad_environment_is_refused(
         assert_refused(NO_TOKEN, "BIGCOMMERCE_ACCESS_TOKEN quotes")
 
 
-def test_ini_can_come_from_any_editor(make_store: MakeStore, tool: RiggedTool) -> None:
+def test_ini_from_any_editor_is_read(make_store: MakeStore, tool: RiggedTool) -> None:
     """BOM, CRLF, indentation, comments, capitals in keys and spare characters in the token."""
     store = make_store(customers=3, **QUIET)
     store.token = "%(x)s=${x};b#c[x]:100%=="
@@ -194,7 +194,7 @@ def test_store_keys_are_read(
     assert len({request.path for request in served.log}) == 3
 
 
-def test_domain_must_be_the_store_s(served: FakeStore, run: Run) -> None:
+def test_domain_must_match_the_store(served: FakeStore, run: Run) -> None:
     """A hash of another store than the pinned one is refused before anything is listed."""
     for domain in ("other-store.example", "store.example", "sandbox-store.example.x.example"):
         status, _, err = run(f"{STORE}domain = {domain}\n", "--yes")
@@ -318,7 +318,7 @@ def test_version() -> None:
     assert re.fullmatch(r"bulk_delete\.py \d+\.\d+\.\d+\n", out)
 
 
-def test_missing_packages_and_old_python_are_named() -> None:
+def test_missing_packages_and_old_python_are_reported() -> None:
     status, _, err = printed(sys.executable, "-S", TOOL, "--version")
     assert status == 2, err
     assert "Traceback" not in err

@@ -59,7 +59,7 @@ def cutting(cut: Cut, *methods: str) -> list[Fault]:
         ("products", 300, lambda ids: ids[-100:]),
     ],
 )
-def test_id_filter_ignored_in_part(
+def test_partly_ignored_id_filter(
     make_store: MakeStore, hurried: RiggedTool, resource: str, count: int, cut: Cut
 ) -> None:
     """Reads and DELETEs shrink until none of their ids is ignored, and all are deleted."""
@@ -117,7 +117,7 @@ def test_read_check_of_a_resume(
     assert outcome.summary["already_gone"] == already_gone
 
 
-def test_others_delete_meanwhile(make_store: MakeStore, hurried: RiggedTool) -> None:
+def test_records_deleted_by_others(make_store: MakeStore, hurried: RiggedTool) -> None:
     """Records that vanished after the listing do not fail the read check."""
     store = make_store(customers=300, **QUIET)
     gone = list(store.customers)[5:9]
@@ -288,7 +288,7 @@ def test_stray_empty_pages_of_a_v2_list(make_store: MakeStore, hurried: RiggedTo
 # --- first batch ----------------------------------------------------------------------------
 
 
-def test_first_batch_goes_alone(make_store: MakeStore, hurried: RiggedTool) -> None:
+def test_first_batch_is_sent_alone(make_store: MakeStore, hurried: RiggedTool) -> None:
     """The first is read back before the second leaves; then five are in flight at once."""
     store = make_store(customers=300, latency=lambda r: 0.02 * (r.method == "DELETE"), **QUIET)
     assert hurried.run(store).status == 0
@@ -379,7 +379,9 @@ def test_accepted_records_that_remain(store: FakeStore, hurried: RiggedTool) -> 
     assert store.deletes()[-1].number > last
 
 
-def test_deleted_or_not(make_store: MakeStore, hurried: RiggedTool) -> None:
+def test_unverified_record_is_not_in_failed_csv(
+    make_store: MakeStore, hurried: RiggedTool
+) -> None:
     """It is not in failed.csv."""
     store = make_store(customers=1, **QUIET)
     store.faults = [
@@ -490,7 +492,7 @@ def test_an_id_outside_the_plan_is_never_sent() -> None:
 # --- one response that is not true -----------------------------------------------------------
 
 
-def test_a_stray_empty_read_on_a_resume_leaves_nobody_out(
+def test_stray_empty_read_on_resume_omits_no_record(
     make_store: MakeStore, hurried: RiggedTool
 ) -> None:
     """N11: an absence that nothing explains is read twice."""
@@ -593,7 +595,7 @@ def test_a_store_that_answers_only_small_pages(
         assert counts(outcome) == {"deleted": 120}
 
 
-def test_batches_that_are_not_sent_are_no_progress(tmp_path: Path) -> None:
+def test_unsent_batches_do_not_advance_progress(tmp_path: Path) -> None:
     """After a stop they are neither counted nor in the journal."""
     stop, progress = bulk_delete.Stop(), bulk_delete.Progress()
     progress.begin(3)

@@ -100,7 +100,9 @@ def test_incomplete_backup(store: FakeStore, hurried: RiggedTool, options: list[
     assert not store.customers
 
 
-def test_trees_are_deleted_from_below(make_store: MakeStore, hurried: RiggedTool) -> None:
+def test_children_are_deleted_before_parents(
+    make_store: MakeStore, hurried: RiggedTool
+) -> None:
     """A parent is sent once all its children are answered, and never if one has failed."""
     slow: dict[str, Any] = {"latency": lambda request: 0.01 * (request.method == "DELETE")}
     # The place of each category => that of its parent, or -1: chains, one parent of all, pairs.
@@ -180,7 +182,9 @@ def test_files_agree_in_all_sessions(make_store: MakeStore, hurried: RiggedTool)
 
 
 @posix
-def test_fruitless_resume(store: FakeStore, hurried: RiggedTool, terminal: Any) -> None:
+def test_resume_without_progress_keeps_failures(
+    store: FakeStore, hurried: RiggedTool, terminal: Any
+) -> None:
     """It forgets no failure: not if it is canceled, and not if it is stopped."""
     ids = list(store.customers)
     store.refuse[ids[4]] = (422, {"title": OWNER})
@@ -207,7 +211,9 @@ def test_fruitless_resume(store: FakeStore, hurried: RiggedTool, terminal: Any) 
 
 
 @parametrize("case", REJECTED, ids=str)
-def test_rejections_are_last(make_store: MakeStore, hurried: RiggedTool, case: Any) -> None:
+def test_rejected_records_are_sent_last(
+    make_store: MakeStore, hurried: RiggedTool, case: Any
+) -> None:
     """A resume sends them after all others; a session that verified nothing claims nothing."""
     resource, count, sessions = case  # the exit status of each session
     store = make_store(**{"customers": 0, resource: 30} | QUIET)
@@ -274,7 +280,7 @@ def test_length_of_waits(monkeypatch: pytest.MonkeyPatch) -> None:
         assert all(seconds >= min(60, 2**place) for place, seconds in enumerate(waits) if place)
 
 
-def test_wait_is_named_with_its_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wait_is_shown_in_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     """N32: a retry, a 429, and a used-up quota."""
     done, limited = response(200, []), response(429, {}, Retry_After="12")
     tool = Scripted(monkeypatch, done, response(503, {}), limited, done)
@@ -305,7 +311,7 @@ def test_stray_401_or_403(store: FakeStore, hurried: RiggedTool, status: int) ->
     assert not [request for request in store.log if "cookie" in request.headers]
 
 
-def test_items_by_their_ids() -> None:
+def test_rulings_by_id() -> None:
     """Errors by id are of those ids, but in a 422 without meta; an error outdoes a success."""
     errors = {"errors": {"7": "is locked"}, "data": [{"id": 7, "status": 200}, {"id": 8}]}
     limited = {"errors": [{"id": 7, "code": "TOO_MANY_REQUEST"}]}
@@ -409,7 +415,7 @@ def test_silent_webhook(make_store: MakeStore, tool: RiggedTool, moment: str) ->
         assert time.monotonic() - began < 4.5  # to wait for the webhook takes 5 at the least
 
 
-def test_no_email_takes_long_to_compare(store: FakeStore, hurried: RiggedTool) -> None:
+def test_email_comparison_is_fast(store: FakeStore, hurried: RiggedTool) -> None:
     letters, marks = "".join(map(chr, range(0x4E00, 0x7CE0))), "\u0301\u0316" * 100_000
     odd = [f"x@{letters}.example", f"x@{letters * 16}.example", f"x@one.{letters}"]
     odd += [f"x@{'a'.join(letters)}.example", f"x{marks}@one.example", f"x@one{marks}.example"]

@@ -106,7 +106,7 @@ def neighbors_at(make_store: MakeStore, change: Change, **when: Any) -> Neighbor
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_changes_leave_nobody_out(
+def test_changes_omit_no_record(
     make_store: MakeStore, direct: DirectTool, change: Change
 ) -> None:
     """After page 1, the last one, those between, page 1 again, and after every page."""
@@ -177,7 +177,7 @@ NONSENSE: list[Rewrite] = [
 
 
 @pytest.mark.parametrize(("customers", "number"), [(10, 1), (260, 2)])
-def test_a_page_that_makes_no_sense_is_refused(
+def test_invalid_page_is_refused(
     make_store: MakeStore, direct: DirectTool, customers: int, number: int
 ) -> None:
     """N4: no id that is not a positive integer; one clear sentence, no plan."""
@@ -189,7 +189,7 @@ def test_a_page_that_makes_no_sense_is_refused(
         assert_refused_without_plan(outcome)
 
 
-def test_wrong_totals_leave_nobody_out(make_store: MakeStore, direct: DirectTool) -> None:
+def test_wrong_totals_omit_no_record(make_store: MakeStore, direct: DirectTool) -> None:
     """Nor do wrong page sizes."""
     store = make_store(customers=600, **QUIET)
     others = Neighbors(store)
@@ -274,7 +274,9 @@ def test_ids_are_looked_up_250_a_request(make_store: MakeStore, tool: RiggedTool
     assert (outcome.summary["duplicates"], outcome.summary["not_found"]) == (0, 0)
 
 
-def test_addresses_are_looked_up_in_fifties(make_store: MakeStore, direct: DirectTool) -> None:
+def test_addresses_are_looked_up_50_a_request(
+    make_store: MakeStore, direct: DirectTool
+) -> None:
     """So are entries of keep lists; again in lower case, if a store has not found them."""
     store = make_store(customers=3000, quota=10_000)
     ids = list(store.customers)
@@ -411,7 +413,7 @@ def test_orders_that_change_while_they_are_read(shop: FakeStore, direct: DirectT
     assert selected(direct, shop, "--spare-with-orders") == set(shop.customers) - busy
 
 
-def test_who_orders_meanwhile_is_not_deleted(make_store: MakeStore, tool: RiggedTool) -> None:
+def test_customer_who_orders_meanwhile_is_kept(make_store: MakeStore, tool: RiggedTool) -> None:
     """Such as during the listing; test_slips.py has orders before a resume."""
     store = make_store(customers=30, orders=12, quota=10_000)
     late = sorted(without_orders(store))[-1]

@@ -190,14 +190,14 @@ EMPTY = ["", "\n\n", "\ufeff", "\r\r", " \n\t\n", "id\n", "Customer ID,Email\r\n
 EMPTY += ["Customer ID,Email\n,\n"]
 
 
-def test_what_is_no_id_is_refused_with_its_line() -> None:
+def test_invalid_id_is_refused_with_its_line() -> None:
     for entry in NO_IDS:
         assert_refused_at(2, f"11\n{entry}\n13\n")
     for entry in ("1,034", "0012", "12\u00a0", "１２", "11.0"):
         assert_refused_at(3, f'Name,Customer ID\nAda,11\nBob,"{entry}"\n')
 
 
-def test_what_is_no_plain_address_is_refused_with_its_line() -> None:
+def test_invalid_address_is_refused_with_its_line() -> None:
     """Else an entry of a keep list would protect nobody, and nobody would see it."""
     for entry in NO_ADDRESSES:
         assert_refused_at(2, f"bob@x.example\n{entry}\n11\n")
@@ -205,7 +205,7 @@ def test_what_is_no_plain_address_is_refused_with_its_line() -> None:
             assert_refused_at(3, f'Email,Name\nbob@x.example,Bob\n"{entry}",Ada\n')
 
 
-def test_a_row_that_can_be_misread_is_refused_with_its_line() -> None:
+def test_ambiguous_row_is_refused_with_its_line() -> None:
     for line, text in BAD_ROWS:
         assert_refused_at(line, text)
 
@@ -225,7 +225,7 @@ UNCLEAR = ["ID,Customer", "ID,Customer No", "Customer Name;id", "id,customer_gro
 UNCLEAR += ["ID,Customers ID", "ID,customer.id", "Customer ID,Billing Email", "ID,Mail"]
 
 
-def test_a_column_that_may_be_the_one_that_is_meant_is_refused() -> None:
+def test_ambiguous_column_is_refused() -> None:
     """The ids may be those of orders, or counts below the ids."""
     for head in UNCLEAR:
         message = refusal(f"{head}\n5,6\n7,8\n")
@@ -570,7 +570,7 @@ def test_a_row_with_an_id_and_a_key_is_one_record(
         assert selected(direct, store, *options) == wanted
 
 
-def test_a_product_without_a_sku_is_known_by_its_name(
+def test_a_product_without_a_sku_is_matched_by_its_name(
     make_store: MakeStore, direct: DirectTool
 ) -> None:
     """So selected.csv is a list; a count below the ids is not taken for a product."""

@@ -208,7 +208,7 @@ def test_never_before_the_plan_is_on_disk(troubled: Troubled) -> None:
     assert sent == set(journal_sent(troubled.first.folder))
 
 
-def test_never_deleted_without_proof(troubled: Troubled) -> None:
+def test_never_deleted_without_verification(troubled: Troubled) -> None:
     """N10, N11, N12, N13: each id is in one count, and "deleted" is what is gone."""
     planned, summary = troubled.planned, troubled.summary
     failed = {planned[4], planned[5], planned[13], planned[17]}
@@ -451,7 +451,7 @@ def echoes(token: str) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def test_never_the_token_in_what_is_written(make_store: MakeStore, hurried: RiggedTool) -> None:
+def test_never_the_token_in_output(make_store: MakeStore, hurried: RiggedTool) -> None:
     """N17: an answer that repeats the token does not get it into output, log or files."""
     token = "another-made-up-token"  # of the environment, which is as secret as the ini's
     for name, answers in echoes(token).items():

@@ -230,7 +230,9 @@ ENDS: list[dict[str, Any]] = [
 ]
 
 
-def test_pieces_end_as_the_whole_run(make_store: MakeStore, hurried: RiggedTool) -> None:
+def test_stopped_and_resumed_run_ends_like_an_unbroken_one(
+    make_store: MakeStore, hurried: RiggedTool
+) -> None:
     """N12: however it was stopped, and with the same failures; what signed up since stays."""
 
     def pieces(stops: list[int]) -> Outcome:
@@ -593,7 +595,9 @@ def test_resume_without_a_terminal_needs_yes(store: FakeStore, hurried: RiggedTo
 
 
 @pytest.mark.parametrize("count", [7, "0", None])
-def test_resume_that_reads_nonsense(store: FakeStore, hurried: RiggedTool, count: Any) -> None:
+def test_resume_with_invalid_responses(
+    store: FakeStore, hurried: RiggedTool, count: Any
+) -> None:
     """N2, N10: what may still exist is deleted."""
     dry = hurried.run(store, "--dry-run")
     body = {"data": [], "meta": {"pagination": {"total": count}}}

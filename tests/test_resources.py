@@ -248,7 +248,7 @@ def test_filter_for_zero(make_store: MakeStore, tmp_path: Path) -> None:
 # --- what is in the way -----------------------------------------------------------------------
 
 
-def test_missing_scope_is_named(make_store: MakeStore, hurried: RiggedTool) -> None:
+def test_missing_scope_is_shown(make_store: MakeStore, hurried: RiggedTool) -> None:
     """Also where the token may read but not delete."""
     for resource, may_read in (
         ("customers", True),

@@ -146,9 +146,7 @@ def test_run_that_listed_nothing_leaves_no_folder(
     assert not hurried.folders()
 
 
-def test_backup_is_written_unless_told_otherwise(
-    make_store: MakeStore, hurried: RiggedTool
-) -> None:
+def test_backup_is_written_by_default(make_store: MakeStore, hurried: RiggedTool) -> None:
     """It holds what UTF-8 cannot, and names the records of which the API lists only a part."""
     store = make_store(customers=100, **QUIET)
     store.change(min(store.customers), first_name="bad \ud83d half")
@@ -308,7 +306,7 @@ def test_other_records_have_no_reimport_csv(make_store: MakeStore, hurried: Rigg
     assert not any("customer_groups" in request.path for request in store.log)
 
 
-def test_failed_csv_tells_who_it_is(store: FakeStore, hurried: RiggedTool) -> None:
+def test_failed_csv_identifies_records(store: FakeStore, hurried: RiggedTool) -> None:
     """It has fields of the record and the reason, also after a resume with damaged CSVs."""
     number = sorted(store.customers)[4]
     rejected = {"status": 422, "body": {"title": "is locked"}}

@@ -217,7 +217,7 @@ def test_kept_store_is_as_it_was(tmp_path: Path) -> None:
 
 
 @posix
-def test_folder_in_use_or_of_somebody_else_is_refused(tmp_path: Path, serve: Serve) -> None:
+def test_folder_in_use_or_foreign_folder_is_refused(tmp_path: Path, serve: Serve) -> None:
     serve(*FAST)
     own = tmp_path / "own" / "sandbox" / "store.ini"
     own.parent.mkdir(parents=True)
@@ -234,7 +234,7 @@ def test_folder_in_use_or_of_somebody_else_is_refused(tmp_path: Path, serve: Ser
         assert before == {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_without_what_only_posix_has(
+def test_without_posix_features(
     tmp_path: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Store and tool do the main job, and the store ends at Ctrl-C."""
@@ -248,7 +248,7 @@ def test_without_what_only_posix_has(
         assert len(serve(*FAST)) == 4
 
 
-def test_lines_for_power_shell() -> None:
+def test_powershell_commands() -> None:
     """Text in single quotes is literal there."""
 
     def lines(command: str) -> list[str]:

@@ -167,7 +167,7 @@ def test_progress_fits_the_terminal(make_store: MakeStore, terminal: Terminal) -
 
 
 @posix
-def test_ctrl_c_says_what_it_waits_for(make_store: MakeStore, tool: RiggedTool) -> None:
+def test_ctrl_c_shows_requests_in_flight(make_store: MakeStore, tool: RiggedTool) -> None:
     """The number of DELETE requests in flight is shown at once."""
     store = make_store(customers=200, latency=0.1, **QUIET)
 
@@ -277,7 +277,7 @@ def test_reason_is_a_whole_line_of_stderr(store: FakeStore, hurried: RiggedTool)
     assert "failed.csv" not in outcome.err
 
 
-def test_text_of_others_is_shown_without_control_codes(
+def test_foreign_text_is_shown_without_control_codes(
     store: FakeStore, hurried: RiggedTool
 ) -> None:
     """Neither markup nor control codes in names and messages are obeyed or passed on."""
@@ -420,7 +420,7 @@ def test_webhook_gets_event_and_counts(
         hook.events.clear()
 
 
-def test_a_report_that_cannot_be_written_agrees_with_all_else(
+def test_unwritable_report_interrupts_the_run(
     make_store: MakeStore, hurried: RiggedTool, hook: Hook
 ) -> None:
     """Screen, summary.json and webhook tell the same; the next resume makes up for it."""
@@ -480,7 +480,7 @@ def test_webhook_without_trusted_certificate_gets_nothing(
     assert not other.log
 
 
-def test_webhook_that_hangs_is_given_up(
+def test_hanging_webhook_is_abandoned(
     store: FakeStore, hurried: RiggedTool, hook: Hook
 ) -> None:
     hook.hangs = True

@@ -681,7 +681,9 @@ def test_wrong_keep_list_is_refused(three: FakeStore, direct: DirectTool, how: s
 # --- addresses --------------------------------------------------------------------------------
 
 
-def test_a_shared_address_matches_everybody(make_store: MakeStore, direct: DirectTool) -> None:
+def test_a_shared_address_matches_all_its_customers(
+    make_store: MakeStore, direct: DirectTool
+) -> None:
     """The panel says so: each storefront has its own customer with that address."""
     store = people(make_store, 11, 12, 13, 14)
     for number in (11, 13):
@@ -741,7 +743,7 @@ def test_limit_comes_last_and_takes_the_oldest(make_store: MakeStore, tool: Rigg
     run_deletes(tool, store, set(left[4:10]), *options)
 
 
-def test_max_delete_shows_no_way_around_it(make_store: MakeStore, direct: DirectTool) -> None:
+def test_max_delete_suggests_no_bypass(make_store: MakeStore, direct: DirectTool) -> None:
     """N22: too many are refused; neither screen nor summary has a command for them."""
     store = make_store(customers=30, quota=10_000)
     for options, ini in ((["--max-delete", "29"], {}), ([], {"max_delete": 0})):
@@ -851,7 +853,7 @@ ODD = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", 'x"y', "a;b,c", "
 ODD += ['=HYPERLINK("https://evil.example")']
 
 
-def test_selected_csv_shows_who_is_planned(store: FakeStore, direct: DirectTool) -> None:
+def test_selected_csv_lists_planned_records(store: FakeStore, direct: DirectTool) -> None:
     for options in (["--match", DROP], ["--match", DROP, "--no-backup"]):
         planned = dry_run(direct, store, *options)
         rows = csv_rows(planned, "selected.csv")

@@ -210,7 +210,7 @@ def test_addresses_match_in_any_case_in_a_listing(make_store: MakeStore, tool: T
     assert_deletes(tool, store, range(11, 17), "--ids", path)
 
 
-def test_an_address_that_case_may_hide_is_reported(make_store: MakeStore, tool: Tool) -> None:
+def test_possible_case_mismatch_is_reported(make_store: MakeStore, tool: Tool) -> None:
     store = make_store(customers=600, quota=10_000, case_sensitive_lookups=True)
     numbers, words = list(store.customers), r"6 entries .*ada\.smith@one"
     with_emails(store, dict(zip(numbers, [*STORED, *map(str.lower, CAPITALS)], strict=False)))
@@ -226,7 +226,7 @@ def empty_page(_request: Request, answer: Any) -> Any:
 
 
 @parametrize("case", STRAY, ids=str)
-def test_a_stray_answer_hides_nobody(make_store: MakeStore, tool: Tool, case: Any) -> None:
+def test_stray_response_omits_no_record(make_store: MakeStore, tool: Tool, case: Any) -> None:
     option, ids, emails, skip = case
     store = make_store(customers=1000, quota=10_000)
     other, *listed = list(store.customers)[: 1 + ids + emails]
@@ -277,7 +277,7 @@ ZONES: list[Any] = ["America/Chicago", "Asia/Kolkata", "UTC", None, {}, {"name":
 
 
 @parametrize("text", [*IDLE, *BUSY])
-def test_an_exclusion_that_excludes_nobody_is_shown(tmp_path: Path, text: str) -> None:
+def test_exclusion_without_effect_is_shown(tmp_path: Path, text: str) -> None:
     config = settings(tmp_path, "", *text.split())
     selection = Selection(config, set())
     selection.select(RECORDS)
@@ -443,7 +443,7 @@ def test_a_filter_on_two_categories_needs_both(make_store: MakeStore, tool: Dire
     assert dry_run(tool, store, "--resource", "products", "--filter", value)[1] == products[:1]
 
 
-def test_strasse_is_another_person(make_store: MakeStore, tool: DirectTool) -> None:
+def test_sharp_s_is_not_folded(make_store: MakeStore, tool: DirectTool) -> None:
     """Filters and lists compare addresses alike, whatever the store returns."""
     store = with_emails(
         people(make_store, 11, 12), {11: "straße@x.example", 12: "strasse@x.example"}
@@ -472,7 +472,7 @@ def test_a_limit_leaves_rows_with_a_shared_address_unseen(
     assert dry_run(tool, store, "--ids", path, "--limit", "1")[1] == [27]
 
 
-def test_a_phone_number_is_no_number_of_v2() -> None:
+def test_phone_number_is_compared_as_text() -> None:
     """Text with four decimals is searched, but for the amounts that V2 returns as text."""
     phone = bulk_delete.match_expression("phone!=0101")
     assert not phone.selects({"phone": "555.0101"})

@@ -104,7 +104,7 @@ def test_slow_wire(make_store: MakeStore, hurried: RiggedTool, within_tls: bool)
 
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 @pytest.mark.parametrize("what", ["all", "answers", "the end"])
-def test_wire_that_heals(
+def test_connection_that_recovers(
     make_store: MakeStore, hurried: RiggedTool, what: str, method: str
 ) -> None:
     """N24: connections without an answer in time are given up and replaced."""
@@ -129,7 +129,7 @@ BROKEN: dict[str, tuple[bool, Callable[[Wire], None]]] = {
 
 
 @pytest.mark.parametrize(("within_tls", "set_wire"), BROKEN.values(), ids=BROKEN)
-def test_wire_that_does_not_heal(
+def test_connection_that_does_not_recover(
     make_store: MakeStore,
     hurried: RiggedTool,
     within_tls: bool,
@@ -244,7 +244,7 @@ def test_proxy_that_does_not_connect(
     assert outcome.folder is None
 
 
-def test_proxy_that_goes_away(store: FakeStore, hurried: RiggedTool) -> None:
+def test_proxy_that_disappears(store: FakeStore, hurried: RiggedTool) -> None:
     """The run ends with 5 and names the proxy; resumed through another one, it completes."""
     planned = set(store.customers)
     config = store.config(hurried.folder, max_retries=1)
