@@ -1249,12 +1249,12 @@ GROUPS: dict[str, dict[str, tuple[Callable[..., Any], str]]] = {
 STORE_READERS = {
     "--store-hash": make_reader(
         "(.*stores/)?[A-Za-z0-9]+(/v[0-9])?/?",
-        "must be filled in: letters and digits, or the whole API path",
+        "must be letters and digits, or the whole API path",
         partial(re.sub, "^.*stores/|/.*$", ""),
     ),
     "--access-token": make_reader(
         "[!#-&(-~]+",
-        "must be filled in (or BIGCOMMERCE_ACCESS_TOKEN): ASCII without spaces or quotes",
+        "must be ASCII without spaces or quotes",
         register_secret,
     ),
     "--client-id": make_reader("[!-~]*", "must be ASCII without spaces"),
@@ -1466,11 +1466,13 @@ def read_config(argv: Texts, environ: Mapping[str, str]) -> Config:
     path = Path(argv.pop("--config")[0])
     ini = {"--store-hash": [""]} | read_ini(path)
     ini["--host"] = [environ.get("BC_API_ENDPOINT") or DEFAULT_HOST]
-    sources = {"--host": "BC_API_ENDPOINT"}
     token = environ.get("BIGCOMMERCE_ACCESS_TOKEN", "").strip()
-    if ini.setdefault("--access-token", [""]) == [""] and token:
+    if ini.setdefault("--access-token", [""]) == [""]:
         ini["--access-token"] = [token]
-        sources["--access-token"] = "BIGCOMMERCE_ACCESS_TOKEN"
+    sources = {
+        "--host": "BC_API_ENDPOINT",
+        "--access-token": f"{path}: access_token, or BIGCOMMERCE_ACCESS_TOKEN,",
+    }
     protections = {}
     if "--resume" in argv:  # the selection is the plan's
         for flag in PROTECTIONS:
@@ -2132,6 +2134,11 @@ class Connection(OAuthConnection):  # type: ignore[misc]  # the SDK has no types
         settings = session.merge_environment_settings(url, {}, True, None, None)
         session.proxies, session.verify = settings["proxies"], settings["verify"]
         session.trust_env = False
+        if isinstance(session.verify, str) and not os.path.exists(session.verify):
+            raise ConfigError(
+                f"Certificates cannot be read ({session.verify}: not found). "
+                "Check REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE."
+            )
         if proxy := requests.utils.select_proxy(url, session.proxies):
             check_proxy(proxy)
 

@@ -289,11 +289,12 @@ def test_unusable_proxy(store: FakeStore, hurried: RiggedTool, name: str, url: s
     assert not store.log
 
 
-@pytest.mark.parametrize("text", ["", "x", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END"])
-def test_unusable_certificates(store: FakeStore, hurried: RiggedTool, text: str) -> None:
-    """Exit 2 at once, without a retry."""
+@pytest.mark.parametrize("text", [None, "", "x", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END"])
+def test_unusable_certificates(store: FakeStore, hurried: RiggedTool, text: str | None) -> None:
+    """Exit 2 at once, without a retry; None: the file does not exist."""
     path = hurried.folder / "bad.pem"
-    path.write_text(text)
+    if text is not None:
+        path.write_text(text)
     outcome = hurried(store, None, "--yes", REQUESTS_CA_BUNDLE=str(path))
     assert outcome.status == 2, outcome.text
     assert_says(outcome, "REQUESTS_CA_BUNDLE")
