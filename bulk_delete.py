@@ -3771,7 +3771,8 @@ class Executor:
                 for group in self.sendable(unsent):
                     self.send_batches(group)
                     resent.update(group)
-            if not unreadable and ledger.accepted().isdisjoint(remaining):
+            may_be_gone = ledger.applied | ledger.doubts.keys()
+            if not unreadable and may_be_gone.isdisjoint(remaining):
                 break  # the rest was rejected or not sent
             self.workers.sleep(max(delay, consistency_delay))
             remaining, unreadable = self.read_back(remaining + unreadable)
@@ -4260,7 +4261,8 @@ class Run:
         # started; read: a resume has read records back; deleting: a DELETE may be sent.
         self.stage = "started"
         # The summary of the last session.
-        self.earlier = {"started_at": utc_now()} | self.folder.earlier_summary()
+        self.earlier = self.folder.earlier_summary()
+        self.started_at = str(self.earlier.get("started_at") or utc_now())
         # When the work began, moved by the time spent at the prompt.
         self.began = time.monotonic()
         # When summary.json was last written.
@@ -4512,7 +4514,7 @@ class Run:
             **getattr(plan, "counts", NO_COUNTS),
             "verified": is_verified,
             **self.client.counts,
-            "started_at": self.earlier["started_at"],
+            "started_at": self.started_at,
             "finished_at": utc_now() if is_ended else None,
             "elapsed_seconds": round(time.monotonic() - self.began, 3),
             "resume": resume,
@@ -4534,7 +4536,8 @@ class Run:
         come last, so that they report it.
         """
         summary, folder = self.summary(failure), self.folder
-        if self.stop.signals:  # before the files are written: no wait after a signal
+        is_signaled = self.stop.signals > 0
+        if is_signaled:  # before the files are written: no wait after a signal
             self.notify(summary)
         try:
             if self.has_results():
@@ -4542,10 +4545,14 @@ class Run:
                 folder.write("report.html", self.report(summary))
                 folder.write_summary(summary)  # last: a resume relies on it
         except RunError as unwritten:
-            summary = self.summary(unwritten)
+            self.screen.warn(str(unwritten))
+            if summary["exit_status"] in (0, 4):
+                summary = self.summary(unwritten)
             with suppress(RunError):
                 folder.write_summary(summary)
-        if not self.stop.signals:
+            with suppress(RunError):
+                folder.write("report.html", self.report(summary))
+        if not is_signaled:
             self.notify(summary)
         self.show_result(summary)
         self.await_webhook()

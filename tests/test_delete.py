@@ -595,6 +595,35 @@ def test_a_store_that_answers_only_small_pages(
         assert counts(outcome) == {"deleted": 120}
 
 
+@pytest.mark.parametrize("fault", [{"close": "reset"}, {"status": 504, "body": {}}], ids=str)
+def test_second_delete_that_acts_without_an_answer(
+    make_store: MakeStore, hurried: RiggedTool, fault: dict[str, Any]
+) -> None:
+    """It is read once more: only what still exists then has failed."""
+    store = make_store(customers=30, **QUIET)
+    number = sorted(store.customers)[14]
+
+    def is_meant(request: Request) -> bool:
+        return number in request.ids
+
+    def is_verifying() -> bool:
+        alone = [r.number for r in store.deletes() if r.ids == (number,)]
+        read = [r.number for r in store.log if r.method == "GET" and number in r.ids]
+        return bool(alone) and read[-1] > alone[0]
+
+    lost = Fault(
+        "DELETE",
+        where=lambda r: is_meant(r) and is_verifying(),
+        times=math.inf,
+        commit=True,
+        **fault,
+    )
+    store.faults = [lost, Fault("DELETE", where=is_meant, times=math.inf, **fault)]
+    outcome = hurried.run(store, max_retries=1)
+    assert (outcome.status, number in store.customers) == (0, False), outcome.text
+    assert lost.seen
+
+
 def test_unsent_batches_do_not_advance_progress(tmp_path: Path) -> None:
     """After a stop they are neither counted nor in the journal."""
     stop, progress = bulk_delete.Stop(), bulk_delete.Progress()

@@ -433,6 +433,33 @@ def test_damaged_journal_is_resumed(
     assert max(store.deleted_ids().values()) == 1
 
 
+def test_batch_sent_twice_may_have_been_deleted_the_first_time(tmp_path: Path) -> None:
+    """A kill left the first DELETE unanswered; the second was rejected, and it is gone."""
+    sent = {"sent": [7]}
+    rejected = {"ids": [7], "answer": "409", "applied": [], "failed": {"7": "409 is locked"}}
+    for lines, outcome in (
+        ([sent, sent, rejected], "failed"),
+        ([sent, sent, rejected, {"gone": [7]}], "deleted"),
+        ([sent, rejected, {"gone": [7]}], "already_gone"),
+        ([sent, sent], "unknown"),
+    ):
+        path = tmp_path / f"{outcome}.jsonl"
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        counted = bulk_delete.Journal(path).replay({7}).counts()
+        assert {name for name, count in counted.items() if count} == {outcome}
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"started_at": null}', '{"started_at": 5}', "x"])
+def test_damaged_summary_is_written_anew(
+    store: FakeStore, hurried: RiggedTool, text: str
+) -> None:
+    folder = hurried.run(store, "--dry-run").folder
+    assert folder is not None
+    (folder / "summary.json").write_text(text)
+    outcome = hurried.run(store, "--resume", folder)
+    assert (outcome.status, outcome.summary["status"]) == (0, "completed"), outcome.text
+
+
 def test_foreign_journal_is_refused(store: FakeStore, hurried: RiggedTool) -> None:
     """A line that no run has written, or an id outside the plan: nothing is sent."""
     folder = hurried.run(store, "--dry-run").folder
