@@ -29,7 +29,10 @@ PROMPT = "$ python bulk_delete.py --config store.ini --ids merchant.csv --keep s
 
 def last_drawing(written: str) -> str:
     """Return what remains on the screen: of a line that was redrawn, the last drawing."""
-    redraw = r"\r|\x1b\[2K|\x1b\[1A"
+    removed = (
+        r"[^\n]*\n(?:\x1b\[\?25h)?\r\x1b\[1A\x1b\[2K"  # a line, once the cursor is back on it
+    )
+    written, redraw = re.sub(removed, "", written), r"\r|\x1b\[2K|\x1b\[1A"
     lines = (re.split(redraw, line.rstrip("\r"))[-1] for line in written.split("\n"))
     return "\n".join(re.sub(r"\x1b\[\?25[lh]", "", line) for line in lines)
 
