@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import gc
 import io
 import json
 import math
@@ -459,6 +460,7 @@ def in_process(store: FakeStore, folder: Path, *options: str | Path) -> tuple[in
         os.environ.update(before)
         for number, handler in handlers.items():
             signal.signal(number, handler)
+    gc.collect()  # the run, whose end is not to come within the next one
     return status, output.getvalue()
 
 
