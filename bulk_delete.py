@@ -732,7 +732,7 @@ OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
 class Filter:
     """An API filter, which is checked here on every record."""
 
-    # Such as date_created:min.
+    # For example, date_created:min.
     name: str
     # As given, and as sent: date-times in full and in UTC.
     text: str
@@ -2519,9 +2519,11 @@ class Store:
                 groups = read_page(response, CUSTOMER_GROUPS).records
             except InvalidResponse:
                 return names, response.message
+            known = len(names)
             for group in groups:
                 names[str(group["id"])] = group.get("name")
-            if len(names) < number * PAGE_LIMIT:
+            # A page of that many may not be the last: some stores cap what is asked for.
+            if len(groups) < SMALL_PAGE or len(names) == known:
                 break
         return names, ""
 
@@ -4134,7 +4136,7 @@ def selection_facts(config: Config, selection: Selection, time_zone: str) -> dic
 def selection_words(config: Config, selection: Selection) -> str:
     """Return a description of the selection, with ALL for the whole store.
 
-    Such as: "ALL customers in the store", "the 10 oldest customers where company matches
+    Examples: "ALL customers in the store", "the 10 oldest customers where company matches
     ^Acme", "customers in merchant.csv, excluding 3 of the 3 in staff.txt". Conditions that
     select the whole store are marked ALL, since that is probably a mistake.
     """
