@@ -3195,7 +3195,6 @@ REIMPORT_FIELDS = {
     "Company": "company",
     "Phone": "phone",
     "Notes": "notes",
-    "Store Credit": "store_credit_amounts.0.amount",
 }
 # The same for each address; the columns end with " - 1" to " - 10".
 REIMPORT_ADDRESS = {
@@ -3211,7 +3210,7 @@ REIMPORT_ADDRESS = {
     "Address Phone": "phone",
 }
 MAX_ADDRESSES = 10  # in a list of customers
-REIMPORT_HEADER = [*REIMPORT_FIELDS, "Customer Group"]
+REIMPORT_HEADER = [*REIMPORT_FIELDS, "Store Credit", "Customer Group"]
 for place in range(1, MAX_ADDRESSES + 1):
     REIMPORT_HEADER += [f"{name} - {place}" for name in REIMPORT_ADDRESS]
 
@@ -3265,10 +3264,12 @@ class RecordFiles:
 
     def _reimport_line(self, record: Record) -> str:
         """Return the values as the API returned them; a leading = stays."""
-        row = [value_at(record, path) for path in REIMPORT_FIELDS.values()]
+        row = [*map(record.get, REIMPORT_FIELDS.values())]
+        row.append(value_at(record, "store_credit_amounts.0.amount"))
         row.append(self._groups.get(str(record.get("customer_group_id"))))
         for address in values_at(record, "addresses.*")[:MAX_ADDRESSES]:
-            row += [value_at(address, name) for name in REIMPORT_ADDRESS.values()]
+            if isinstance(address, dict):
+                row += map(address.get, REIMPORT_ADDRESS.values())
         return csv_text([row + [""] * (len(REIMPORT_HEADER) - len(row))])
 
 
